@@ -1,0 +1,220 @@
+"""What an evaluation found, as one checked object that is kept as `evaluation.json`.
+
+A number that does not exist (an AUC over a single class, an interval that was not asked for) is None, in JSON null:
+never NaN, which JSON does not have.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import Field
+
+from features.spec import Strict
+
+EVALUATION_FILE = "evaluation.json"
+
+
+class Estimate(Strict):
+    """A number with its interval.
+
+    Attributes:
+      value: the point estimate, over all rows; None where undefined.
+      low: lower end of the interval; None where none was computed.
+      high: upper end.
+    """
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+class Counts(Strict):
+    """How many rows (impressions), requests, users, items and positive labels something rests on."""
+
+    rows: int
+    requests: int
+    users: int
+    items: int
+    positives: int
+    users_without_both_labels: int = Field(
+        0, description="Users whose labels are all alike: GAUC per user leaves them out."
+    )
+    requests_without_both_labels: int = Field(
+        0, description="Requests whose labels are all alike: GAUC per request leaves them out."
+    )
+    requests_without_positive: int = Field(0, description="Requests without a positive: NDCG and MRR leave them out.")
+
+
+class MetricSet(Strict):
+    """Metrics of one set of scores over the same rows, by metric name.
+
+    Attributes:
+      name: of the scores: `model`, `live` or a baseline.
+      description: how the scores come about, in a sentence.
+      metrics: metric name → estimate.
+      calibrated: whether the scores are probabilities. Where not, only ranking metrics are given.
+    """
+
+    name: str
+    description: str = ""
+    metrics: dict[str, Estimate]
+    calibrated: bool = True
+
+
+class SliceResult(Strict):
+    """Metrics over the rows where `feature` equals `value`; for numbers, where it lies in the bucket `value`."""
+
+    feature: str
+    value: str
+    rows: int
+    positives: int
+    users: int
+    metrics: dict[str, Estimate]
+
+
+class OmittedSlices(Strict):
+    """Slices of a feature that are not listed: smaller than the minimum, or beyond the maximum number."""
+
+    feature: str
+    slices: int
+    rows: int
+
+
+class ReliabilityBin(Strict):
+    """One bin of the reliability diagram (equal mass: bins hold equally many rows).
+
+    Attributes:
+      lowest: smallest score in the bin.
+      highest: largest score in the bin.
+      mean_score: mean predicted probability.
+      observed: share of positives with its interval (Wilson).
+      rows: rows in the bin.
+    """
+
+    lowest: float
+    highest: float
+    mean_score: float
+    observed: Estimate
+    rows: int
+
+
+class MetricDifference(Strict):
+    """A metric of the model and of the live model on the same rows.
+
+    Attributes:
+      model: the model's value.
+      live: the live model's value.
+      difference: model − live; its interval is over resamples shared by both (paired), so it is narrower than the
+        two intervals side by side suggest.
+    """
+
+    model: float | None
+    live: float | None
+    difference: Estimate
+
+
+class SliceDifference(Strict):
+    """The live comparison within one slice."""
+
+    feature: str
+    value: str
+    rows: int
+    metrics: dict[str, MetricDifference]
+
+
+class LiveComparison(Strict):
+    """The model beside the one that serves now.
+
+    Attributes:
+      rows: rows that both models scored; only these are compared.
+      metrics: metric name → difference, over all rows.
+      slices: the same in the declared slices.
+    """
+
+    rows: int
+    metrics: dict[str, MetricDifference]
+    slices: tuple[SliceDifference, ...] = ()
+
+
+class GateResult(Strict):
+    """One condition for the blessing.
+
+    Attributes:
+      name: stable, e.g. `pcoc` or `slice_auc:age_band=25-34`.
+      value: the number that was judged; None where it does not exist.
+      minimum: the smallest value that passes; None: no lower limit.
+      maximum: the largest value that passes; None: no upper limit.
+      passed: the verdict.
+      reason: why the gate exists and what was found, as a sentence for people.
+    """
+
+    name: str
+    value: float | None
+    minimum: float | None = None
+    maximum: float | None = None
+    passed: bool
+    reason: str
+
+    @property
+    def threshold(self) -> str:
+        """The limits in words: `≥ 0.1`, `≤ 3` or `[0.9, 1.1]`."""
+        if self.minimum is not None and self.maximum is not None:
+            return f"[{self.minimum:g}, {self.maximum:g}]"
+        if self.minimum is not None:
+            return f"≥ {self.minimum:g}"
+        return f"≤ {self.maximum:g}" if self.maximum is not None else "none"
+
+
+class EvaluationResult(Strict):
+    """All that one evaluation found.
+
+    Attributes:
+      counts: what it rests on.
+      model: metrics of the judged model over all rows, with intervals.
+      baselines: the same metrics of the baselines over the same rows.
+      lead_share: (AUC_model − AUC_itemCTR) / (AUC_oracle − AUC_itemCTR): 0 is the baseline, 1 the simulator's truth.
+        None where no oracle was given.
+      slices: metrics of the model by feature value, per feature in the order given there.
+      omitted_slices: what is not among them.
+      reliability: bins of the reliability diagram, by rising score.
+      live: the comparison with the live model; None for a first model.
+      gates: every condition, passed or not.
+      blessed: whether all gates passed.
+      interval_level: of every interval, e.g. 0.95.
+      bootstrap_replicates: resamples of users behind the intervals.
+      seed: of the resampling.
+    """
+
+    counts: Counts
+    model: MetricSet
+    baselines: tuple[MetricSet, ...] = ()
+    lead_share: Estimate | None = None
+    slices: tuple[SliceResult, ...] = ()
+    omitted_slices: tuple[OmittedSlices, ...] = ()
+    reliability: tuple[ReliabilityBin, ...] = ()
+    live: LiveComparison | None = None
+    gates: tuple[GateResult, ...]
+    blessed: bool
+    interval_level: float
+    bootstrap_replicates: int
+    seed: int
+
+    def save(self, directory: str | os.PathLike) -> Path:
+        """Writes `evaluation.json` into the directory (made if missing), aside and then renamed. Returns its path."""
+        path = Path(directory) / EVALUATION_FILE
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        aside.write_text(self.model_dump_json(indent=2), encoding="utf-8")
+        os.replace(aside, path)
+        return path
+
+    @classmethod
+    def load(cls, directory: str | os.PathLike) -> EvaluationResult:
+        """Reads what `save` wrote. Raises FileNotFoundError, or pydantic's ValidationError where it does not fit."""
+        return cls.model_validate_json((Path(directory) / EVALUATION_FILE).read_text(encoding="utf-8"))
+
+    @property
+    def failed_gates(self) -> tuple[GateResult, ...]:
+        return tuple(gate for gate in self.gates if not gate.passed)
