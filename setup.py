@@ -42,7 +42,6 @@ setup(
     extras_require={"dev": ["hypothesis", "pytest", "ruff"]},
     entry_points={"console_scripts": ["clickmill = pipeline.cli:main"]},
     classifiers=[
-        "License :: OSI Approved :: Apache Software License",
         "Operating System :: POSIX :: Linux",
         "Programming Language :: Python :: 3.10",
     ],

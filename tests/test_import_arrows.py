@@ -1,6 +1,6 @@
 """The rooms import one another in one direction only, and stay readable: checked on the syntax trees.
 
-pipeline → serving, evaluation, models, features;  serving → models, features;  evaluation → features;  models → features
+pipeline → serving, evaluation, models, features; serving → models, features; evaluation → features; models → features
 """
 
 import ast
