@@ -142,7 +142,7 @@ class GateResult(Strict):
     """One condition for the blessing.
 
     Attributes:
-      name: stable, e.g. `pcoc` or `slice_auc:age_band=25-34`.
+      name: stable, e.g. `pcoc` or `slice_auc:age_band` (one a feature: that of its worst slice).
       value: the number that was judged; None where it does not exist.
       minimum: the smallest value that passes; None: no lower limit.
       maximum: the largest value that passes; None: no upper limit.

@@ -1,0 +1,167 @@
+"""Baselines a model is shown beside: popularity, the item's click rate, and on simulated logs the truth.
+
+The first two know nothing of the user: what a model earns beyond them is personalisation. They are fitted on the train
+split alone.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from .slices import combined
+
+PRIOR_STRENGTH = 20.0
+"""Impressions at the mean click rate that every item is given (see `ItemCounts.click_rate`)."""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Scores of a baseline, one for each row of the predictions.
+
+    Attributes:
+      name: `popularity`, `item_ctr`, `oracle` or another.
+      description: how the scores come about.
+      score: float64 [N].
+      calibrated: whether scores are probabilities.
+    """
+
+    name: str
+    description: str
+    score: np.ndarray
+    calibrated: bool
+
+
+@dataclass(frozen=True)
+class ItemCounts:
+    """Impressions and clicks of every item in the train split: arrays of the same length, items unique."""
+
+    item_id: pa.Array
+    impressions: np.ndarray
+    clicks: np.ndarray
+
+    def popularity(self, item_id: pa.Array | pa.ChunkedArray, by: str = "clicks") -> Baseline:
+        """How often the item was clicked (or shown) in the train split; unseen items score 0.
+
+        Args:
+          item_id: [N] of the rows to score.
+          by: `clicks` or `impressions`.
+        """
+        if by not in ("clicks", "impressions"):
+            raise ValueError(f"`by` must be clicks or impressions. Received: `by`={by!r}.")
+        counts = self.clicks if by == "clicks" else self.impressions
+        return Baseline(
+            "popularity", f"number of {by} of the item in the train split", self._of(item_id, counts), False
+        )
+
+    def click_rate(self, item_id: pa.Array | pa.ChunkedArray, prior_strength: float = PRIOR_STRENGTH) -> Baseline:
+        """The item's smoothed click rate: (clicks + a · r) / (impressions + a), r the train split's click rate.
+
+        It is the posterior mean under a Beta prior of mean r that weighs as much as a impressions; unseen items get r.
+
+        Args:
+          item_id: [N] of the rows to score.
+          prior_strength: a.
+        """
+        if prior_strength <= 0:
+            raise ValueError(f"`prior_strength` must be positive. Received: `prior_strength`={prior_strength}.")
+        rate = self.clicks.sum() / max(1, self.impressions.sum())
+        clicks, impressions = self._of(item_id, self.clicks), self._of(item_id, self.impressions)
+        score = (clicks + prior_strength * rate) / (impressions + prior_strength)
+        description = (
+            f"click rate of the item in the train split, smoothed with {prior_strength:g} impressions at the mean "
+            f"rate {rate:.4f}"
+        )
+        return Baseline("item_ctr", description, score, True)
+
+    def _of(self, item_id: pa.Array | pa.ChunkedArray, counts: np.ndarray) -> np.ndarray:
+        item_id = combined(item_id) if isinstance(item_id, pa.ChunkedArray) else item_id
+        at = pc.index_in(item_id.cast(self.item_id.type), value_set=self.item_id)
+        at = pc.fill_null(at, len(counts)).to_numpy(zero_copy_only=False)
+        return np.append(counts, 0).astype(np.float64)[at]
+
+
+def count_items(examples_dir: str | os.PathLike, label: str, split: str = "train") -> ItemCounts:
+    """Counts impressions and clicks per item over the raw examples of a split, file by file.
+
+    Args:
+      examples_dir: holds `Split-<split>/requests-*.parquet` (docs/data_formats.md).
+      label: name of the label column.
+      split: the split to count; baselines may only see `train`.
+
+    Raises:
+      FileNotFoundError: if the split has no files.
+    """
+    files = sorted(Path(examples_dir, f"Split-{split}").glob("requests-*.parquet"))
+    if not files:
+        raise FileNotFoundError(f"no requests-*.parquet under {Path(examples_dir, f'Split-{split}')}.")
+    parts = []
+    for file in files:
+        table = pq.read_table(file, columns=["item_id", label])
+        flat = pa.table({name: pc.list_flatten(table[name]) for name in ("item_id", label)})
+        parts.append(
+            flat.group_by("item_id")
+            .aggregate([(label, "sum"), ("item_id", "count")])
+            .rename_columns(["clicks", "impressions", "item_id"])
+        )
+    total = pa.concat_tables(parts).group_by("item_id").aggregate([("clicks", "sum"), ("impressions", "sum")])
+    return ItemCounts(
+        combined(total["item_id"]),
+        total["impressions_sum"].to_numpy().astype(np.float64),
+        total["clicks_sum"].to_numpy().astype(np.float64),
+    )
+
+
+def oracle(predictions: pa.Table, truth: str | os.PathLike | pa.Table) -> Baseline:
+    """The simulator's own click probabilities: no model can rank better than these, but for luck.
+
+    Args:
+      predictions: with `request_id` and `item_id`.
+      truth: table, Parquet file or folder of them, with `request_id`, `item_id`, `click_probability`.
+
+    Raises:
+      ValueError: where a row of the predictions has no truth, or more than one.
+    """
+    keys = ["request_id", "item_id"]
+    if not isinstance(truth, pa.Table):
+        truth = pq.read_table(truth, columns=[*keys, "click_probability"])
+    at = match_rows(predictions.select(keys), truth.select(keys), "the truth")
+    if (at < 0).any():
+        raise ValueError(
+            f"{int((at < 0).sum())} of {len(at)} predicted rows are not in the truth: is it of another simulation?"
+        )
+    score = combined(truth["click_probability"]).to_numpy(zero_copy_only=False)[at]
+    return Baseline("oracle", "the simulator's click probability of every impression", score.astype(np.float64), True)
+
+
+def match_rows(left: pa.Table, right: pa.Table, right_name: str) -> np.ndarray:
+    """For each row of `left`, the row of `right` with the same keys (all columns of both); -1 where there is none.
+
+    Raises:
+      ValueError: if keys repeat in `right`.
+    """
+    keys = left.column_names
+    right = right.select(keys).cast(left.schema.remove_metadata()) if right.schema != left.schema else right
+    right = right.append_column("_right", pa.array(np.arange(right.num_rows)))
+    left = left.append_column("_left", pa.array(np.arange(left.num_rows)))
+    # The wanted rows first: a truth is often ten times larger than what is evaluated.
+    right = right.filter(pc.is_in(right[keys[0]], value_set=combined(left[keys[0]])))
+    joined = left.join(right, keys=keys, join_type="inner")
+    rows = joined["_left"].to_numpy()
+    found = np.full(left.num_rows, -1, np.int64)
+    found[rows] = joined["_right"].to_numpy()
+    if len(rows) != (found >= 0).sum():
+        raise ValueError(f"{' and '.join(keys)} must be unique in {right_name}; {len(rows)} rows match {len(found)}.")
+    return found
+
+
+def lead_share(model: np.ndarray | float, item_ctr: np.ndarray | float, best: np.ndarray | float):
+    """(AUC_model − AUC_itemCTR) / (AUC_oracle − AUC_itemCTR); NaN where the oracle has no lead."""
+    lead = np.asarray(best, np.float64) - item_ctr
+    return np.divide(np.asarray(model) - item_ctr, lead, out=np.full(lead.shape, np.nan), where=lead > 0)

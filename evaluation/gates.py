@@ -1,0 +1,202 @@
+"""The conditions a model must meet to be blessed.
+
+A first model has no live one beside it: only the absolute gates judge it. The gate over all rows asks for proof that
+little is lost (`max_auc_loss`); the gates over slices fail only on proof that much is, because with dozens of slices
+some look bad by chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from features.spec import Strict
+
+from .results import Counts, Estimate, GateResult, LiveComparison, MetricSet, SliceDifference, SliceResult
+
+
+class GateConfig(Strict):
+    """Thresholds of the gates. None switches a gate off."""
+
+    min_rows: int | None = Field(1000, ge=1, description="Fewer rows cannot tell a good model from a bad one.")
+    min_positives: int | None = Field(
+        100, ge=1, description="The interval of an AUC follows the rarer label: without clicks there is no verdict."
+    )
+    min_auc: float | None = Field(
+        0.5, ge=0, le=1, description="A ranker must beat chance: judged by the lower end of the interval."
+    )
+    pcoc: tuple[float, float] | None = Field(
+        (0.9, 1.1),
+        description="Probabilities are used as such (budgets, sorting across slots): the mean must be right.",
+    )
+    min_live_share: float | None = Field(
+        0.9, ge=0, le=1, description="Live and new model must have scored the same rows for a fair comparison."
+    )
+    max_auc_loss: float | None = Field(
+        0.005, ge=0, description="The new model may not rank worse than the live one by more than this."
+    )
+    auc_loss_rule: Literal["ruled_out", "not_shown"] = Field(
+        "ruled_out",
+        description="`ruled_out`: passes only where the interval of the paired difference excludes a larger loss "
+        "(non-inferiority); small evaluations then fail for lack of proof. `not_shown`: fails only where the interval "
+        "shows a larger loss.",
+    )
+    slice_features: tuple[str, ...] | None = Field(
+        None, description="Features whose slices are judged; by default all that are sliced by."
+    )
+    slice_pcoc: tuple[float, float] | None = Field(
+        (0.8, 1.25), description="A mean that is right overall may hide groups that are over- and underpredicted."
+    )
+    min_slice_auc: float | None = Field(0.5, ge=0, le=1, description="In no group may the order be worse than chance.")
+    max_slice_auc_loss: float | None = Field(
+        0.01, ge=0, description="A gain overall may not be paid for by a group: judged against the live model."
+    )
+
+    @model_validator(mode="after")
+    def _check(self):
+        for name in ("pcoc", "slice_pcoc"):
+            limits = getattr(self, name)
+            if limits is not None and not 0 < limits[0] <= 1 <= limits[1]:
+                raise ValueError(f"`{name}` must be a range around 1. Received: `{name}`={list(limits)}.")
+        return self
+
+    def why(self, name: str) -> str:
+        return type(self).model_fields[name].description
+
+
+def judge(
+    config: GateConfig,
+    counts: Counts,
+    model: MetricSet,
+    slices: Iterable[SliceResult],
+    live: LiveComparison | None,
+) -> tuple[GateResult, ...]:
+    """Puts every gate to the test. A number that does not exist fails its gate, but for single slices.
+
+    Args:
+      config: thresholds.
+      counts: of the evaluated rows.
+      model: metrics of the model, among them `auc` and `pcoc`.
+      slices: metrics of the model by slice.
+      live: the comparison with the live model; None for a first model.
+    """
+    gates = []
+    auc, pcoc = model.metrics["auc"], model.metrics["pcoc"]
+    if config.min_rows is not None:
+        found = f"{counts.rows} rows."
+        gates.append(_gate("min_rows", counts.rows, config.min_rows, None, config.why("min_rows"), found))
+    if config.min_positives is not None:
+        found = f"{counts.positives} positives."
+        why = config.why("min_positives")
+        gates.append(_gate("min_positives", counts.positives, config.min_positives, None, why, found))
+    if config.min_auc is not None:
+        found = f"AUC is {_text(auc)}."
+        gates.append(_gate("min_auc", _low(auc), config.min_auc, None, config.why("min_auc"), found))
+    if config.pcoc is not None:
+        gates.append(_gate("pcoc", pcoc.value, *config.pcoc, config.why("pcoc"), f"PCOC is {_text(pcoc)}."))
+    judged = [s for s in slices if config.slice_features is None or s.feature in config.slice_features]
+    gates += _slice_gates(config, judged)
+    if live is not None:
+        gates += _live_gates(config, counts, live)
+    return tuple(gates)
+
+
+def _live_gates(config: GateConfig, counts: Counts, live: LiveComparison) -> list[GateResult]:
+    gates = []
+    if config.min_live_share is not None:
+        found = f"{live.rows} of {counts.rows} rows were scored by both."
+        why = config.why("min_live_share")
+        gates.append(_gate("live_rows", live.rows / counts.rows, config.min_live_share, None, why, found))
+    if config.max_auc_loss is not None:
+        difference = live.metrics["auc"].difference if "auc" in live.metrics else Estimate()
+        value = _low(difference) if config.auc_loss_rule == "ruled_out" else _high(difference)
+        end = "lower" if config.auc_loss_rule == "ruled_out" else "upper"
+        found = f"AUC of the model less that of the live one is {_text(difference)}; the {end} end is judged."
+        gates.append(_gate("live_auc", value, -config.max_auc_loss, None, config.why("max_auc_loss"), found))
+    if config.max_slice_auc_loss is not None:
+        judged = [s for s in live.slices if config.slice_features is None or s.feature in config.slice_features]
+        gates += _worst_by_feature(
+            "live_slice_auc",
+            [(s, _high(s.metrics["auc"].difference), s.metrics["auc"].difference) for s in judged],
+            -config.max_slice_auc_loss,
+            None,
+            config.why("max_slice_auc_loss"),
+            "AUC difference to live",
+        )
+    return gates
+
+
+def _slice_gates(config: GateConfig, slices: list[SliceResult]) -> list[GateResult]:
+    gates = []
+    if config.min_slice_auc is not None:
+        judged = [(s, _high(s.metrics["auc"]), s.metrics["auc"]) for s in slices]
+        why = config.why("min_slice_auc")
+        gates += _worst_by_feature("slice_auc", judged, config.min_slice_auc, None, why, "AUC")
+    if config.slice_pcoc is not None:
+        judged = [(s, _nearest_to_one(s.metrics["pcoc"]), s.metrics["pcoc"]) for s in slices]
+        gates += _worst_by_feature("slice_pcoc", judged, *config.slice_pcoc, config.why("slice_pcoc"), "PCOC")
+    return gates
+
+
+def _worst_by_feature(
+    name: str,
+    judged: list[tuple[SliceResult | SliceDifference, float | None, Estimate]],
+    minimum: float | None,
+    maximum: float | None,
+    why: str,
+    what: str,
+) -> list[GateResult]:
+    """One gate a feature: that of the slice which is furthest beyond, or nearest to, a limit."""
+    by_feature: dict[str, list] = {}
+    for part, value, found in judged:
+        if value is not None:  # a slice of one label has no AUC; that is no fault of the model
+            by_feature.setdefault(part.feature, []).append((part, value, found))
+    gates = []
+    for feature, parts in by_feature.items():
+        worst, value, found = min(parts, key=lambda part: _room(part[1], minimum, maximum))
+        failed = sum(_room(value, minimum, maximum) < 0 for _, value, _ in parts)
+        text = (
+            f"{failed} of {len(parts)} slices beyond the limit; worst: `{worst.value}` ({worst.rows} rows), {what} "
+            f"{_text(found)}, judged by the interval's end nearest to passing."
+        )
+        gates.append(_gate(f"{name}:{feature}", value, minimum, maximum, why, text))
+    return gates
+
+
+def _gate(name, value, minimum, maximum, why: str, found: str) -> GateResult:
+    passed = value is not None and _room(value, minimum, maximum) >= 0
+    value = None if value is None else float(value)
+    return GateResult(
+        name=name, value=value, minimum=minimum, maximum=maximum, passed=passed, reason=f"{why} Found: {found}"
+    )
+
+
+def _room(value: float, minimum: float | None, maximum: float | None) -> float:
+    """Distance to the nearer limit; negative beyond it."""
+    room = float("inf")
+    if minimum is not None:
+        room = min(room, value - minimum)
+    return min(room, maximum - value) if maximum is not None else room
+
+
+def _low(estimate: Estimate) -> float | None:
+    return estimate.value if estimate.low is None else estimate.low
+
+
+def _high(estimate: Estimate) -> float | None:
+    return estimate.value if estimate.high is None else estimate.high
+
+
+def _nearest_to_one(estimate: Estimate) -> float | None:
+    if estimate.value is None or estimate.low is None:
+        return estimate.value
+    return min(max(1.0, estimate.low), estimate.high)
+
+
+def _text(estimate: Estimate) -> str:
+    if estimate.value is None:
+        return "undefined"
+    interval = "" if estimate.low is None else f" [{estimate.low:.4f}, {estimate.high:.4f}]"
+    return f"{estimate.value:.4f}{interval}"
