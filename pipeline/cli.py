@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -112,6 +114,23 @@ def rank(
     out.print(table)
 
 
+@app.command()
+def report(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, e.g. runs/simulated.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON and draw nothing.")] = False,
+) -> None:
+    """Show a finished run's figures and draw its report page again from them."""
+    from pipeline.run_summary import load_report, redraw, summary
+
+    data, folder = load_report(run_dir)
+    if as_json:
+        print(data.model_dump_json(indent=2))
+        return
+    paths = redraw(data, folder)
+    out.print(summary(data))
+    out.print(f"report: {paths.html}", soft_wrap=True, highlight=False)
+
+
 @dataset.command("movielens-1m")
 def movielens_1m(
     target: Annotated[Path, typer.Option("--out", "-o", help="Folder for the tables.")] = Path("data/movielens_1m"),
@@ -204,6 +223,9 @@ def _escaped(message: str) -> str:
 
 def main() -> None:
     """The console script `clickmill`."""
+    # TensorFlow tells of missing GPUs, Google libraries of the Python version, at every start: nothing to act on.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.")
     app()
 
 

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.cli import app
+from tests.evaluation.report_example import report_data as a_report
 
 ROOT = Path(__file__).resolve().parents[2]
 runner = CliRunner()
@@ -120,3 +121,26 @@ def test_dataset_from_something_else(tmp_path):
 def test_messages_with_brackets_are_shown_as_they_are(tmp_path):
     result = runner.invoke(app, ["run", "--config", "[bold]x[/bold].yaml"])
     assert "[bold]x[/bold].yaml: no such profile" in result.stderr
+
+
+def test_report_shows_a_runs_figures_and_draws_its_page(tmp_path):
+    data = a_report()
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "report.json").write_text(data.model_dump_json(), encoding="utf-8")
+    result = runner.invoke(app, ["report", str(tmp_path)], env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.output
+    auc = data.evaluation.model.metrics["auc"]
+    assert f"{auc.value:.4f} [{auc.low:.4f}, {auc.high:.4f}]" in result.stdout
+    assert f"{data.counts.tables['impressions'].rows_in:,}" in result.stdout
+    failed = [gate.name for gate in data.evaluation.gates if not gate.passed]
+    assert failed and all(f"gate failed: {name}" in result.stdout for name in failed)
+    assert "<html" in (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+
+    as_json = runner.invoke(app, ["report", str(tmp_path / "report"), "--json"])
+    assert json.loads(as_json.stdout)["evaluation"]["model"]["metrics"]["auc"]["value"] == auc.value
+
+
+def test_report_of_no_run(tmp_path):
+    result = runner.invoke(app, ["report", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "no report.json in it" in result.stderr
