@@ -1,0 +1,15 @@
+"""Artifact types that TFX has no standard type for. Everything else is passed in TFX's standard types."""
+
+from tfx.types.artifact import Artifact
+
+
+class BehaviorLog(Artifact):
+    """Behaviours per user, sharded by a hash of the user id: `behaviors-SSSSS-of-NNNNN.parquet`."""
+
+    TYPE_NAME = "BehaviorLog"
+
+
+class DeadLetters(Artifact):
+    """Rows of the logs that could not be used, each with its reason: `dead_letters-SSSSS-of-NNNNN.parquet`."""
+
+    TYPE_NAME = "DeadLetters"

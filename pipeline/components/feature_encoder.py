@@ -1,0 +1,41 @@
+"""FeatureEncoder: turns raw requests and behaviours into ids and numbers, split by split."""
+
+from pathlib import Path
+
+import apache_beam as beam
+from tfx.dsl.component.experimental.annotations import (
+    BeamComponentParameter,
+    InputArtifact,
+    OutputArtifact,
+    Parameter,
+)
+from tfx.dsl.component.experimental.decorators import component
+from tfx.types.standard_artifacts import Examples, TransformGraph
+
+from pipeline.artifacts import BehaviorLog
+from pipeline.raw_sample import RAW_SAMPLE_FILE, write_raw_sample
+
+
+@component(use_beam=True)
+def FeatureEncoder(
+    examples: InputArtifact[Examples],
+    behaviors: InputArtifact[BehaviorLog],
+    encoding: InputArtifact[TransformGraph],
+    encoded_examples: OutputArtifact[Examples],
+    sample_requests: Parameter[int],
+    beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
+):
+    """Writes encoded requests per split, and the encoded behaviour log under `behaviors/` of the same artifact.
+
+    They are one artifact because the standard Trainer has one `examples` input; for the same reason the first
+    `sample_requests` raw requests of the train split are kept in it.
+    """
+    from features.encoder import encode_examples
+
+    with beam_pipeline as root:
+        encode_examples(root, examples.uri, behaviors.uri, encoding.uri, encoded_examples.uri)
+    encoded_examples.split_names = examples.split_names
+    encoded_examples.span = examples.span
+    for name in ("file_format", "payload_format"):
+        encoded_examples.set_string_custom_property(name, examples.get_string_custom_property(name))
+    write_raw_sample(Path(examples.uri), sample_requests, Path(encoded_examples.uri) / RAW_SAMPLE_FILE)

@@ -1,0 +1,133 @@
+"""RankingEvaluator: judges a trained ranker on held-out requests, beside the model that serves now."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tfx import types
+from tfx.components.evaluator import constants
+from tfx.dsl.components.base import base_component, base_executor, executor_spec
+from tfx.types import artifact_utils, component_spec
+from tfx.types.standard_artifacts import Examples, Model, ModelBlessing, ModelEvaluation
+from tfx.utils import path_utils
+
+from evaluation.baselines import count_items
+from evaluation.ranking_evaluator import KEY_COLUMNS, EvaluationConfig, evaluate
+from evaluation.slices import HISTORY_LENGTH
+from pipeline.components.drivers import PropertyDriver
+from pipeline.components.live_model import find_live_model
+
+PREDICTIONS_FILE = "predictions.parquet"
+
+
+class RankingEvaluatorSpec(component_spec.ComponentSpec):
+    """Interface of RankingEvaluator."""
+
+    PARAMETERS = {
+        "evaluation_config": component_spec.ExecutionParameter(type=str),
+        "label": component_spec.ExecutionParameter(type=str),
+        "split": component_spec.ExecutionParameter(type=str),
+        "serving_dir": component_spec.ExecutionParameter(type=str),
+    }
+    INPUTS = {
+        "examples": component_spec.ChannelParameter(type=Examples),
+        "model": component_spec.ChannelParameter(type=Model),
+    }
+    OUTPUTS = {
+        "evaluation": component_spec.ChannelParameter(type=ModelEvaluation),
+        "blessing": component_spec.ChannelParameter(type=ModelBlessing),
+    }
+
+
+class LiveModelDriver(PropertyDriver):
+    """Adds `live_model`: the pushed version to compare with, or ''. Another live model means another evaluation."""
+
+    def resolve(self, execution_info) -> dict[str, str]:
+        candidate = _serving_path(execution_info.input_dict)
+        live = find_live_model(execution_info.exec_properties["serving_dir"], candidate)
+        return {"live_model": str(live or "")}
+
+
+class RankingEvaluatorExecutor(base_executor.BaseExecutor):
+    """Scores the split with the exported SavedModel, evaluates, and writes the standard artifacts."""
+
+    def Do(self, input_dict, output_dict, exec_properties):
+        from serving.scoring import score_examples
+
+        config = EvaluationConfig.model_validate_json(exec_properties["evaluation_config"])
+        examples = artifact_utils.get_single_instance(input_dict["examples"])
+        model = artifact_utils.get_single_instance(input_dict["model"])
+        split, live = exec_properties["split"], exec_properties["live_model"]
+
+        scored = score_examples(_serving_path(input_dict), examples.uri, split, slice_columns(config))
+        live_scored = score_examples(live, examples.uri, split) if live else None
+        items = count_items(examples.uri, exec_properties["label"])
+        baselines = [items.popularity(scored["item_id"]), items.click_rate(scored["item_id"])]
+        result = evaluate(scored, config, live_predictions=live_scored, baselines=baselines)
+
+        evaluation = artifact_utils.get_single_instance(output_dict["evaluation"])
+        result.save(evaluation.uri)
+        write_predictions(Path(evaluation.uri) / PREDICTIONS_FILE, scored, live_scored)
+        self._bless(artifact_utils.get_single_instance(output_dict["blessing"]), result, model, live)
+
+    @staticmethod
+    def _bless(blessing, result, model, live: str) -> None:
+        """Marks the blessing as TFX's Evaluator does, which is what the standard Pusher reads."""
+        blessed = result.blessed
+        name = constants.BLESSED_FILE_NAME if blessed else constants.NOT_BLESSED_FILE_NAME
+        Path(blessing.uri, name).write_text("")
+        blessing.set_int_custom_property(
+            constants.ARTIFACT_PROPERTY_BLESSED_KEY,
+            constants.BLESSED_VALUE if blessed else constants.NOT_BLESSED_VALUE,
+        )
+        blessing.set_string_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_URI_KEY, model.uri)
+        blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY, model.id)
+        if live:
+            blessing.set_string_custom_property(constants.ARTIFACT_PROPERTY_BASELINE_MODEL_URI_KEY, live)
+        if not blessed:
+            reasons = "; ".join(f"{gate.name}: {gate.reason}" for gate in result.failed_gates)
+            blessing.set_string_custom_property(constants.ARTIFACT_PROPERTY_BLESSING_MESSAGE_KEY, reasons)
+
+
+class RankingEvaluator(base_component.BaseComponent):
+    """Evaluates a ranker on `split` of the raw examples and blesses it if it passes every gate.
+
+    Outputs: `evaluation` (evaluation.json and predictions.parquet) and `blessing`, both standard artifacts.
+    """
+
+    SPEC_CLASS = RankingEvaluatorSpec
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(RankingEvaluatorExecutor)
+    DRIVER_CLASS = LiveModelDriver
+
+    def __init__(self, examples, model, evaluation_config: EvaluationConfig, label: str, split: str, serving_dir: str):
+        super().__init__(
+            RankingEvaluatorSpec(
+                examples=examples,
+                model=model,
+                evaluation_config=evaluation_config.model_dump_json(),
+                label=label,
+                split=split,
+                serving_dir=serving_dir,
+                evaluation=types.Channel(type=ModelEvaluation),
+                blessing=types.Channel(type=ModelBlessing),
+            )
+        )
+
+
+def slice_columns(config: EvaluationConfig) -> tuple[str, ...]:
+    """The features whose raw values must stand beside the scores for the declared slices."""
+    return tuple(name for name in config.slices.features if name != HISTORY_LENGTH and name not in KEY_COLUMNS)
+
+
+def write_predictions(path: Path, scored: pa.Table, live: pa.Table | None) -> None:
+    """Keeps the scored rows, with the live model's score beside, for later questions."""
+    if live is not None:
+        scored = scored.append_column("live_score", live.column("score"))
+    aside = path.with_name(f".{path.name}.tmp")
+    pq.write_table(scored, aside, compression="zstd")
+    aside.replace(path)
+
+
+def _serving_path(input_dict) -> str:
+    model = artifact_utils.get_single_instance(input_dict["model"])
+    return path_utils.serving_model_path(model.uri, path_utils.is_old_model_artifact(model))

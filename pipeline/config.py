@@ -1,0 +1,137 @@
+"""The configuration of a pipeline: one YAML file says what is read, learnt, demanded and published."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, model_validator
+
+from evaluation.ranking_evaluator import KEY_COLUMNS, EvaluationConfig
+from evaluation.slices import HISTORY_LENGTH
+from features.ingest_config import IngestConfig
+from features.simulator import SimulatorConfig
+from features.spec import FeatureSpec, SpecError, Strict, load_spec, nearest, parse_model
+
+#: Beam's `DirectRunner` first tries to download a Prism binary: name the in-process runner.
+LOCAL_BEAM_ARGS = ("--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner",)
+
+
+class SimulateConfig(Strict):
+    """A simulated log, made before the run if it is not there yet. Its truth is read by the report alone."""
+
+    out: Path = Field(description="Directory of the log tables; the truth goes to `truth/` in it.")
+    log: SimulatorConfig = SimulatorConfig()
+
+
+class ModelConfig(Strict):
+    """The ranker.
+
+    Attributes:
+      name: which model.
+      parameters: arguments of the model's own configuration class (for `autoint`: `models.autoint.AutoIntConfig`).
+    """
+
+    name: Literal["autoint"] = "autoint"
+    parameters: dict[str, Any] = {}
+
+
+class PipelineConfig(Strict):
+    """One pipeline. Relative paths start at the working directory, `feature_spec` at the configuration file.
+
+    Attributes:
+      name: of the pipeline; keeps runs and their metadata apart.
+      feature_spec: path of the feature spec's YAML, or the spec itself.
+      ingest: tables, labels, split, tolerance for bad rows.
+      simulate: make the log first.
+      schema_path: a reviewed TFDV schema (`schema.pbtxt`). With it every batch of logs is held against that schema;
+        without, the schema is inferred from the same log, so only contradictions between its splits would show.
+      model: the ranker.
+      training: arguments of `models.training.TrainingConfig`.
+      evaluation: metrics, slices and the gates of the blessing.
+      warmup_requests: real requests put into the export for the server to replay before it takes traffic, so that the
+        first users do not wait for lazy initialisation; 0: none.
+      run_dir: artifacts, metadata, timings and report.
+      serving_dir: blessed models are pushed to `<serving_dir>/<pipeline>_<model>/<version>/`.
+      enable_cache: do not repeat what was done before with the same inputs.
+      beam_pipeline_args: of every Beam component, e.g. another runner.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")
+    feature_spec: FeatureSpec
+    ingest: IngestConfig
+    simulate: SimulateConfig | None = None
+    schema_path: str | None = None
+    model: ModelConfig = ModelConfig()
+    training: dict[str, Any] = {}
+    evaluation: EvaluationConfig = EvaluationConfig()
+    warmup_requests: int = Field(32, ge=0, lt=1000)
+    run_dir: Path
+    serving_dir: Path
+    enable_cache: bool = True
+    beam_pipeline_args: tuple[str, ...] = LOCAL_BEAM_ARGS
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_defaults(cls, values):
+        if isinstance(values, dict) and isinstance(values.get("name"), str):
+            values = dict(values)
+            values.setdefault("run_dir", Path("runs") / values["name"])
+            values.setdefault("serving_dir", Path("serving_models"))
+        return values
+
+    @model_validator(mode="after")
+    def _check(self):
+        names = [*(feature.name for feature in self.feature_spec.features), HISTORY_LENGTH, *KEY_COLUMNS]
+        for name in self.evaluation.slices.features:
+            if name not in names:
+                raise ValueError(f"`evaluation.slices.features`: no feature `{name}`.{nearest(name, names)}")
+        return self
+
+    @property
+    def pipeline_root(self) -> Path:
+        """Where components write their artifacts."""
+        return self.run_dir / "artifacts"
+
+    @property
+    def metadata_path(self) -> Path:
+        """ML Metadata's SQLite file: lineage and the cache."""
+        return self.run_dir / "metadata.sqlite"
+
+    @property
+    def timings_path(self) -> Path:
+        return self.run_dir / "timings.json"
+
+    @property
+    def log_path(self) -> Path:
+        return self.run_dir / "pipeline.log"
+
+    @property
+    def report_dir(self) -> Path:
+        return self.run_dir / "report"
+
+    @property
+    def push_dir(self) -> Path:
+        """The model's versions. The pipeline is part of the name: two pipelines' models never replace each other."""
+        return self.serving_dir / f"{self.name}_{self.model.name}"
+
+
+def load_config(path: str | Path) -> PipelineConfig:
+    """Reads a pipeline configuration and the feature spec that it names.
+
+    Raises:
+      SpecError: naming the file, the key and the nearest known key.
+    """
+    path = Path(path)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SpecError(f"{path}: cannot be read ({error.strerror}).") from error
+    except yaml.YAMLError as error:
+        raise SpecError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise SpecError(f"{path}: expected a mapping at the top. Received: {type(values).__name__}.")
+    if isinstance(values.get("feature_spec"), str):
+        values["feature_spec"] = load_spec(path.parent / values["feature_spec"]).model_dump()
+    return parse_model(values, PipelineConfig, source=str(path))

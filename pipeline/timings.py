@@ -1,0 +1,79 @@
+"""Seconds and peak memory of each component, kept as `timings.json`."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.lineage import ComponentRun
+
+TIMINGS_FILE = "timings.json"
+
+
+class MemorySampler:
+    """Samples the memory of this process in the background, while it is used as a context manager.
+
+    Components run in one process here, so a component's peak includes what earlier ones left behind.
+    """
+
+    def __init__(self, interval: float = 0.05):
+        if interval <= 0:
+            raise ValueError(f"`interval` must be positive. Received: `interval`={interval}.")
+        self._interval = interval
+        self._samples: list[tuple[float, int]] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="memory-sampler", daemon=True)
+
+    def __enter__(self) -> MemorySampler:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def peak_mb(self, started: float, finished: float) -> float | None:
+        """Returns the largest resident size in [started, finished] (seconds since the epoch), in MiB."""
+        inside = [rss for moment, rss in self._samples if started <= moment <= finished]
+        return round(max(inside) / 2**20, 1) if inside else None
+
+    def _run(self) -> None:
+        import psutil
+
+        process = psutil.Process()
+        while not self._stop.wait(self._interval):
+            self._samples.append((time.time(), process.memory_info().rss))
+
+
+def write_timings(path: Path, runs: Sequence[ComponentRun], sampler: MemorySampler) -> list[dict]:
+    """Writes and returns [{component, seconds, peak_rss_mb}], in the order of the run.
+
+    A component that was cached did nothing: what an earlier run measured for it is kept.
+    """
+    earlier = {entry["component"]: entry for entry in read_timings(path)}
+    entries = []
+    for run in runs:
+        if run.cached:
+            entry = earlier.get(run.component)
+        else:
+            entry = {
+                "component": run.component,
+                "seconds": round(run.seconds, 3),
+                "peak_rss_mb": sampler.peak_mb(run.started, run.finished),
+            }
+        if entry:
+            entries.append(entry)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
+    os.replace(aside, path)
+    return entries
+
+
+def read_timings(path: Path) -> list[dict]:
+    """Returns what `write_timings` wrote, [] where there is nothing yet."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
