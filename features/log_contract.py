@@ -1,0 +1,96 @@
+"""The log contract: which tables a log has, what each row must hold, and how a bad row is set aside.
+
+`docs/log_contract.md` states it for users.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+#: Valid timestamps, UTC milliseconds: 1973-03-03 to 2100-01-01. Seconds since 1970 fall below: a common slip.
+MIN_TIMESTAMP = 100_000_000_000
+MAX_TIMESTAMP = 4_102_444_800_000
+
+SPLITS = ("train", "eval", "test")
+
+
+class LogContractError(ValueError):
+    """A log that cannot be read at all: a table or a column is missing. The message says which and what is there."""
+
+
+class BadRowsError(RuntimeError):
+    """More rows of a table were bad than `max_bad_row_fraction` allows."""
+
+
+class Reason(str, enum.Enum):
+    """Why a row is a dead letter. The names are stable: dashboards and alerts may rely on them."""
+
+    NULL_REQUEST_ID = "null_request_id"
+    NULL_USER_ID = "null_user_id"
+    NULL_ITEM_ID = "null_item_id"
+    BAD_TIMESTAMP = "bad_timestamp"
+    BAD_PROPENSITY = "bad_propensity"
+    BAD_POSITION = "bad_position"
+    BAD_LABEL = "bad_label"
+    BAD_SPLIT = "bad_split"
+    BAD_VALUE = "bad_value"
+    UNPARSABLE_ROW = "unparsable_row"
+    UNKNOWN_REQUEST = "unknown_request"
+    UNKNOWN_IMPRESSION = "unknown_impression"
+    CLICK_BEFORE_IMPRESSION = "click_before_impression"
+    REQUEST_CONFLICT = "request_conflict"
+
+
+@dataclasses.dataclass(frozen=True)
+class TableContract:
+    """Columns of a log table. `required` must be in the file; `optional` have a meaning where they are present."""
+
+    name: str
+    required: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+
+
+TABLES = {
+    table.name: table
+    for table in (
+        TableContract("impressions", ("request_id", "timestamp", "user_id", "item_id"), ("position", "propensity")),
+        TableContract("clicks", ("request_id", "item_id", "timestamp"), ("label",)),
+        TableContract("items", ("item_id",)),
+        TableContract("users", ("user_id",)),
+        TableContract("behaviors", ("user_id", "item_id", "timestamp"), ("action",)),
+    )
+}
+
+DEAD_LETTER_SCHEMA = pa.schema(
+    [(name, pa.string()) for name in ("table", "reason", "detail", "row", "source")],
+)
+
+
+def dead_letters(
+    table: str,
+    reasons: Sequence[Reason],
+    details: Sequence[str],
+    rows: Sequence[str],
+    sources: Sequence[str],
+) -> pa.RecordBatch:
+    """Returns a batch of `DEAD_LETTER_SCHEMA`; the sequences have one entry a bad row."""
+    columns = [[table] * len(reasons), [reason.value for reason in reasons], details, rows, sources]
+    arrays = [pa.array(column, pa.string()) for column in columns]
+    return pa.RecordBatch.from_arrays(arrays, schema=DEAD_LETTER_SCHEMA)
+
+
+def rows_as_json(batch: pa.RecordBatch, mask: np.ndarray) -> list[str]:
+    """Returns the rows of `batch` where `mask` holds, each as JSON. Only bad rows come here, so Python is fine."""
+    bad = batch.filter(pa.array(mask))
+    names = [name for name in bad.schema.names if not name.startswith("_")]
+    columns = [bad.column(bad.schema.get_field_index(name)).to_pylist() for name in names]
+    return [
+        json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False, default=str)
+        for row in zip(*columns, strict=True)
+    ]
