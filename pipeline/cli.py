@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
@@ -10,15 +11,27 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from typer.core import TyperGroup
 
 #: Errors that the user can mend, as module.Class: answered with their message, not with a traceback.
 USAGE_ERRORS = ("features.spec.SpecError", "serving.json_request.RequestError")
 RUN_ERRORS = ("pipeline.runner.PipelineFailed", "features.movielens_download.DownloadError")
 
-out = Console()
-err = Console(stderr=True)
+
+@functools.cache
+def out():
+    """The terminal's standard output; made when first used, for rich alone is a third of the time that help takes."""
+    from rich.console import Console
+
+    return Console()
+
+
+@functools.cache
+def err():
+    """The terminal's standard error."""
+    from rich.console import Console
+
+    return Console(stderr=True)
 
 
 class _Commands(TyperGroup):
@@ -74,10 +87,10 @@ def simulate(
 
     config = parse_model({"impressions": impressions, "seed": seed}, SimulatorConfig, source="clickmill simulate")
     started = time.perf_counter()
-    with err.status("Simulating …") as status:
+    with err().status("Simulating …") as status:
         summary = simulate(config, target, lambda what, share: status.update(f"Simulating: {what} ({share:.0%}) …"))
     seconds = time.perf_counter() - started
-    out.print(
+    out().print(
         f"{summary.impression_rows:,} impressions, {summary.click_rows:,} clicks, {summary.users:,} users, "
         f"{summary.items:,} items in {seconds:.1f} s: {target}",
         soft_wrap=True,
@@ -95,7 +108,7 @@ def rank(
     if not model.is_dir():
         raise FileNotFoundError(f"{model}: no such folder. `clickmill run` prints where it pushed the model.")
     values = _read_request(request)
-    with err.status("Loading the model …"):
+    with err().status("Loading the model …"):
         from serving.ranker import Ranker
 
         ranker = Ranker(model)
@@ -111,7 +124,7 @@ def rank(
     for place, item in enumerate(ranked, start=1):
         name = f"candidate {item.index}" if item.item_id is None else str(item.item_id)
         table.add_row(str(place), name, f"{item.score:.4f}", f"{item.logit:+.3f}")
-    out.print(table)
+    out().print(table)
 
 
 @app.command()
@@ -127,8 +140,8 @@ def report(
         print(data.model_dump_json(indent=2))
         return
     paths = redraw(data, folder)
-    out.print(summary(data))
-    out.print(f"report: {paths.html}", soft_wrap=True, highlight=False)
+    out().print(summary(data))
+    out().print(f"report: {paths.html}", soft_wrap=True, highlight=False)
 
 
 @dataset.command("movielens-1m")
@@ -145,7 +158,7 @@ def movielens_1m(
     """
     from features import movielens, movielens_download
 
-    with err.status("MovieLens-1M …") as status:
+    with err().status("MovieLens-1M …") as status:
         folder = target / "original"
         if source is None:
             movielens_download.fetch(folder, report=lambda line: status.update(f"MovieLens-1M: {line} …"))
@@ -158,12 +171,12 @@ def movielens_1m(
         status.update("MovieLens-1M: converting …")
         counts = movielens.convert(folder, target)
         movielens.check_counts(counts)
-    out.print(
+    out().print(
         f"{counts['impressions']:,} impressions, {counts['users']:,} users, {counts['items']:,} items, "
         f"{counts['features']:,} features in {counts['fields']} fields: {target}",
         soft_wrap=True,
     )
-    out.print("Next: clickmill run --config tfx_config/movielens_1m.yaml (reads data/movielens_1m)", soft_wrap=True)
+    out().print("Next: clickmill run --config tfx_config/movielens_1m.yaml (reads data/movielens_1m)", soft_wrap=True)
 
 
 @app.command()
@@ -184,7 +197,7 @@ def doctor(
         table = Table("", "", "found", "to do", box=None, pad_edge=False)
         for check in checks:
             table.add_row(marks[check.level], check.name, check.found, check.fix)
-        out.print(table)
+        out().print(table)
     raise typer.Exit(any(check.level == "failure" for check in checks))
 
 
@@ -211,7 +224,7 @@ def _is_one_of(error: Exception, names: tuple[str, ...]) -> bool:
 
 
 def _fail(message: str, code: int) -> None:
-    err.print(f"[bold red]clickmill:[/] {_escaped(message)}", soft_wrap=True, highlight=False)
+    err().print(f"[bold red]clickmill:[/] {_escaped(message)}", soft_wrap=True, highlight=False)
     raise typer.Exit(code)
 
 
