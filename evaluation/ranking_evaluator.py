@@ -23,7 +23,6 @@ from .bootstrap import MetricStatistics, bootstrap, estimate, has_interval, ones
 from .gates import GateConfig, judge
 from .metrics import compute_metrics, is_ranking_metric, make_metric
 from .pointwise_metrics import reliability_bins
-from .ranking_metrics import rank_within_groups
 from .results import (
     Counts,
     Estimate,
@@ -312,15 +311,18 @@ def _lead_share(scores: list[_Scores], whole, sampled, level: float) -> Estimate
 
 
 def _count(rows: ScoredRows, predictions: pa.Table) -> Counts:
-    users = rank_within_groups(rows.label, rows.score, rows.user)
-    requests = rank_within_groups(rows.label, rows.score, rows.request)
+    users, requests = (_sizes_and_positives(key, rows.label) for key in (rows.user, rows.request))
     return Counts(
         rows=len(rows),
-        requests=len(requests.sizes),
-        users=len(users.sizes),
+        requests=len(requests[0]),
+        users=len(users[0]),
         items=pc.count_distinct(combined(predictions["item_id"])).as_py(),
         positives=int(rows.label.sum()),
-        users_without_both_labels=int((~users.have_both_labels).sum()),
-        requests_without_both_labels=int((~requests.have_both_labels).sum()),
-        requests_without_positive=int((requests.positives == 0).sum()),
+        users_without_both_labels=int(((users[1] == 0) | (users[1] == users[0])).sum()),
+        requests_without_both_labels=int(((requests[1] == 0) | (requests[1] == requests[0])).sum()),
+        requests_without_positive=int((requests[1] == 0).sum()),
     )
+
+
+def _sizes_and_positives(codes: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return np.bincount(codes), np.bincount(codes, label)

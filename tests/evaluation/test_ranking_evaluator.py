@@ -149,6 +149,20 @@ def test_a_gate_can_be_switched_off(simulate):
     assert result.blessed
 
 
+def test_counts_are_those_of_a_loop(simulate):
+    table, _ = simulate(users=30, requests_per_user=2, candidates=3)
+    counts = evaluate(table, config()).counts
+    labels, users = {}, {}
+    for request, user, label in zip(*(table[n].to_pylist() for n in ("request_id", "user_id", "label")), strict=True):
+        labels.setdefault(request, []).append(label)
+        users.setdefault(user, []).append(label)
+    assert (counts.requests, counts.users, counts.rows) == (60, 30, 180)
+    assert counts.items == len(set(table["item_id"].to_pylist()))
+    assert counts.requests_without_positive == sum(not any(y) for y in labels.values()) > 0
+    assert counts.requests_without_both_labels == sum(len(set(y)) == 1 for y in labels.values())
+    assert counts.users_without_both_labels == sum(len(set(y)) == 1 for y in users.values()) > 0
+
+
 def test_seeds_decide_the_intervals(simulate):
     table, _ = simulate(users=50)
     settings = config()
