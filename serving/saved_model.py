@@ -1,0 +1,71 @@
+"""Opening an exported ranker: which version, which spec, which signatures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from features.spec import FeatureSpec
+from serving.signature_inputs import RANK_REQUESTS, SERVING_DEFAULT, SPEC_FILE
+
+
+def resolve_version(model_dir: str | Path) -> Path:
+    """Returns the SavedModel directory that `model_dir` means.
+
+    Args:
+      model_dir: a SavedModel, or a base directory `serving_models/<name>/` of versions `1/`, `2/`, …; there the highest
+        number wins, as in TensorFlow Serving.
+
+    Raises:
+      FileNotFoundError: if there is no SavedModel.
+    """
+    model_dir = Path(model_dir)
+    if (model_dir / "saved_model.pb").is_file():
+        return model_dir
+    versions = [child for child in model_dir.iterdir() if child.name.isdecimal()] if model_dir.is_dir() else []
+    versions = [child for child in versions if (child / "saved_model.pb").is_file()]
+    if not versions:
+        raise FileNotFoundError(
+            f"`model_dir` must be a SavedModel, or hold one in a directory named by its version number. Received: "
+            f"{model_dir}. Push a model first (`clickmill run`)."
+        )
+    return max(versions, key=lambda child: int(child.name))
+
+
+class SavedRanker:
+    """An exported ranker, loaded.
+
+    Attributes:
+      directory: the SavedModel directory (one version).
+      spec: the features of its signatures.
+    """
+
+    def __init__(self, model_dir: str | Path):
+        """Loads the SavedModel or the latest version under `model_dir`.
+
+        Raises:
+          FileNotFoundError: if there is none, or it was not written by `export_ranker`.
+        """
+        self.directory = resolve_version(model_dir)
+        spec_file = self.directory / SPEC_FILE
+        if not spec_file.is_file():
+            raise FileNotFoundError(f"{self.directory} has no `{SPEC_FILE}`: it is not a ranker exported by Clickmill.")
+        self.spec = FeatureSpec.model_validate_json(spec_file.read_text(encoding="utf-8"))
+        import tensorflow as tf
+
+        self._module = tf.saved_model.load(str(self.directory))
+
+    def serving_default(self, tensors: dict) -> dict:
+        """Scores one request: `{"score": [N], "logit": [N]}` float32 from `single_request_tensors` and its like."""
+        return self._run(SERVING_DEFAULT, tensors)
+
+    def rank_requests(self, tensors: dict) -> dict:
+        """Scores B requests: `{"score": [N], "logit": [N]}` float32 from `tensors_from_table`."""
+        return self._run(RANK_REQUESTS, tensors)
+
+    def _run(self, signature: str, tensors: dict) -> dict:
+        import tensorflow as tf
+
+        function = self._module.signatures[signature]
+        wanted = function.structured_input_signature[1]
+        outputs = function(**{name: tf.constant(tensors[name], wanted[name].dtype) for name in wanted})
+        return {name: values.numpy() for name, values in outputs.items()}

@@ -1,0 +1,52 @@
+import pyarrow.parquet as pq
+import pytest
+
+from tests.serving.small_ranker import SPEC, make_small_ranker, random_requests
+
+
+@pytest.fixture(scope="session")
+def raw_examples_dir(tmp_path_factory):
+    """Raw examples in two shards a split."""
+    directory = tmp_path_factory.mktemp("raw_examples")
+    for split, count, seed in (("train", 400, 1), ("eval", 90, 2)):
+        (directory / f"Split-{split}").mkdir()
+        table = random_requests(count, seed=seed, first=1000 * seed)
+        half = count // 2
+        for shard, part in enumerate((table.slice(0, half), table.slice(half))):
+            pq.write_table(part, directory / f"Split-{split}" / f"requests-{shard:05d}-of-00002.parquet")
+    return directory
+
+
+@pytest.fixture(scope="session")
+def encoding(raw_examples_dir, tmp_path_factory):
+    """Vocabularies and moments fitted on the train split."""
+    from features.beam_runner import make_pipeline
+    from features.encoding import FeatureEncoding
+    from features.vocabulary import fit_encoding
+
+    directory = tmp_path_factory.mktemp("encoding") / "encoding"
+    with make_pipeline() as root:
+        fit_encoding(root, str(raw_examples_dir), SPEC, str(directory))
+    return FeatureEncoding.load(str(directory))
+
+
+@pytest.fixture(scope="session")
+def model(encoding):
+    return make_small_ranker(encoding)
+
+
+@pytest.fixture(scope="session")
+def base_dir(model, encoding, tmp_path_factory):
+    """`serving_models/shop/` with version 3 exported."""
+    from serving.export import export_ranker
+
+    base = tmp_path_factory.mktemp("serving_models") / "shop"
+    export_ranker(model, encoding, base / "3", random_requests(5, seed=9))
+    return base
+
+
+@pytest.fixture(scope="session")
+def saved(base_dir):
+    from serving.saved_model import SavedRanker
+
+    return SavedRanker(base_dir)
