@@ -65,16 +65,16 @@ class RawFeatureEncoder(tf.Module):
         return tf.ragged.boolean_mask(ids, ids > 0) if feature.multi_valued else ids
 
     def _encode_terms(self, feature: Feature, values: tf.Tensor) -> tf.Tensor:
-        missing = tf.equal(values, "" if feature.dtype == "string" else tf.constant(MISSING_INT64, tf.int64))
         if feature.hash_buckets is not None:
-            ids = 1 + _bucket(values, feature.hash_buckets)
+            missing = tf.equal(values, _missing_mark(feature))
+            ids = tf.where(missing, tf.constant(0, tf.int64), 1 + _bucket(values, feature.hash_buckets))
         else:
             ids = self._tables[feature.name].lookup(values)
             # Only unknown terms are hashed: known ones are the rule.
-            unknown = tf.where((ids < 0) & ~missing)
+            unknown = tf.where(ids < 0)
             buckets = _bucket(tf.gather_nd(values, unknown), feature.vocabulary.oov_buckets)
             ids = tf.tensor_scatter_nd_update(ids, unknown, 1 + buckets)
-        return tf.cast(tf.where(missing, tf.zeros_like(ids), ids), tf.int32)
+        return tf.cast(ids, tf.int32)
 
     def _encode_numbers(self, feature: Feature, values: tf.Tensor) -> tf.Tensor:
         if values.dtype == tf.int64:
@@ -118,14 +118,16 @@ def hash64(values: tf.Tensor) -> tf.Tensor:
     """`features.hashing.hash64` of `[n]` strings (as bytes) or int64, in uint64; nothing is null."""
     if values.dtype == tf.int64:
         return _mix(tf.bitcast(values, tf.uint64) + _uint64(hashing.INCREMENT))
-    # All strings end to end, so that memory goes with their bytes and not with the longest one.
+    # All strings end to end, and differences of running sums, so that memory goes with their bytes: a matrix (or
+    # tf.repeat, which makes one) would be as wide as the longest string.
     lengths = tf.strings.length(values)
     data = tf.cast(tf.io.decode_raw(tf.strings.reduce_join(values), tf.uint8), tf.uint64)
-    positions = tf.ragged.range(lengths)
     longest = tf.reduce_max(tf.concat([lengths, [0]], axis=0))
     powers = tf.math.cumprod(tf.fill([longest], _uint64(hashing.MULTIPLIER)), exclusive=True)
-    products = data * tf.gather(powers, positions.flat_values)
-    sums = tf.math.unsorted_segment_sum(products, positions.value_rowids(), tf.size(values))
+    products = data * tf.gather(powers, tf.ragged.range(lengths).flat_values)
+    prefix = tf.concat([tf.zeros([1], tf.uint64), tf.cumsum(products)], axis=0)
+    ends = tf.cumsum(lengths)
+    sums = tf.gather(prefix, ends) - tf.gather(prefix, ends - lengths)
     return _mix(sums + (tf.cast(lengths, tf.uint64) + _uint64(1)) * _uint64(hashing.INCREMENT))
 
 
@@ -148,10 +150,15 @@ def _uint64(value: int) -> tf.Tensor:
     return tf.constant(value, tf.uint64)
 
 
+def _missing_mark(feature: Feature) -> tf.Tensor:
+    return tf.constant("") if feature.dtype == "string" else tf.constant(MISSING_INT64, tf.int64)
+
+
 def _table(encoding: FeatureEncoding, feature: Feature) -> tf.lookup.StaticHashTable:
-    """Terms to ids; -1 for others."""
+    """Terms to ids, the missing mark to 0 (so that no table is empty, which TensorFlow refuses), others to -1."""
     terms = encoding.terms(feature.name)
     keys = tf.constant(terms.to_numpy(zero_copy_only=False), tf.as_dtype(feature.dtype), shape=[len(terms)])
     first = 1 + feature.vocabulary.oov_buckets
-    ids = tf.range(first, first + len(terms), dtype=tf.int64)
+    keys = tf.concat([tf.reshape(_missing_mark(feature), [1]), keys], axis=0)
+    ids = tf.concat([[0], tf.range(first, first + len(terms), dtype=tf.int64)], axis=0)
     return tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, ids), default_value=-1)
