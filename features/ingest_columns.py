@@ -147,8 +147,10 @@ def _to_lists(values: pa.Array, item: str) -> tuple[pa.Array, np.ndarray]:
         values = values.cast(pa.list_(values.type.value_type))
     elif not pa.types.is_list(values.type):
         # One value is a list of one; a null stays a null.
-        offsets = pa.array(np.arange(len(values) + 1, dtype=np.int32), mask=np.append(_mask(values.is_null()), False))
-        values = pa.ListArray.from_arrays(offsets, values)
+        given = _mask(values.is_valid())
+        offsets = np.append(0, np.cumsum(given)).astype(np.int32)
+        missing = pa.array(offsets, mask=np.append(~given, False))
+        values = pa.ListArray.from_arrays(missing, values.drop_null())
     inner, bad_inner = convert(values.flatten(), item)
     bad = none_bad(len(values))
     if bad_inner.any():

@@ -8,6 +8,7 @@ and never stops a read.
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
 import re
@@ -269,12 +270,38 @@ def _select(batch: pa.RecordBatch | None, columns: Sequence[str]) -> pa.RecordBa
     return pa.RecordBatch.from_arrays(arrays, names=list(columns))
 
 
+class _Unpacked(io.RawIOBase):
+    """A Beam stream that unpacks as it reads. Arrow reads `closed` as an attribute, which Beam has as a method."""
+
+    def __init__(self, stream):
+        super().__init__()
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        part = self._stream.read(len(buffer))
+        buffer[: len(part)] = part
+        return len(part)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._stream.close()
+        super().close()
+
+
 def _open(path: str, kind: str):
     """Opens a file for reading; text may be compressed (by its suffix)."""
-    if "://" not in path and os.path.splitext(path)[1].lower() not in (".gz", ".bz2", ".zst"):
-        return pa.OSFile(path)
-    compression = CompressionTypes.UNCOMPRESSED if kind == "parquet" else CompressionTypes.AUTO
-    return FileSystems.open(path, compression_type=compression)
+    if kind == "parquet" or not _is_packed(path):
+        if "://" not in path:
+            return pa.OSFile(path)
+        return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+    return _Unpacked(FileSystems.open(path, compression_type=CompressionTypes.AUTO))
+
+
+def _is_packed(path: str) -> bool:
+    return os.path.splitext(path)[1].lower() in (".gz", ".bz2", ".zst")
 
 
 def _parquet(stream, path: str):
@@ -299,6 +326,5 @@ def _estimate_lines(path: str) -> int:
     size = FileSystems.match([path])[0].metadata_list[0].size_in_bytes
     with _open(path, "text") as stream:
         start = _read(stream, _PEEK_BYTES)
-    packed = os.path.splitext(path)[1].lower() in (".gz", ".bz2", ".zst")
-    whole = size * (4 if packed else 1) if len(start) == _PEEK_BYTES else len(start)
+    whole = size * (4 if _is_packed(path) else 1) if len(start) == _PEEK_BYTES else len(start)
     return round(start.count(b"\n") * whole / max(len(start), 1))
