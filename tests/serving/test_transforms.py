@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from features import numeric
 from features.encoding import FeatureEncoding, Moments
 from features.hashing import hash64
 from features.spec import MISSING_INT64, FeatureSpec
@@ -47,8 +48,8 @@ def _encoding():
             vocabularies[feature.name] = pa.table({"term": terms, "count": pa.array([1] * len(terms), pa.int64())})
         if feature.transform == "bucketize":
             boundaries[feature.name] = [-1.5, 0.0, 2.0, 1e300 if feature.dtype == "float64" else 1e15]
-    numeric = {feature.name: moments for feature in SPEC.features if feature.kind == "numeric"}
-    return FeatureEncoding(SPEC, vocabularies, numeric, boundaries)
+    all_moments = {feature.name: moments for feature in SPEC.features if feature.kind == "numeric"}
+    return FeatureEncoding(SPEC, vocabularies, all_moments, boundaries)
 
 
 ENCODING = _encoding()
@@ -217,6 +218,20 @@ def test_a_long_string_among_many_hashes_in_linear_memory():
 
     text = ["x" * 2**20, *(f"word {i}" for i in range(50_000))]
     assert tensorflow_hash64(tf.constant(text)).numpy().tolist() == hash64(pa.array(text)).tolist()
+
+
+def test_logarithms_agree_in_float64():
+    """Before the cast to float32, which hides most differences in the last place, but not all."""
+    import tensorflow as tf
+
+    from serving.transforms import TensorFlowOps
+
+    x = np.exp(np.random.default_rng(0).uniform(np.log(2), 88, 100_000))
+    ours = numeric.natural_log(x)
+    assert (
+        tf.function(lambda x: numeric.natural_log(x, TensorFlowOps))(tf.constant(x)).numpy().tobytes() == ours.tobytes()
+    )
+    np.testing.assert_allclose(ours, np.log(x), rtol=3e-16)
 
 
 def test_wrong_tensors_are_named(encoder):
