@@ -87,7 +87,7 @@ def run_pipeline(config: PipelineConfig | str | Path, display: RunDisplay | None
 
 def _silence_imports() -> None:
     """Keeps TensorFlow's start-up notes and Google's notes on Python versions off the terminal."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # without a GPU it starts with three lines marked as errors
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\..*")
 
 

@@ -102,20 +102,20 @@ class _ComponentWatcher(logging.Handler):
 @contextlib.contextmanager
 def _log_to(path: Path, watcher: logging.Handler) -> Iterator[None]:
     """Sends TFX's log (from INFO) and everyone's warnings to a file and to the watcher, not to the terminal."""
+    from absl import logging as absl_logging
+
     path.parent.mkdir(parents=True, exist_ok=True)
     file = logging.FileHandler(path, encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
     root, tfx = logging.getLogger(), logging.getLogger("absl")
-    before = (tfx.level, tfx.propagate, list(tfx.handlers))
-    handlers = root.handlers[:]
-    root.handlers[:] = [file]
-    tfx.handlers[:] = [file, watcher]
-    tfx.propagate = False
-    tfx.setLevel(logging.INFO)
+    handlers, before = list(root.handlers), (list(tfx.handlers), tfx.propagate, absl_logging.get_verbosity())
+    root.handlers[:], tfx.handlers[:], tfx.propagate = [file], [file, watcher], False
+    # Not the logger's level: whoever parses absl's flags during the run would set that back.
+    absl_logging.set_verbosity(absl_logging.INFO)
     try:
         yield
     finally:
         root.handlers[:] = handlers
-        tfx.setLevel(before[0])
-        tfx.propagate, tfx.handlers[:] = before[1], before[2]
+        tfx.handlers[:], tfx.propagate = before[0], before[1]
+        absl_logging.set_verbosity(before[2])
         file.close()
