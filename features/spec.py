@@ -1,0 +1,265 @@
+"""The feature spec: every feature of the pipeline, named once.
+
+A spec is a YAML file. Each entry says where a feature comes from (`table`, `column`), what it is (`kind`, `dtype`), how
+its values become numbers (`vocabulary`, `hash_buckets` or `transform`) and how wide its embedding is. Ingestion,
+encoding, the models and the exported signatures all read the same object.
+
+```yaml
+name: shop
+label: click
+embedding_dim: 16
+features:
+  - {name: age_band, table: users, kind: categorical}
+  - {name: hour, table: impressions, kind: categorical, dtype: int64}
+  - {name: item_id, table: items, kind: categorical, vocabulary: {min_count: 2, oov_buckets: 8}}
+  - {name: price, table: items, kind: numeric, transform: log_squared}
+  - {name: title, table: items, kind: multi_categorical, vocabulary: {max_size: 20000}}
+history: {features: [item_id], short_length: 50, long_length: 1000}
+```
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+Table = Literal["impressions", "items", "users"]
+Scope = Literal["request", "candidate"]
+
+#: Columns of the log contract that a feature may not rename or shadow in the encoded tables.
+KEY_COLUMNS = ("request_id", "timestamp", "user_id", "item_id")
+
+MISSING_INT64 = -(2**63)
+"""Stands for "no value" where an integer cannot be null: in tensors of an exported signature."""
+
+
+class SpecError(ValueError):
+    """A configuration file that cannot be used. The message names the file, the key and the fix."""
+
+
+class Strict(BaseModel):
+    """A pydantic model that refuses unknown keys and cannot be changed after it was checked."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class VocabularyRule(Strict):
+    """How a vocabulary is cut. Ids: 0 = missing, then `oov_buckets` ids, then terms by falling frequency."""
+
+    min_count: int = Field(1, ge=1, description="A term seen fewer times in the train split is out of vocabulary.")
+    max_size: int | None = Field(None, ge=1, description="At most this many terms are kept, the most frequent first.")
+    oov_buckets: int = Field(1, ge=1, description="Ids that unseen terms are hashed into.")
+
+
+class Feature(Strict):
+    """One feature.
+
+    Attributes:
+      name: the feature's name everywhere after ingestion.
+      table: the log table that holds it.
+      column: the column in that table; the name by default.
+      kind: `categorical` (one value), `multi_categorical` (a list) or `numeric`.
+      dtype: of the raw values: `string`, `int64` or `float64`. Default: `float64` for numeric, else `string`.
+      scope: `request` (one value a request: users and context) or `candidate` (one value an impression). Follows from
+        the table, except that a feature of `impressions` may be either; there the default is `request`.
+      vocabulary: the rule of a learnt vocabulary (categorical kinds).
+      hash_buckets: instead of a vocabulary: ids 1..hash_buckets by hash, nothing to learn.
+      transform: of numeric features. `log_squared`: log(x)² for x > 2, else x (AutoInt); `log_squared_floor`: its
+        floor, as the reference code computes it; `standardize`; `min_max`; `bucketize` makes ids by quantiles.
+      num_buckets: of `bucketize`.
+      embedding_dim: width; the spec's `embedding_dim` by default.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")
+    table: Table
+    column: str | None = None
+    kind: Literal["categorical", "multi_categorical", "numeric"] = "categorical"
+    dtype: Literal["string", "int64", "float64"] | None = None
+    scope: Scope | None = None
+    vocabulary: VocabularyRule | None = None
+    hash_buckets: int | None = Field(None, ge=1)
+    transform: Literal["none", "log_squared", "log_squared_floor", "standardize", "min_max", "bucketize"] = "none"
+    num_buckets: int = Field(10, ge=2)
+    embedding_dim: int | None = Field(None, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_defaults(cls, values):
+        if not isinstance(values, dict):
+            return values
+        values = dict(values)
+        if values.get("column") is None:
+            values["column"] = values.get("name")
+        if values.get("dtype") is None:
+            values["dtype"] = "float64" if values.get("kind") == "numeric" else "string"
+        if values.get("scope") is None:
+            values["scope"] = "candidate" if values.get("table") == "items" else "request"
+        categorical = values.get("kind", "categorical") != "numeric"
+        if categorical and values.get("vocabulary") is None and values.get("hash_buckets") is None:
+            values["vocabulary"] = VocabularyRule()
+        return values
+
+    @model_validator(mode="after")
+    def _check(self):
+        where = f"feature `{self.name}`"
+        if self.kind == "numeric":
+            if self.vocabulary is not None or self.hash_buckets is not None:
+                raise ValueError(f"{where} is numeric: it takes `transform`, not `vocabulary` or `hash_buckets`.")
+            if self.dtype == "string":
+                raise ValueError(f"{where} is numeric: its `dtype` must be int64 or float64. Received: string.")
+        else:
+            if self.transform != "none":
+                raise ValueError(f"{where} is {self.kind}: `transform` is for numeric features.")
+            if self.dtype == "float64":
+                raise ValueError(f"{where} is {self.kind}: its `dtype` must be string or int64. Received: float64.")
+            if self.vocabulary is not None and self.hash_buckets is not None:
+                raise ValueError(f"{where} has both `vocabulary` and `hash_buckets`: keep one.")
+        required = {"items": "candidate", "users": "request"}.get(self.table, self.scope)
+        if self.scope != required:
+            raise ValueError(f"{where} comes from `{self.table}`: its `scope` must be {required}.")
+        return self
+
+    @property
+    def multi_valued(self) -> bool:
+        return self.kind == "multi_categorical"
+
+    @property
+    def has_ids(self) -> bool:
+        """Whether the encoded feature is an id (categorical or bucketised) and not a number."""
+        return self.kind != "numeric" or self.transform == "bucketize"
+
+
+class HistorySpec(Strict):
+    """Which item features of past behaviours the models see, and how many behaviours.
+
+    The last `short_length` behaviours before a request are its short history, the `long_length` before those its long
+    one: two disjoint windows.
+    """
+
+    features: tuple[str, ...] = ("item_id",)
+    short_length: int = Field(50, ge=1)
+    long_length: int = Field(1000, ge=0)
+
+
+class FeatureSpec(Strict):
+    """All features of a pipeline, their label and their histories."""
+
+    name: str
+    label: str = "click"
+    embedding_dim: int = Field(16, ge=1)
+    features: tuple[Feature, ...] = Field(min_length=1)
+    history: HistorySpec | None = None
+
+    @model_validator(mode="after")
+    def _check(self):
+        names = [feature.name for feature in self.features]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ValueError(f"each feature is named once. Repeated: {', '.join(repeated)}.")
+        for feature in self.features:
+            if feature.name in KEY_COLUMNS and feature.column != feature.name:
+                raise ValueError(f"`{feature.name}` is a key of the log contract: no feature may rename it.")
+        if self.label in names:
+            raise ValueError(f"the label `{self.label}` is also a feature: the model would read the answer.")
+        for name in self.history.features if self.history else ():
+            feature = next((f for f in self.features if f.name == name), None)
+            if feature is None:
+                raise ValueError(f"history feature `{name}` is not a feature.{nearest(name, names)}")
+            if feature.table != "items" or not feature.has_ids:
+                raise ValueError(f"history feature `{name}` must be a categorical feature of `items`.")
+        return self
+
+    def __getitem__(self, name: str) -> Feature:
+        for feature in self.features:
+            if feature.name == name:
+                return feature
+        raise KeyError(f"no feature `{name}`.{nearest(name, [f.name for f in self.features])}")
+
+    def of_scope(self, scope: Scope) -> tuple[Feature, ...]:
+        return tuple(feature for feature in self.features if feature.scope == scope)
+
+    def of_table(self, table: Table) -> tuple[Feature, ...]:
+        return tuple(feature for feature in self.features if feature.table == table)
+
+    def embedding_dim_of(self, name: str) -> int:
+        return self[name].embedding_dim or self.embedding_dim
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Returns ` Did you mean …?`, or nothing where no known name is near."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean `{close[0]}`?" if close else ""
+
+
+def load_model(path: str | Path, model: type[BaseModel]) -> BaseModel:
+    """Reads a YAML file into a pydantic model.
+
+    Raises:
+      SpecError: if the file is missing, is no YAML mapping or does not fit the model. Unknown keys are answered with
+        the nearest known one.
+    """
+    path = Path(path)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SpecError(f"{path}: cannot be read ({error.strerror}).") from error
+    except yaml.YAMLError as error:
+        raise SpecError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise SpecError(f"{path}: expected a mapping at the top. Received: {type(values).__name__}.")
+    return parse_model(values, model, source=str(path))
+
+
+def parse_model(values: dict, model: type[BaseModel], source: str) -> BaseModel:
+    """Checks a mapping against a pydantic model; see `load_model`."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise SpecError("\n".join(f"{source}: {line}" for line in _explain(error, model))) from error
+
+
+def load_spec(path: str | Path) -> FeatureSpec:
+    """Reads a feature spec from YAML. Raises `SpecError`; see `load_model`."""
+    return load_model(path, FeatureSpec)
+
+
+def _explain(error: ValidationError, model: type[BaseModel]) -> list[str]:
+    lines = []
+    for problem in error.errors():
+        where = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            known = _fields_at(model, problem["loc"][:-1])
+            lines.append(f"`{where}` is not a known key.{nearest(str(problem['loc'][-1]), known)}")
+        else:
+            received = "" if isinstance(problem["input"], dict | list) else f" Received: {problem['input']!r}"
+            lines.append(f"`{where or 'top level'}`: {problem['msg']}.{received}")
+    return lines
+
+
+def _fields_at(model: type[BaseModel], location: tuple) -> list[str]:
+    """Names of the fields that the (possibly nested) model at `location` knows."""
+    current = model
+    for part in location:
+        if isinstance(part, int):
+            continue
+        field = current.model_fields.get(str(part))
+        nested = _model_in(field.annotation) if field else None
+        if nested is None:
+            return []
+        current = nested
+    return list(current.model_fields)
+
+
+def _model_in(annotation) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        nested = _model_in(argument)
+        if nested is not None:
+            return nested
+    return None

@@ -1,0 +1,226 @@
+"""Encoded Parquet shards to flat request batches.
+
+Requests are read by shard, shuffled by shard and within a buffer of several shards, and cut into batches of about
+`batch_size` candidates at request boundaries. Everything is NumPy on Arrow buffers: a buffer is permuted once by
+vectorised gathers and then sliced, so a batch costs a handful of views.
+
+The order depends only on `seed` and `epoch`: a resumed training sees the batches that it would have seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import tensorflow as tf
+from pydantic import Field
+
+from features.encoding import FeatureEncoding
+from features.spec import Feature, FeatureSpec, Strict
+from models.history_windows import BehaviorShards, history_signature
+from models.request_arrays import Column, Lists, RequestArrays, concatenate, take
+
+
+class InputConfig(Strict):
+    """How batches are made.
+
+    Attributes:
+      batch_size: candidates a batch, reached at the first request boundary at or past it.
+      buffer_shards: shards that are pooled and shuffled together (and interleaved thereby).
+      prefetch: batches made ahead.
+    """
+
+    batch_size: int = Field(1024, ge=1)
+    buffer_shards: int = Field(4, ge=1)
+    prefetch: int = Field(8, ge=1)
+
+
+def make_dataset(
+    examples_dir: str | Path,
+    split: str,
+    encoding: FeatureEncoding,
+    config: InputConfig,
+    *,
+    shuffle: bool = False,
+    seed: int = 0,
+    epoch: int = 0,
+    histories: bool = False,
+) -> tf.data.Dataset:
+    """Returns one epoch of batches (docs/data_formats.md, "A batch").
+
+    Args:
+      examples_dir: encoded examples (FeatureEncoder).
+      split: `train`, `eval` or `test`.
+      encoding: the feature encoding; its spec names the features and the label.
+      config: batch size and buffers.
+      shuffle: whether to shuffle; else shards and rows come in order.
+      seed: of the shuffle.
+      epoch: mixed into the seed, so that each epoch has an order of its own.
+      histories: whether to slice short and long histories from the behaviour log.
+
+    Raises:
+      FileNotFoundError: if the split holds no shard.
+      ValueError: if histories are asked for and the spec declares none.
+    """
+    spec = encoding.spec
+    if histories and spec.history is None:
+        raise ValueError(f"`histories` need a `history` in the spec. Spec `{spec.name}` has none.")
+    shards = list_shards(examples_dir, split)
+    signature = _signature(spec, histories)
+
+    def batches() -> Iterator[dict]:
+        rng = np.random.default_rng([seed, epoch]) if shuffle else None
+        for buffer in _buffers(shards, spec, config.buffer_shards, rng, histories):
+            yield from _cut(buffer, spec, config.batch_size)
+
+    dataset = tf.data.Dataset.from_generator(
+        lambda: (tuple(tf.nest.flatten(batch)) for batch in batches()),
+        output_signature=tuple(tf.nest.flatten(signature)),
+    )
+    dataset = dataset.map(lambda *flat: _to_batch(tf.nest.pack_sequence_as(signature, flat), spec))
+    return dataset.prefetch(config.prefetch)
+
+
+def list_shards(examples_dir: str | Path, split: str) -> list[Path]:
+    """Returns the Parquet files of a split in shard order. Raises `FileNotFoundError` where there is none."""
+    folder = Path(examples_dir) / f"Split-{split}"
+    shards = sorted(folder.glob("requests-*.parquet"))
+    if not shards:
+        raise FileNotFoundError(f"{folder}: no requests-*.parquet. Was split `{split}` written?")
+    return shards
+
+
+def count_candidates(examples_dir: str | Path, split: str) -> int:
+    """Returns the number of candidates of a split, reading one column."""
+    total = 0
+    for path in list_shards(examples_dir, split):
+        for batch in pq.ParquetFile(path).iter_batches(columns=["_position"]):
+            total += len(batch.column(0).flatten())
+    return total
+
+
+@dataclass(frozen=True)
+class _Buffer:
+    """Requests of some shards, and the behaviours that they refer to."""
+
+    requests: RequestArrays
+    behaviors: BehaviorShards | None
+
+
+def _buffers(shards, spec, buffer_shards, rng, histories) -> Iterator[_Buffer]:
+    order = rng.permutation(len(shards)) if rng is not None else np.arange(len(shards))
+    for start in range(0, len(order), buffer_shards):
+        chosen = [shards[i] for i in order[start : start + buffer_shards]]
+        pooled = [_read_requests(path, spec, histories) for path in chosen]
+        behaviors = None
+        if histories:
+            parts = [BehaviorShards.read(_behaviors_of(path), spec.history.features) for path in chosen]
+            first_user = np.cumsum([0] + [part.num_users for part in parts])
+            for arrays, first in zip(pooled, first_user, strict=False):
+                users = arrays.request["_user_index"]
+                arrays.request["_user_index"] = np.where(users >= 0, users + first, -1)
+            behaviors = BehaviorShards.concatenate(parts)
+        requests = concatenate(pooled)
+        if rng is not None:
+            requests = take(requests, rng.permutation(len(requests)))
+        yield _Buffer(requests, behaviors)
+
+
+def _behaviors_of(requests: Path) -> Path:
+    return requests.parent.parent / "behaviors" / requests.name.replace("requests-", "behaviors-")
+
+
+def _read_requests(path: Path, spec: FeatureSpec, histories: bool) -> RequestArrays:
+    label = f"_label_{spec.label}"
+    columns = [f.name for f in spec.features] + ["_position", label]
+    columns += ["_user_index", "_history_end"] if histories else []
+    table = pq.read_table(path, columns=columns, memory_map=True).combine_chunks()
+    position = _lists(table["_position"])
+    request = {f.name: _column(_single(table[f.name]), f) for f in spec.of_scope("request")}
+    candidate = {f.name: _column(_single(table[f.name]).flatten(), f) for f in spec.of_scope("candidate")}
+    candidate["_position"] = position.values.astype(np.int32, copy=False)
+    candidate["_label"] = _numpy(_single(table[label]).flatten()).astype(np.float32, copy=False)
+    if histories:
+        request |= {name: _numpy(_single(table[name])) for name in ("_user_index", "_history_end")}
+    return RequestArrays(position.row_splits, request, candidate)
+
+
+def _column(array: pa.Array, feature: Feature) -> Column:
+    if feature.multi_valued:
+        return _lists(array)
+    return _numpy(array).astype(np.int32 if feature.has_ids else np.float32, copy=False)
+
+
+def _single(column: pa.ChunkedArray) -> pa.Array:
+    """The one chunk of a combined column."""
+    return column.chunk(0) if column.num_chunks else pa.array([], column.type)
+
+
+def _lists(column: pa.Array | pa.ChunkedArray) -> Lists:
+    array = _single(column) if isinstance(column, pa.ChunkedArray) else column
+    splits = _numpy(array.offsets).astype(np.int64)
+    # A list array may be a slice of longer buffers: `flatten` is rebased, its offsets are not.
+    return Lists(_numpy(array.flatten()), splits - splits[0])
+
+
+def _numpy(array: pa.Array) -> np.ndarray:
+    return array.to_numpy(zero_copy_only=False)
+
+
+def _cut(buffer: _Buffer, spec: FeatureSpec, batch_size: int) -> Iterator[dict]:
+    splits, total = buffer.requests.row_splits, len(buffer.requests)
+    start = 0
+    while start < total:
+        stop = min(int(np.searchsorted(splits, splits[start] + batch_size)), total)
+        yield _batch(buffer.requests.slice(start, stop), buffer.behaviors, spec)
+        start = stop
+
+
+def _batch(arrays: RequestArrays, behaviors: BehaviorShards | None, spec: FeatureSpec) -> dict:
+    features = {}
+    for feature in spec.features:
+        values = (arrays.request if feature.scope == "request" else arrays.candidate)[feature.name]
+        features[feature.name] = (values.values, values.row_splits) if feature.multi_valued else values
+    batch = {
+        "features": features,
+        "request_index": np.repeat(np.arange(len(arrays), dtype=np.int32), np.diff(arrays.row_splits)),
+        "label": arrays.candidate["_label"],
+        "position": arrays.candidate["_position"],
+    }
+    if behaviors is not None:
+        batch["history"] = behaviors.windows(
+            arrays.request["_user_index"], arrays.request["_history_end"], spec.history
+        )
+    return batch
+
+
+def _signature(spec: FeatureSpec, histories: bool) -> dict:
+    vector = lambda dtype: tf.TensorSpec([None], dtype)  # noqa: E731
+    features = {}
+    for feature in spec.features:
+        if feature.multi_valued:
+            features[feature.name] = (vector(tf.int32), vector(tf.int64))
+        else:
+            features[feature.name] = vector(tf.int32 if feature.has_ids else tf.float32)
+    signature = {
+        "features": features,
+        "request_index": vector(tf.int32),
+        "label": vector(tf.float32),
+        "position": vector(tf.int32),
+    }
+    if histories:
+        signature["history"] = history_signature(spec.history)
+    return signature
+
+
+def _to_batch(batch: dict, spec: FeatureSpec) -> dict:
+    features = dict(batch["features"])
+    for feature in spec.features:
+        if feature.multi_valued:
+            values, row_splits = features[feature.name]
+            features[feature.name] = tf.RaggedTensor.from_row_splits(values, row_splits, validate=False)
+    return {**batch, "features": features}

@@ -1,0 +1,30 @@
+"""What every ranker of Clickmill is: logits of candidates, trained by log loss."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+import tensorflow_recommenders as tfrs
+
+
+class RankingModel(tfrs.Model):
+    """A TFRS model whose `call(batch, training)` returns logits `[N]` of the batch's N candidates.
+
+    The loss is the mean binary cross-entropy of the candidates (AutoInt, Eq. 10), computed from logits so that
+    confident predictions stay finite. `batch` is described in docs/data_formats.md.
+    """
+
+    def __init__(self, name: str):
+        super().__init__(name=name)
+        self.log_loss = tf.keras.metrics.Mean("log_loss")
+
+    def compute_loss(self, inputs: dict, training: bool = False) -> tf.Tensor:
+        """Returns the mean log loss of a batch, a scalar in nats; `log_loss` averages it over candidates."""
+        logits = self(inputs, training=training)
+        losses = tf.nn.sigmoid_cross_entropy_with_logits(labels=inputs["label"], logits=logits)
+        self.log_loss.update_state(losses)
+        return tf.reduce_mean(losses)
+
+    @tf.function(reduce_retracing=True)
+    def predict_batch(self, inputs: dict) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns labels and logits, both `[N]`."""
+        return inputs["label"], self(inputs, training=False)

@@ -1,0 +1,213 @@
+"""The training loop of every ranker: early stopping, best weights, resume after a kill, progress."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from pydantic import Field
+
+from features.encoding import FeatureEncoding
+from features.spec import Strict
+from models.input_pipeline import InputConfig, count_candidates, make_dataset
+from models.optimizers import OptimizerConfig, make_optimizer
+from models.ranking_model import RankingModel
+from models.training_history import EpochRecord, TrainingHistory
+from models.training_progress import TrainingProgress
+
+Metric = Callable[[np.ndarray, np.ndarray], float]
+"""Of labels `[N]` and logits `[N]`."""
+
+
+class TrainingConfig(Strict):
+    """How a ranker is trained.
+
+    Attributes:
+      epochs: at most this many.
+      patience: stop after this many epochs in a row without a lower validation log loss.
+      seed: of weights, dropout and shuffling.
+      input: batches and buffers.
+      optimizer: optimiser and schedule.
+      steps_per_execution: steps that one call into TensorFlow runs; more steps, less Python between them.
+    """
+
+    epochs: int = Field(5, ge=1)
+    patience: int = Field(2, ge=1)
+    seed: int = 0
+    input: InputConfig = InputConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    steps_per_execution: int = Field(16, ge=1)
+
+
+def train(
+    make_model: Callable[[], RankingModel],
+    encoding: FeatureEncoding,
+    examples_dir: str | Path,
+    config: TrainingConfig,
+    work_dir: str | Path,
+    *,
+    fingerprint: str = "",
+    metrics: Mapping[str, Metric] | None = None,
+    histories: bool = False,
+    show_progress: bool = False,
+) -> tuple[RankingModel, TrainingHistory]:
+    """Trains a ranker on split `train`, watching split `eval`.
+
+    After each epoch a checkpoint and `training_history.json` are written to `work_dir`; calling again with the same
+    arguments goes on after the last finished epoch (an interrupted epoch starts over). Batches come in the same order
+    as without the interruption; dropout masks do not. TensorBoard reads `work_dir/tensorboard`.
+
+    Args:
+      make_model: builds the model, after the seed was set.
+      encoding: the feature encoding.
+      examples_dir: encoded examples.
+      config: how to train.
+      work_dir: for checkpoints; not shared between trainings.
+      fingerprint: names model and data; with `config` it decides whether a checkpoint in `work_dir` is this training's.
+      metrics: further validation metrics by name.
+      histories: whether batches carry behaviour histories.
+      show_progress: whether to draw a progress bar with examples a second.
+
+    Returns:
+      The model with the weights of its best epoch, and its history.
+
+    Raises:
+      ValueError: if `work_dir` holds the checkpoint of another training, or the loss is not finite.
+    """
+    work_dir = Path(work_dir)
+    work_dir.mkdir(parents=True, exist_ok=True)
+    history = _history_of(work_dir, f"{fingerprint}\n{config.model_dump_json()}")
+    tf.keras.utils.set_random_seed(config.seed)
+    model = make_model()
+    examples = count_candidates(examples_dir, "train")
+    steps = config.epochs * max(1, examples // config.input.batch_size)
+    model.compile(optimizer=make_optimizer(config.optimizer, steps))
+
+    def batches(split: str, epoch: int = 0) -> tf.data.Dataset:
+        shuffle = split == "train"
+        return make_dataset(
+            examples_dir, split, encoding, config.input,
+            shuffle=shuffle, seed=config.seed, epoch=epoch, histories=histories,
+        )  # fmt: skip
+
+    model(next(iter(batches("train"))))  # builds the variables, for the checkpoint to find
+    history.parameters = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
+    checkpoints = _Checkpoints(model, work_dir)
+    if history.epochs:
+        checkpoints.restore(len(history.epochs))
+    run_steps = _step_runner(model)
+    writer = tf.summary.create_file_writer(str(work_dir / "tensorboard"))
+    while not history.finished:
+        epoch = len(history.epochs) + 1
+        record = _run_epoch(model, run_steps, batches, epoch, config, examples, metrics or {}, show_progress)
+        history.epochs.append(record)
+        history.finished = epoch >= config.epochs or history.epochs_since_best() >= config.patience
+        checkpoints.save(epoch)
+        history.save(work_dir)  # from here on the epoch counts
+        checkpoints.delete_all_but({epoch, history.best_epoch})
+        _summarise(writer, record)
+    checkpoints.restore(history.best_epoch)
+    return model, history
+
+
+def predict(model: RankingModel, dataset: tf.data.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Returns labels `[N]` and logits `[N]` of all candidates of a dataset."""
+    parts = [tuple(tensor.numpy() for tensor in model.predict_batch(batch)) for batch in dataset]
+    labels, logits = zip(*parts, strict=True)
+    return np.concatenate(labels), np.concatenate(logits)
+
+
+def _run_epoch(model, run_steps, batches, epoch, config, examples, metrics, show_progress) -> EpochRecord:
+    model.log_loss.reset_state()
+    started = time.perf_counter()
+    iterator, going = iter(batches("train", epoch)), True
+    with TrainingProgress(epoch, examples, enabled=show_progress) as progress:
+        while going:
+            going = bool(run_steps(iterator, config.steps_per_execution))
+            progress.update(int(model.log_loss.count), float(model.log_loss.result()))
+    seconds = time.perf_counter() - started
+    train_log_loss = float(model.log_loss.result())
+    labels, logits = predict(model, batches("eval"))
+    with np.errstate(invalid="ignore"):
+        val_log_loss = float(np.mean(np.logaddexp(0.0, logits.astype(np.float64)) - labels * logits))
+    if not np.isfinite([train_log_loss, val_log_loss]).all():
+        raise ValueError(
+            f"the loss is not finite in epoch {epoch} (train {train_log_loss}, validation {val_log_loss}). "
+            f"Lower `learning_rate` (now {config.optimizer.learning_rate}) or look for extreme numeric features."
+        )
+    return EpochRecord(
+        epoch=epoch,
+        train_log_loss=train_log_loss,
+        val_log_loss=val_log_loss,
+        examples_per_second=examples / seconds,
+        seconds=seconds,
+        metrics={name: float(metric(labels, logits)) for name, metric in metrics.items()},
+    )
+
+
+def _step_runner(model: RankingModel):
+    """A graph that trains on up to `steps` batches of an iterator and returns whether there may be more."""
+
+    @tf.function
+    def run(iterator, steps):
+        going = True
+        for _ in tf.range(steps):
+            batch = iterator.get_next_as_optional()
+            going = batch.has_value()
+            if not going:
+                break
+            model.train_step(batch.get_value())
+        return going
+
+    return lambda iterator, steps: run(iterator, tf.constant(steps))
+
+
+def _history_of(work_dir: Path, identity: str) -> TrainingHistory:
+    fingerprint = hashlib.sha256(identity.encode()).hexdigest()
+    history = TrainingHistory.load(work_dir)
+    if history is not None and history.fingerprint != fingerprint:
+        raise ValueError(
+            f"{work_dir} holds the checkpoint of another training (its model, data or configuration differ). "
+            "Choose another directory, or delete it to start over."
+        )
+    return history or TrainingHistory(fingerprint=fingerprint)
+
+
+class _Checkpoints:
+    """One checkpoint an epoch, by number."""
+
+    def __init__(self, model: RankingModel, work_dir: Path):
+        self._checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer)
+        self._folder = work_dir / "checkpoints"
+
+    def save(self, epoch: int) -> None:
+        self._checkpoint.write(self._prefix(epoch))
+
+    def restore(self, epoch: int) -> None:
+        self._checkpoint.read(self._prefix(epoch)).expect_partial()
+
+    def delete_all_but(self, epochs: set[int]) -> None:
+        keep = {f"epoch-{epoch:04d}" for epoch in epochs}
+        for path in self._folder.iterdir():
+            if path.name.split(".")[0] not in keep:
+                path.unlink()
+
+    def _prefix(self, epoch: int) -> str:
+        return str(self._folder / f"epoch-{epoch:04d}")
+
+
+def _summarise(writer, record: EpochRecord) -> None:
+    values = {
+        "log_loss/train": record.train_log_loss,
+        "log_loss/validation": record.val_log_loss,
+        "examples_per_second": record.examples_per_second,
+        **{f"validation/{name}": value for name, value in record.metrics.items()},
+    }
+    with writer.as_default(step=record.epoch):
+        for name, value in values.items():
+            tf.summary.scalar(name, value)
+    writer.flush()

@@ -1,0 +1,60 @@
+"""What a training did, epoch by epoch, as JSON beside its checkpoints."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from pydantic import BaseModel
+
+FILE_NAME = "training_history.json"
+
+
+class EpochRecord(BaseModel):
+    """One epoch. Losses in nats; `metrics` are the validation metrics that the caller asked for."""
+
+    epoch: int
+    train_log_loss: float
+    val_log_loss: float
+    examples_per_second: float
+    seconds: float
+    metrics: dict[str, float] = {}
+
+
+class TrainingHistory(BaseModel):
+    """A training so far.
+
+    Attributes:
+      fingerprint: of model, data and configuration: a checkpoint is resumed only under the same one.
+      parameters: trainable parameters.
+      epochs: one record a finished epoch.
+      finished: whether training ended (by epochs or early stopping), as opposed to being cut off.
+    """
+
+    fingerprint: str
+    parameters: int = 0
+    epochs: list[EpochRecord] = []
+    finished: bool = False
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch of the lowest validation log loss; 0 before the first."""
+        best = min(self.epochs, key=lambda record: record.val_log_loss, default=None)
+        return best.epoch if best else 0
+
+    def epochs_since_best(self) -> int:
+        return len(self.epochs) - self.best_epoch
+
+    def save(self, directory: Path) -> None:
+        """Writes aside and renames, so that a reader never meets half a file."""
+        aside = directory / f"{FILE_NAME}.tmp"
+        values = {**self.model_dump(), "best_epoch": self.best_epoch}
+        aside.write_text(json.dumps(values, indent=2), encoding="utf-8")
+        os.replace(aside, directory / FILE_NAME)
+
+    @classmethod
+    def load(cls, directory: Path) -> TrainingHistory | None:
+        """Reads the history of a directory; None where there is none."""
+        path = directory / FILE_NAME
+        return cls.model_validate_json(path.read_text(encoding="utf-8")) if path.exists() else None

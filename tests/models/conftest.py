@@ -1,0 +1,119 @@
+"""A small log, raw and encoded, written by the real encoder."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from features.encoder import encode_file
+from features.encoding import FeatureEncoding
+from features.spec import FeatureSpec
+from features.vocabulary import encoding_of, summarise_file
+
+SPEC = FeatureSpec.model_validate(
+    {
+        "name": "small",
+        "embedding_dim": 8,
+        "features": [
+            {"name": "age", "table": "users"},
+            {"name": "interests", "table": "users", "kind": "multi_categorical"},
+            {"name": "hour", "table": "impressions", "kind": "numeric", "transform": "standardize"},
+            {"name": "item_id", "table": "items", "dtype": "int64"},
+            {"name": "category", "table": "items"},
+            {"name": "title", "table": "items", "kind": "multi_categorical"},
+            {"name": "price", "table": "items", "kind": "numeric", "transform": "log_squared"},
+        ],
+        "history": {"features": ["item_id", "category"], "short_length": 3, "long_length": 4},
+    }
+)
+NUM_SHARDS = 3
+SHARD_REQUESTS = 60
+NUM_USERS = 7
+CATEGORIES = np.array(["a", "b", "c"])
+
+
+def raw_requests(rng: np.random.Generator, shard: int) -> pa.Table:
+    """Requests whose clicks follow age × category, so that there is something to learn."""
+    sizes = rng.integers(1, 7, SHARD_REQUESTS)
+    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
+    total = int(offsets[-1])
+    items = rng.integers(0, 30, total)
+    ages = rng.choice(["young", "old"], SHARD_REQUESTS)
+    age_of = np.repeat(ages, sizes)
+    liked = np.where(age_of == "young", CATEGORIES[items % 3] == "a", CATEGORIES[items % 3] == "b")
+    clicks = (rng.random(total) < np.where(liked, 0.9, 0.1)).astype(np.float32)
+
+    def lists(values) -> pa.Array:
+        return pa.ListArray.from_arrays(pa.array(offsets), values if isinstance(values, pa.Array) else pa.array(values))
+
+    titles = pa.array([[f"t{i % 5}", f"t{i % 4}"][: i % 3] for i in items.tolist()], pa.list_(pa.string()))
+    users = rng.integers(-1, NUM_USERS, SHARD_REQUESTS)
+    return pa.table(
+        {
+            "request_id": [f"{shard}-{i}" for i in range(SHARD_REQUESTS)],
+            "timestamp": np.sort(rng.integers(0, 10**6, SHARD_REQUESTS)),
+            "user_id": [f"u{u}" for u in users],
+            "history_end": np.where(users < 0, 0, rng.integers(0, np.maximum(users, 0) * 2 + 1)),
+            "user_index": pa.array(users, pa.int32()),
+            "item_id": lists(items),
+            "position": lists(np.concatenate([np.arange(n) for n in sizes]).astype(np.int32)),
+            "click": lists(clicks),
+            "age": ages,
+            "interests": pa.array([[f"i{u % 3}"] * (u % 3) for u in users.tolist()], pa.list_(pa.string())),
+            "hour": pa.array(rng.normal(size=SHARD_REQUESTS)),
+            "category": lists(CATEGORIES[items % 3]),
+            "title": lists(titles),
+            "price": lists(rng.random(total) * 50),
+        }
+    )
+
+
+def raw_behaviors(rng: np.random.Generator) -> pa.Table:
+    """User u has 2u behaviours: histories shorter and longer than both windows."""
+    offsets = np.concatenate([[0], np.cumsum(2 * np.arange(NUM_USERS))]).astype(np.int32)
+    items = rng.integers(0, 30, int(offsets[-1]))
+
+    def lists(values) -> pa.Array:
+        return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))
+
+    return pa.table(
+        {
+            "user_id": [f"u{u}" for u in range(NUM_USERS)],
+            "timestamp": lists(np.arange(len(items))),
+            "item_id": lists(items),
+            "category": lists(CATEGORIES[items % 3]),
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def small_log(tmp_path_factory) -> tuple[Path, FeatureEncoding]:
+    """Directory of encoded examples (splits train and eval, behaviours), and their encoding."""
+    raw, encoded = tmp_path_factory.mktemp("raw"), tmp_path_factory.mktemp("encoded")
+    rng = np.random.default_rng(7)
+    files = []
+    for shard in range(NUM_SHARDS):
+        name = f"{shard:05d}-of-{NUM_SHARDS:05d}.parquet"
+        for split in ("train", "eval"):
+            path = raw / f"Split-{split}" / f"requests-{name}"
+            path.parent.mkdir(exist_ok=True)
+            pq.write_table(raw_requests(rng, shard), path)
+            files.append((path, False))
+        path = raw / "behaviors" / f"behaviors-{name}"
+        path.parent.mkdir(exist_ok=True)
+        pq.write_table(raw_behaviors(rng), path)
+        files.append((path, True))
+    states = None
+    for path, _ in [file for file in files if "Split-train" in str(file[0])]:
+        (found,) = summarise_file(str(path), SPEC)
+        if states is None:
+            states = found
+        else:
+            for feature, state in found.items():
+                states[feature].merge(state)
+    encoding = encoding_of(SPEC, states)
+    for path, behaviors in files:
+        encode_file(encoding, str(path), str(encoded / path.relative_to(raw)), behaviors=behaviors)
+    return encoded, encoding
