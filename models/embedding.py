@@ -7,6 +7,9 @@ import tensorflow as tf
 from features.encoding import FeatureEncoding
 from features.spec import Feature, Scope
 
+LARGEST_NUMBER = 1e6
+"""Encoded numbers are clipped to ± this: one corrupt value must not overflow into scores that are not a number."""
+
 
 class FeatureEmbedding(tf.keras.layers.Layer):
     """Turns every feature into one vector of width d (AutoInt, arXiv 1810.11921, section 4.2).
@@ -79,6 +82,7 @@ class FeatureEmbedding(tf.keras.layers.Layer):
             parts.append(self._mean(feature.name, features[feature.name])[:, tf.newaxis])
         if block.numeric:
             values = tf.stack([features[f.name] for f in block.numeric], axis=1)
+            values = tf.clip_by_value(values, -LARGEST_NUMBER, LARGEST_NUMBER)
             rows = [self._numeric_row[f.name] for f in block.numeric]
             parts.append(values[..., tf.newaxis] * tf.gather(self.numeric_vectors, rows))
         return parts[0] if len(parts) == 1 else tf.concat(parts, axis=1)

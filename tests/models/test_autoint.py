@@ -149,6 +149,18 @@ def test_numeric_fields_scale_one_vector(small_log):
     np.testing.assert_allclose(fields[:, 0], [[2.0], [-3.0]] * embedding.numeric_vectors[0], rtol=1e-6)
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_extreme_numbers_give_finite_logits_and_gradients(small_log, batch, variant):
+    model = AutoInt(small_log[1], AutoIntConfig(variant=variant))
+    price = np.full(len(batch["label"]), 3.4e38, np.float32)
+    price[::2] *= -1
+    extreme = {**batch, "features": {**batch["features"], "price": tf.constant(price)}}
+    with tf.GradientTape() as tape:
+        loss = model.compute_loss(extreme)
+    gradients = tape.gradient(loss, model.trainable_variables)
+    assert all(np.isfinite(tf.convert_to_tensor(gradient)).all() for gradient in gradients)
+
+
 def test_request_features_reach_every_candidate_of_their_request_only(small_log, batch):
     model = AutoInt(small_log[1], AutoIntConfig())
     before = model(batch).numpy()
