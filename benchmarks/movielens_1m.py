@@ -54,32 +54,19 @@ def training_settings(candidate: str) -> dict:
 
 def prepare(work: Path) -> tuple[Path, Path]:
     """Downloads, ingests and encodes once. Returns the directories of the encoded examples and of the encoding."""
+    from benchmarks.preparation import ingest_and_encode
     from features import movielens, movielens_download
-    from features.beam_runner import make_pipeline
-    from features.encoder import encode_examples
-    from features.ingest import IngestConfig, run_ingest
+    from features.ingest import IngestConfig
     from features.spec import load_spec
-    from features.vocabulary import fit_encoding
 
-    raw, encoding, encoded, done = (work / name for name in ("raw", "encoding", "encoded", "prepared"))
-    if not done.exists():
-        if not (work / "log").exists():
-            counts = movielens.convert(movielens_download.fetch(work / "download", print), work / "log")
-            print("converted:", counts)
-        spec = load_spec(SPEC)
-        config = IngestConfig.model_validate(
-            {
-                "tables": {t: str(work / "log" / f"{t}.parquet") for t in ("impressions", "items", "users")},
-                "split": {"by": "column", "column": "split"},
-                "num_shards": 8,
-            }
-        )
-        print("ingested:", run_ingest(config, spec, raw / "examples", raw / "behaviors", raw / "dead_letters"))
-        with make_pipeline() as root:
-            fit_encoding(root, raw / "examples", spec, encoding)
-        with make_pipeline() as root:
-            encode_examples(root, raw / "examples", None, encoding, encoded)
-        done.touch()
+    log = work / "log"
+    if not log.exists():
+        counts = movielens.convert(movielens_download.fetch(work / "download", print), log)
+        print("converted:", counts)
+    tables = {table: str(log / f"{table}.parquet") for table in ("impressions", "items", "users")}
+    split = {"by": "column", "column": "split"}
+    config = IngestConfig.model_validate({"tables": tables, "split": split, "num_shards": 8})
+    _, encoded, encoding = ingest_and_encode(config, load_spec(SPEC), work)
     return encoded, encoding
 
 

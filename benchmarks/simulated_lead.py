@@ -1,0 +1,129 @@
+"""AutoInt against the item-CTR baseline and the oracle on simulated logs, and the same on shuffled labels.
+
+    python -m benchmarks.simulated_lead [--impressions 300000] [--seeds 7 8 9]
+
+The profile of `make run` (tfx_config/simulated.yaml) on logs of several seeds: test AUC of AutoInt, of item CTR and of
+the oracle, and AutoInt's share of the oracle's lead. Control: the same training after the clicks were moved to
+impressions drawn at random; nothing is left to learn, so its AUC is 0.5.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.preparation import ingest_and_encode
+from evaluation.baselines import count_items, oracle
+from evaluation.metrics import compute_metrics
+from evaluation.scored_rows import ScoredRows
+from features.encoding import FeatureEncoding
+from features.ingest import IngestConfig
+from features.simulator import SimulatorConfig, simulate
+from features.spec import load_spec
+
+RESULTS = Path(__file__).parent / "results" / "simulated_lead.json"
+TABLES = ("impressions", "clicks", "items", "users")
+TARGETS = {"lead": 0.03, "shuffled": 0.01}
+
+
+def shuffle_clicks(log: Path, out: Path, seed: int) -> None:
+    """Copies a log, its clicks moved to as many distinct impressions drawn uniformly, a minute after each."""
+    rng = np.random.default_rng(seed)
+    for table in TABLES:
+        if table != "clicks":
+            shutil.copytree(log / table, out / table)
+    impressions = pa.concat_tables([pq.read_table(path) for path in sorted((log / "impressions").glob("*.parquet"))])
+    clicks = sum(pq.read_metadata(path).num_rows for path in (log / "clicks").glob("*.parquet"))
+    rows = impressions.take(pa.array(rng.choice(len(impressions), clicks, replace=False)))
+    (out / "clicks").mkdir()
+    moved = {
+        "request_id": rows["request_id"],
+        "item_id": rows["item_id"],
+        "timestamp": pa.array(rows["timestamp"].to_numpy() + 60_000),
+        "label": pa.array(["click"] * len(rows)),
+    }
+    pq.write_table(pa.table(moved), out / "clicks" / "clicks.parquet")
+
+
+def measure(log: Path, work: Path, truth: Path | None, seed: int) -> dict:
+    """Trains the profile's AutoInt on a log. Returns the AUC of everything on its test split."""
+    from models.autoint import AutoInt, AutoIntConfig
+    from models.input_pipeline import make_dataset
+    from models.training import TrainingConfig, predict, train
+    from pipeline.config import load_config
+
+    profile = load_config(Path("tfx_config/simulated.yaml"))
+    spec = load_spec("tfx_config/features_simulated.yaml")
+    config = IngestConfig.model_validate({"tables": {table: str(log / table) for table in TABLES}})
+    raw, encoded, encoding_dir = ingest_and_encode(config, spec, work)
+    encoding = FeatureEncoding.load(encoding_dir)
+    model_config = AutoIntConfig.model_validate(profile.model.parameters)
+    training = TrainingConfig.model_validate({**profile.training, "seed": seed})
+    model, history = train(
+        lambda: AutoInt(encoding, model_config), encoding, encoded, training, work / "training", show_progress=True
+    )
+    labels, logits = predict(model, make_dataset(encoded, "test", encoding, training.input))
+    columns = ["request_id", "user_id", "item_id"]
+    table = pa.concat_tables(
+        [pq.read_table(p, columns=columns) for p in sorted((raw / "Split-test").glob("*.parquet"))]
+    )
+    items = table["item_id"].combine_chunks()
+    parent = pa.array(np.repeat(np.arange(len(table)), np.diff(items.offsets.to_numpy())))
+    rows = pa.table({"request_id": table["request_id"].take(parent), "item_id": items.flatten()})
+
+    def auc(scores) -> float:
+        index = np.arange(len(labels))
+        return compute_metrics(ScoredRows(labels, np.asarray(scores), index, index), ["auc"])["auc"]
+
+    item_counts = count_items(raw, spec.label)
+    found = {"autoint": auc(logits), "item_ctr": auc(item_counts.click_rate(rows["item_id"]).score)}
+    found["epochs"] = len(history.epochs)
+    if truth is not None:
+        found["oracle"] = auc(oracle(rows, truth).score)
+        found["lead"] = found["autoint"] - found["item_ctr"]
+        found["share_of_oracle_lead"] = found["lead"] / (found["oracle"] - found["item_ctr"])
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--impressions", type=int, default=300_000)
+    parser.add_argument("--shuffled-impressions", type=int, default=1_000_000, help="more rows: a tighter 0.5")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[7, 8, 9])
+    parser.add_argument("--work", type=Path, default=Path("data/benchmark_simulated_lead"))
+    arguments = parser.parse_args()
+    runs = []
+    for seed in arguments.seeds:
+        work = arguments.work / f"{arguments.impressions}-{seed}"
+        simulate(SimulatorConfig(impressions=arguments.impressions, seed=seed), work / "log")
+        runs.append({"seed": seed, **measure(work / "log", work, work / "log" / "truth", seed)})
+        print(json.dumps(runs[-1]))
+    work = arguments.work / f"{arguments.shuffled_impressions}-shuffled"
+    shutil.rmtree(work, ignore_errors=True)
+    simulate(SimulatorConfig(impressions=arguments.shuffled_impressions, seed=arguments.seeds[0]), work / "log")
+    shuffle_clicks(work / "log", work / "shuffled", seed=1)
+    shuffled = measure(work / "shuffled", work, None, arguments.seeds[0])
+    print("shuffled:", json.dumps(shuffled))
+    results = {
+        "impressions": arguments.impressions,
+        "targets": TARGETS,
+        "runs": runs,
+        "lead": {"mean": statistics.mean(r["lead"] for r in runs), "min": min(r["lead"] for r in runs)},
+        "share_of_oracle_lead": statistics.mean(r["share_of_oracle_lead"] for r in runs),
+        "shuffled": {"impressions": arguments.shuffled_impressions, **shuffled},
+    }
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    print(f"lead over item CTR: {results['lead']['mean']:+.4f} (lowest {results['lead']['min']:+.4f}), ", end="")
+    print(f"{results['share_of_oracle_lead']:.0%} of the oracle's; shuffled labels: AUC {shuffled['autoint']:.4f}")
+
+
+if __name__ == "__main__":
+    main()
