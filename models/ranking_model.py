@@ -11,6 +11,9 @@ class RankingModel(tfrs.Model):
 
     The loss is the mean binary cross-entropy of the candidates (AutoInt, Eq. 10), computed from logits so that
     confident predictions stay finite. `batch` is described in docs/data_formats.md.
+
+    Training and prediction trace `call` without AutoGraph: branch on Python values or with `tf.cond`, loop with
+    `tf.while_loop`.
     """
 
     def __init__(self, name: str):
@@ -24,7 +27,11 @@ class RankingModel(tfrs.Model):
         self.log_loss.update_state(losses)
         return tf.reduce_mean(losses)
 
-    @tf.function(reduce_retracing=True)
-    def predict_batch(self, inputs: dict) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns labels and logits, both `[N]`."""
-        return inputs["label"], self(inputs, training=False)
+    @tf.function(autograph=False)
+    def predict_next(self, batches: tf.data.Iterator) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns labels and logits, both `[N]`, of the next batch. Raises `tf.errors.OutOfRangeError` after the last.
+
+        The iterator, not the batch, goes in: its shapes are open, so that one graph serves batches of every size.
+        """
+        batch = next(batches)
+        return batch["label"], self(batch, training=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
 from collections.abc import Callable, Mapping
@@ -94,12 +95,12 @@ def train(
             shuffle=shuffle, seed=config.seed, epoch=epoch, histories=histories,
         )  # fmt: skip
 
-    model(next(iter(batches("train"))))  # builds the variables, for the checkpoint to find
+    build_variables(model, next(iter(batches("train"))))
     history.parameters = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
     checkpoints = _Checkpoints(model, work_dir)
     if history.epochs:
         checkpoints.restore(len(history.epochs))
-    run_steps = _step_runner(model)
+    run_steps = step_runner(model)
     writer = tf.summary.create_file_writer(str(work_dir / "tensorboard"))
     while not history.finished:
         epoch = len(history.epochs) + 1
@@ -116,7 +117,10 @@ def train(
 
 def predict(model: RankingModel, dataset: tf.data.Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Returns labels `[N]` and logits `[N]` of all candidates of a dataset."""
-    parts = [tuple(tensor.numpy() for tensor in model.predict_batch(batch)) for batch in dataset]
+    iterator, parts = iter(dataset), []
+    with contextlib.suppress(tf.errors.OutOfRangeError):
+        while True:
+            parts.append(tuple(tensor.numpy() for tensor in model.predict_next(iterator)))
     labels, logits = zip(*parts, strict=True)
     return np.concatenate(labels), np.concatenate(logits)
 
@@ -149,8 +153,19 @@ def _run_epoch(model, run_steps, batches, epoch, config, examples, metrics, show
     )
 
 
-def _step_runner(model: RankingModel):
+def build_variables(model: RankingModel, batch: dict) -> None:
+    """Creates all variables of a compiled model and of its optimiser.
+
+    A checkpoint restores only variables that exist, and a graph that creates some is traced twice.
+    """
+    model(batch)
+    model.optimizer._create_all_weights(model.trainable_variables)
+
+
+def step_runner(model: RankingModel) -> Callable[[tf.data.Iterator, int], tf.Tensor]:
     """A graph that trains on up to `steps` batches of an iterator and returns whether there may be more."""
+    # AutoGraph rewrites this loop alone: to rewrite model, Keras and optimiser takes longer than a small training.
+    train_step = tf.autograph.experimental.do_not_convert(model.train_step)
 
     @tf.function
     def run(iterator, steps):
@@ -160,7 +175,7 @@ def _step_runner(model: RankingModel):
             going = batch.has_value()
             if not going:
                 break
-            model.train_step(batch.get_value())
+            train_step(batch.get_value())
         return going
 
     return lambda iterator, steps: run(iterator, tf.constant(steps))
