@@ -34,7 +34,7 @@ CANDIDATES = {
     },
     "autoint_plus": {
         "of": "autoint_plus",
-        "model": {**MODEL, "variant": "reference", "deep_layers": [400, 400]},
+        "model": {**MODEL, "variant": "reference", "deep_layers": [400, 400], "deep_dropout": 0.4},
         "epochs": 20,
         "learning_rate": 3e-3,
     },

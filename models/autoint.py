@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
 import tensorflow as tf
 from pydantic import Field
 
@@ -87,14 +88,14 @@ class AutoInt(RankingModel):
         """Names of the M fields, in the order of the attention maps' rows and columns."""
         return self.embedding.field_names
 
-    def call(self, batch: dict, training: bool | None = None) -> tf.Tensor:
-        """Returns logits `[N]` of a batch of N candidates."""
+    def call(self, batch: dict, training: bool | None = None, attention_mask: tf.Tensor | None = None) -> tf.Tensor:
+        """Returns logits `[N]` of a batch of N candidates; `attention_mask` as in `InteractingLayer`."""
         embedded = self.embedding(batch)
         if training and self.config.embedding_dropout:
             embedded = tf.nn.dropout(embedded, self.config.embedding_dropout)
         fields = embedded
         for layer in self.interacting_layers:
-            fields = layer(fields, training=training)
+            fields = layer(fields, training=training, attention_mask=attention_mask)
         logits = self.output_layer(_flatten(fields))
         if self.deep is not None:
             logits += self.deep(_flatten(embedded), training=training)
@@ -111,6 +112,23 @@ class AutoInt(RankingModel):
             fields, weights = layer.attention(fields)
             maps.append(weights)
         return maps
+
+    def pair_effects(self, batch: dict) -> np.ndarray:
+        """Returns `[M, M]`: how much the logit changes, on average over candidates, when a pair of fields is cut.
+
+        Attention weights say where a layer looked, not what the prediction owes to it. This cuts the attention between
+        two fields, both ways and in every layer, and measures the mean absolute change of the logit. Symmetric; its
+        diagonal is a field's attention to itself.
+        """
+        size = len(self.field_names)
+        logits, effects = self(batch, training=False), np.zeros((size, size), np.float32)
+        for first in range(size):
+            for second in range(first, size):
+                mask = np.ones((size, size), np.float32)
+                mask[first, second] = mask[second, first] = 0.0
+                change = tf.reduce_mean(tf.abs(self(batch, training=False, attention_mask=mask) - logits))
+                effects[first, second] = effects[second, first] = float(change)
+        return effects
 
 
 def _flatten(fields: tf.Tensor) -> tf.Tensor:

@@ -66,15 +66,18 @@ class InteractingLayer(tf.keras.layers.Layer):
             self.beta = self.add_weight("beta", (width,), initializer="zeros")
         super().build(input_shape)
 
-    def call(self, fields: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        return self._interact(fields, training)[0]
+    def call(
+        self, fields: tf.Tensor, training: bool | None = None, attention_mask: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        """Returns `[N, M, H·d']`. `attention_mask` `[M, M]` (query by key) multiplies the weights: 0 cuts a pair."""
+        return self._interact(fields, training, attention_mask)[0]
 
     def attention(self, fields: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the layer's output and its attention weights `[N, H, M, M]`; rows sum to 1 over keys."""
         output, weights = self._interact(fields, training=False)
         return output, tf.stack(weights, axis=1)
 
-    def _interact(self, fields, training):
+    def _interact(self, fields, training, attention_mask=None):
         num_fields = fields.shape[1]
         flat = tf.reshape(fields, [-1, fields.shape[2]])
         # One matmul a head and projection: no transposes between the projection and the attention, which cost more
@@ -92,6 +95,8 @@ class InteractingLayer(tf.keras.layers.Layer):
             maps.append(weights)
             if training and self.dropout:
                 weights = tf.nn.dropout(weights, self.dropout)
+            if attention_mask is not None:
+                weights *= attention_mask
             outputs.append(tf.matmul(weights, value))
         output = tf.concat(outputs, axis=-1)
         if self.residual:
