@@ -35,9 +35,9 @@ format: $(STAMP) ## apply the formatter and the safe fixes
 	$(PYTHON) -m ruff format .
 	$(PYTHON) -m ruff check --fix .
 
-bench: $(STAMP) ## measure data preparation and training (benchmarks/movielens_1m.py runs for hours: start it by hand)
-	$(PYTHON) benchmarks/data_prep.py
-	$(PYTHON) benchmarks/training.py
+bench: $(STAMP) ## measure data preparation and training (benchmarks.movielens_1m runs for hours: start it by hand)
+	$(PYTHON) -m benchmarks.data_prep
+	$(PYTHON) -m benchmarks.training
 
 lock: $(UV) ## pin every dependency of setup.py again
 	$(UV) pip compile setup.py --extra dev --python-version $(PYTHON_VERSION) -o requirements.lock \

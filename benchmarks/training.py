@@ -84,7 +84,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     deepctr = environments.deepctr(arguments.rivals_python)
-    fuxictr, autoint = environments.fuxictr(arguments.rivals_python, arguments.torch)
+    fuxictr = environments.fuxictr(arguments.rivals_python, arguments.torch)
     data = training_data.prepare(arguments.work.resolve(), arguments.impressions)
     cores = sorted(os.sched_getaffinity(0))[: arguments.threads]
     settings = {"cores": cores, **SIZES, **data}
@@ -94,7 +94,7 @@ def main() -> None:
         return Worker(sys.executable, "clickmill_autoint", {**of, "mode": mode})
 
     def rival(mode: str, arrays: str) -> Worker:
-        of = {**settings, "mode": mode, "arrays": data[arrays], "autoint": str(autoint)}
+        of = {**settings, "mode": mode, "arrays": data[arrays]}
         return Worker(fuxictr, "fuxictr_autoint", of)
 
     training = in_turns(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import os
 import tempfile
 
 from worker import serve
@@ -26,19 +24,7 @@ def prepare(settings: dict):
     feature_map.labels = ["label"]
     feature_map.num_fields = feature_map.get_num_fields()
     feature_map.set_column_index()
-    model = _autoint(settings["autoint"])(
-        feature_map,
-        embedding_dim=settings["embedding_dim"],
-        attention_layers=settings["num_layers"],
-        num_heads=settings["num_heads"],
-        attention_dim=settings["num_heads"] * settings["head_dim"],
-        dnn_hidden_units=[],
-        optimizer="adam",
-        loss="binary_crossentropy",
-        verbose=0,
-        metrics=["logloss"],
-        model_root=tempfile.gettempdir(),
-    )
+    model = _autoint()(feature_map, settings, verbose=0, metrics=["logloss"], model_root=tempfile.gettempdir())
     model._max_gradient_norm, model._total_steps, model._stop_training = 10.0, 0, False
     model._eval_steps = math.inf  # `fit` sets these; no evaluation is measured
     if settings["mode"] == "loader":
@@ -65,12 +51,49 @@ def prepare(settings: dict):
     return epoch
 
 
-def _autoint(path: str) -> type:
-    """The class of FuxiCTR's model zoo, which its wheel leaves out."""
-    spec = importlib.util.spec_from_file_location("fuxictr_autoint_model", os.fspath(path))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.AutoInt
+def _autoint() -> type:
+    """AutoInt as FuxiCTR arranges it (no bias, no scaling, projected residual where widths differ, ReLU after it).
+
+    The wheel holds the base model, the embedding and the attention, which this puts together; it leaves the model zoo
+    out.
+    """
+    import torch
+    from fuxictr.pytorch.layers import FeatureEmbedding, ScaledDotProductAttention
+    from fuxictr.pytorch.models import BaseModel
+
+    class Interacting(torch.nn.Module):
+        def __init__(self, width: int, out: int, heads: int):
+            super().__init__()
+            self.heads = heads
+            self.projections = torch.nn.ModuleList(torch.nn.Linear(width, out, bias=False) for _ in range(3))
+            self.residual = torch.nn.Linear(width, out, bias=False) if width != out else torch.nn.Identity()
+            self.attention = ScaledDotProductAttention()
+
+        def forward(self, fields):
+            query, key, value = (
+                projection(fields).unflatten(2, (self.heads, -1)).transpose(1, 2) for projection in self.projections
+            )
+            attended, _ = self.attention(query, key, value)
+            return (attended.transpose(1, 2).flatten(2) + self.residual(fields)).relu()
+
+    class AutoInt(BaseModel):
+        def __init__(self, feature_map, settings: dict, **arguments):
+            super().__init__(feature_map, model_id="AutoInt", gpu=-1, **arguments)
+            width = settings["embedding_dim"]
+            out = settings["num_heads"] * settings["head_dim"]
+            self.embedding = FeatureEmbedding(feature_map, width)
+            widths = [width] + [out] * (settings["num_layers"] - 1)
+            self.layers = torch.nn.Sequential(*(Interacting(w, out, settings["num_heads"]) for w in widths))
+            self.output = torch.nn.Linear(feature_map.num_fields * out, 1)
+            self.compile("adam", "binary_crossentropy", 1e-3)
+            self.reset_parameters()
+            self.model_to_device()
+
+        def forward(self, inputs):
+            fields = self.layers(self.embedding(self.get_inputs(inputs)))
+            return {"y_pred": self.output_activation(self.output(fields.flatten(1)))}
+
+    return AutoInt
 
 
 if __name__ == "__main__":
