@@ -192,9 +192,12 @@ def doctor(
         print(to_json(checks))
     else:
         marks = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "failure": "[red]failure[/]"}
-        from rich.table import Table
+        from rich.table import Column, Table
 
-        table = Table("", "", "found", "to do", box=None, pad_edge=False)
+        # A narrow terminal wraps what was found; it cuts nothing off.
+        names = (Column("", no_wrap=True), Column("", no_wrap=True))
+        texts = (Column("found", overflow="fold"), Column("to do", overflow="fold"))
+        table = Table(*names, *texts, box=None, pad_edge=False)
         for check in checks:
             table.add_row(marks[check.level], check.name, check.found, check.fix)
         out().print(table)
