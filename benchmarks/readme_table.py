@@ -1,0 +1,109 @@
+"""Writes README's figure table from benchmarks/results/: `python -m benchmarks.readme_table`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+RESULTS = Path(__file__).parent / "results"
+BEGIN, END = "<!-- figures: begin (python -m benchmarks.readme_table) -->", "<!-- figures: end -->"
+
+
+def table(results: Path = RESULTS) -> str:
+    """Returns the table in Markdown; benchmarks without results are left out."""
+    lines = ["| what | measured | command |", "|---|---|---|"]
+    for name, rows in (
+        ("data_prep", _data_prep),
+        ("training", _training),
+        ("simulated_lead", _simulated_lead),
+        ("movielens_1m", _movielens),
+    ):
+        path = results / f"{name}.json"
+        if path.exists():
+            command = f"`.venv/bin/python -m benchmarks.{name}`"
+            lines += [f"| {what} | {figure} | {command} |" for what, figure in rows(json.loads(path.read_text()))]
+    return "\n".join(lines)
+
+
+def write(readme: Path = ROOT / "README.md") -> None:
+    """Replaces what stands between the two markers of the README."""
+    text = readme.read_text(encoding="utf-8")
+    before, rest = text.split(BEGIN)
+    _, after = rest.split(END)
+    readme.write_text(f"{before}{BEGIN}\n\n{table()}\n\n{END}{after}", encoding="utf-8")
+
+
+def _data_prep(found: dict) -> list[tuple[str, str]]:
+    ours, memory = found["clickmill"], found["memory"]
+    rows = f"{found['impressions'] / 1e6:.0f} million simulated impressions, {found['cores']} cores"
+    return [
+        (
+            f"LogIngest + Vocabulary + FeatureEncoder, {rows}",
+            f"{ours['impressions_per_second']:,.0f} impressions/s, peak {ours['peak_mb']:.0f} MB",
+        ),
+        (
+            "the same against the standard ExampleGen + StatisticsGen + Transform (its rate at that size from a line "
+            f"through two smaller runs, the larger of {found['standard']['rows']:,} rows)",
+            f"{found['ratio']:.0f} times by clock, {found['ratio_cpu']:.0f} times by processor time",
+        ),
+        ("peak memory, 4 million impressions against 1 million", f"{memory['growth']:.2f} times"),
+    ]
+
+
+def _training(found: dict) -> list[tuple[str, str]]:
+    sides, pipeline = found["training"], found["input_pipeline"]
+    ours, pointwise = sides["clickmill"]["per_second"], sides["clickmill, point-wise"]["per_second"]
+    deepctr, fuxictr = sides["deepctr"]["per_second"], sides["fuxictr, batches in memory"]["per_second"]
+    adam = found["optimizers"]["lazy_adam"]["per_second"] / found["optimizers"]["adam"]["per_second"]
+    sizes = f"{found['fields']} fields, batch {found['batch_size']}, {found['threads']} threads"
+    return [
+        (
+            f"AutoInt training on requests of {found['candidates_per_request']} candidates ({sizes})",
+            f"{ours:,.0f} examples/s: {ours / deepctr:.2f} times DeepCTR, {ours / fuxictr:.2f} times FuxiCTR",
+        ),
+        (
+            "the same with one candidate a request",
+            f"{pointwise:,.0f} examples/s: {pointwise / deepctr:.2f} times DeepCTR, "
+            f"{pointwise / fuxictr:.2f} times FuxiCTR",
+        ),
+        (
+            "input pipeline alone, against what training consumes",
+            f"{pipeline['requests']['per_second'] / ours:.0f} times",
+        ),
+        (f"lazy Adam against dense Adam, a table of {found['table_rows']:,} rows", f"{adam:.0f} times the steps/s"),
+    ]
+
+
+def _simulated_lead(found: dict) -> list[tuple[str, str]]:
+    lead, shuffled, share = found["lead"], found["shuffled"], found["share_of_oracle_lead"]
+    return [
+        (
+            f"AutoInt's test AUC above item CTR, {found['impressions']:,} simulated impressions, "
+            f"{len(found['runs'])} seeds",
+            f"{lead['mean']:+.3f} (lowest {lead['min']:+.3f}), {share:.0%} of the oracle's lead",
+        ),
+        ("the same training on shuffled labels", f"AUC {shuffled['autoint']:.4f}"),
+    ]
+
+
+def _movielens(found: dict) -> list[tuple[str, str]]:
+    rows = []
+    for name, row in found["summary"]["candidates"].items():
+        paper = found["summary"]["paper"][row["of"]]
+        rows.append(
+            (
+                f"MovieLens-1M, the AutoInt paper's protocol: `{name}`, {len(row['seeds'])} seed(s); "
+                f"paper {paper['auc']} / {paper['log_loss']}",
+                f"test AUC {_spread(row['test_auc'])}, log loss {_spread(row['test_log_loss'])}",
+            )
+        )
+    return rows
+
+
+def _spread(value: dict) -> str:
+    return f"{value['mean']:.4f}" + (f" ± {value['std']:.4f}" if value["std"] is not None else "")
+
+
+if __name__ == "__main__":
+    write()
