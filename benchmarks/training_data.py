@@ -39,27 +39,21 @@ def prepare(work: Path, impressions: int) -> dict:
       Paths `requests` and `pointwise` (encoded examples), `encoding`, `arrays` (.npz: one int64 array a field and
     `label`, one entry a candidate), `head` (its first rows), and `examples`, `requests_count`, `vocabulary_sizes`.
     """
-    from features.beam_runner import make_pipeline
-    from features.encoder import encode_examples
+    from benchmarks.preparation import ingest_and_encode
     from features.encoding import FeatureEncoding
-    from features.ingest import IngestConfig, run_ingest
+    from features.ingest import IngestConfig
     from features.simulator import SimulatorConfig, simulate
     from features.spec import FeatureSpec
-    from features.vocabulary import fit_encoding
 
     work = work / str(impressions)
-    log, raw, encoding_dir, requests = (work / name for name in ("log", "raw", "encoding", "requests"))
+    log, encoding_dir, requests = (work / name for name in ("log", "encoding", "encoded"))
     pointwise, arrays, done = work / "pointwise", work / "train.npz", work / "prepared.json"
     if not done.exists():
         spec = FeatureSpec.model_validate(SPEC)
         simulate(SimulatorConfig(impressions=impressions, seed=0), log)
         tables = {name: str(log / name) for name in ("impressions", "clicks", "items", "users")}
         config = IngestConfig.model_validate({"tables": tables, "split": {"by": "random", "test_fraction": 0.0}})
-        run_ingest(config, spec, raw / "examples", raw / "behaviors", raw / "dead_letters")
-        with make_pipeline() as root:
-            fit_encoding(root, raw / "examples", spec, encoding_dir)
-        with make_pipeline() as root:
-            encode_examples(root, raw / "examples", None, encoding_dir, requests)
+        ingest_and_encode(config, spec, work)
         counts = _export(requests, pointwise, arrays, spec)
         encoding = FeatureEncoding.load(encoding_dir)
         sizes = {feature.name: encoding.vocabulary_size(feature.name) for feature in spec.features}

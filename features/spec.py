@@ -196,13 +196,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f" Did you mean `{close[0]}`?" if close else ""
 
 
-def load_model(path: str | Path, model: type[BaseModel]) -> BaseModel:
-    """Reads a YAML file into a pydantic model.
-
-    Raises:
-      SpecError: if the file is missing, is no YAML mapping or does not fit the model. Unknown keys are answered with
-        the nearest known one.
-    """
+def read_yaml(path: str | Path) -> dict:
+    """Reads a mapping from a YAML file. Raises `SpecError` if the file is missing or holds anything else."""
     path = Path(path)
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -212,11 +207,15 @@ def load_model(path: str | Path, model: type[BaseModel]) -> BaseModel:
         raise SpecError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(values, dict):
         raise SpecError(f"{path}: expected a mapping at the top. Received: {type(values).__name__}.")
-    return parse_model(values, model, source=str(path))
+    return values
 
 
 def parse_model(values: dict, model: type[BaseModel], source: str) -> BaseModel:
-    """Checks a mapping against a pydantic model; see `load_model`."""
+    """Checks a mapping against a pydantic model.
+
+    Raises:
+      SpecError: naming the source, the key and what is wrong; unknown keys are answered with the nearest known one.
+    """
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -224,8 +223,8 @@ def parse_model(values: dict, model: type[BaseModel], source: str) -> BaseModel:
 
 
 def load_spec(path: str | Path) -> FeatureSpec:
-    """Reads a feature spec from YAML. Raises `SpecError`; see `load_model`."""
-    return load_model(path, FeatureSpec)
+    """Reads a feature spec from YAML. Raises `SpecError`; see `parse_model`."""
+    return parse_model(read_yaml(path), FeatureSpec, source=str(path))
 
 
 def _explain(error: ValidationError, model: type[BaseModel]) -> list[str]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, model_validator
 
 from evaluation.ranking_evaluator import KEY_COLUMNS, EvaluationConfig
 from evaluation.slices import HISTORY_LENGTH
 from features.ingest_config import IngestConfig
 from features.simulator import SimulatorConfig
-from features.spec import FeatureSpec, SpecError, Strict, load_spec, nearest, parse_model
+from features.spec import FeatureSpec, Strict, load_spec, nearest, parse_model, read_yaml
 
 #: Beam's `DirectRunner` first tries to download a Prism binary: name the in-process runner.
 LOCAL_BEAM_ARGS = ("--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner",)
@@ -124,14 +123,7 @@ def load_config(path: str | Path) -> PipelineConfig:
       SpecError: naming the file, the key and the nearest known key.
     """
     path = Path(path)
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SpecError(f"{path}: cannot be read ({error.strerror}).") from error
-    except yaml.YAMLError as error:
-        raise SpecError(f"{path}: not valid YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise SpecError(f"{path}: expected a mapping at the top. Received: {type(values).__name__}.")
+    values = read_yaml(path)
     if isinstance(values.get("feature_spec"), str):
         values["feature_spec"] = load_spec(path.parent / values["feature_spec"]).model_dump()
     return parse_model(values, PipelineConfig, source=str(path))

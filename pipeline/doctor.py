@@ -12,6 +12,7 @@ import platform
 import re
 import shutil
 import sys
+import sysconfig
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -125,7 +126,10 @@ def check_packages(lock: Path) -> Check:
         pinned = read_lock(lock.read_text(encoding="utf-8").splitlines())
     except OSError:
         return Check("packages", "warning", f"no lock at {lock}", "Run it inside a clone to compare with the lock.")
-    installed = {_normal(dist.metadata["Name"]): dist.version for dist in importlib.metadata.distributions()}
+    # Of this environment alone: setuptools, once imported, adds the packages that it carries to `sys.path`.
+    folders = sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
+    found = importlib.metadata.distributions(path=folders)
+    installed = {_normal(dist.metadata["Name"]): dist.version for dist in found}
     missing = sorted(name for name in pinned if name not in installed)
     other = sorted(name for name in pinned if name in installed and installed[name] != pinned[name])
     if missing:
