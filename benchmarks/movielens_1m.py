@@ -132,6 +132,12 @@ def summarise(runs: list[dict]) -> dict:
     return {"candidates": table, "autoint_variant_chosen_on_validation": chosen, "paper": PAPER}
 
 
+def same_run(found: dict, candidate: str, seed: int) -> bool:
+    """Whether a record is of this candidate as it is configured now."""
+    settings = {"model": CANDIDATES[candidate]["model"], "training": training_settings(candidate)}
+    return (found["candidate"], found["seed"]) == (candidate, seed) and {k: found[k] for k in settings} == settings
+
+
 def record(update: dict | None) -> list[dict]:
     """Adds a run to the results under a lock, and returns all of them."""
     RESULTS.parent.mkdir(exist_ok=True)
@@ -139,7 +145,8 @@ def record(update: dict | None) -> list[dict]:
         fcntl.flock(lock, fcntl.LOCK_EX)
         runs = json.loads(RESULTS.read_text())["runs"] if RESULTS.exists() else []
         if update is not None:
-            runs.append(update)
+            # A run of an earlier configuration gives way: means are of one configuration.
+            runs = [r for r in runs if same_run(r, r["candidate"], r["seed"])] + [update]
             aside = RESULTS.with_suffix(".tmp")
             aside.write_text(json.dumps({"summary": summarise(runs), "runs": runs}, indent=1) + "\n")
             os.replace(aside, RESULTS)
@@ -159,7 +166,7 @@ def main() -> None:
         os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = str(arguments.threads)
     for seed in arguments.seeds:
         for candidate in arguments.candidates:
-            if any(r["candidate"] == candidate and r["seed"] == seed for r in record(None)):
+            if any(same_run(r, candidate, seed) for r in record(None)):
                 continue
             done = run(candidate, seed, arguments.work, examples, encoding_dir)
             record(done)

@@ -248,7 +248,7 @@ def _simulate(config: SimulatorConfig, out: Path, report: Callable[[str, float],
     clicks_of = np.bincount(requests.user[request[clicked]], minlength=len(users))
     _write(impressions, out, "impressions", config.shards, extra=flawed)
     _write(clicks, out, "clicks", config.shards)
-    _write(truth, out, "truth", config.shards)
+    _write(truth, out, "truth", config.shards, extra=tables.truth_of_kept(flawed, truth.schema))
     _write(tables.items_table(items, config.start, no_price), out, "items", 1)
     _write(tables.users_table(users, no_city), out, "users", 1)
     (out / "planted").mkdir()

@@ -23,6 +23,7 @@ from features.simulator_catalogue import (
 )
 
 BAD_ROW_KINDS = ("null_user", "negative_timestamp", "propensity_above_one", "duplicate_impression", "unknown_item")
+UNKNOWN_ITEM = 99_999_999
 
 
 def numbered(prefix: str, numbers: np.ndarray, digits: int = 0) -> pa.Array:
@@ -162,8 +163,16 @@ def bad_rows(rng: np.random.Generator, impressions: pa.Table, count: int) -> tup
     put("user_id", "null_user", None)
     put("timestamp", "negative_timestamp", -1)
     put("propensity", "propensity_above_one", 1.5)
-    put("item_id", "unknown_item", 99_999_999)
+    put("item_id", "unknown_item", UNKNOWN_ITEM)
     return rows, {kind: int((kinds == i).sum()) for i, kind in enumerate(BAD_ROW_KINDS)}
+
+
+def truth_of_kept(bad: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Truth of the bad impressions that ingestion keeps, those of an unknown item: nobody ever clicks them."""
+    kept = bad.filter(pc.equal(bad["item_id"], UNKNOWN_ITEM))
+    columns = {name: kept[name] for name in ("request_id", "item_id")}
+    zeros = {field.name: pa.array(np.zeros(len(kept)), pa.float64()).cast(field.type) for field in schema}
+    return pa.table({**zeros, **columns}, schema=schema)
 
 
 def planted_users(users: Users, requests: Requests, clicks: np.ndarray) -> pa.Table:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from features.simulator import SimulationSummary, SimulatorConfig, simulate
 from features.simulator_catalogue import GROUPS
+from features.simulator_tables import UNKNOWN_ITEM
 from features.spec import load_spec
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -103,7 +104,9 @@ def test_impressions_are_exact(tmp_path, impressions):
     summary = simulate(SimulatorConfig(impressions=impressions, bad_rows=7), tmp_path / "logs")
     assert summary.impression_rows == impressions + 7
     assert pq.read_table(tmp_path / "logs" / "impressions").num_rows == impressions + 7
-    assert pq.read_table(tmp_path / "logs" / "truth").num_rows == impressions
+    unknown = summary.bad_rows["unknown_item"]  # ingestion keeps them, so they have a truth
+    assert unknown == 1
+    assert pq.read_table(tmp_path / "logs" / "truth").num_rows == impressions + unknown
 
 
 def test_requests_are_well_formed(world, flat):
@@ -164,7 +167,11 @@ def test_truth_lies_apart_and_covers_every_impression(world):
     assert not any("truth" in p.name or "planted" in p.name for t in TABLES for p in (world["out"] / t).iterdir())
     hidden = {"click_probability", "examination", "attraction", "long_term", "cluster", "niche", "group", "quality"}
     assert not hidden & {name for table in TABLES for name in world[table].column_names}
-    np.testing.assert_array_equal(np.sort(_keys(world["truth"])), np.sort(_keys(world["good"])))
+    unknown = world["impressions"].filter(pc.equal(world["impressions"]["item_id"], UNKNOWN_ITEM))
+    kept = np.concatenate([_keys(world["good"]), _keys(unknown)])
+    np.testing.assert_array_equal(np.sort(_keys(world["truth"])), np.sort(kept))
+    never = world["truth"].filter(pc.equal(world["truth"]["item_id"], UNKNOWN_ITEM))
+    assert len(never) == world["summary"].bad_rows["unknown_item"] and not never["click_probability"].to_numpy().any()
 
 
 def test_feature_spec_fits_the_tables(world):
