@@ -1,6 +1,6 @@
 """AutoInt's protocol on MovieLens-1M: mean test AUC and log loss over seeds, beside the paper's.
 
-    python -m benchmarks.movielens_1m [--candidates autoint_reference autoint_plus …] [--seeds 3] [--threads 1]
+    python -m benchmarks.movielens_1m [--candidates autoint_reference autoint_plus …] [--seeds 1 2 3] [--threads 1]
 
 Each (candidate, seed) is trained on split `train`, stopped on `eval`, and scored once on `test`. Finished runs are kept
 in benchmarks/results/movielens_1m.json and skipped; an interrupted one goes on after its last epoch. Which variant of

@@ -6,7 +6,7 @@ from typing import Any
 
 from evaluation import report_format as fmt
 from evaluation.report_data import ComponentTiming, ReportData, Training
-from evaluation.report_plots import ROW_HEIGHT, Figure, bars, label, rows_axis, slug
+from evaluation.report_plots import ROW_HEIGHT, Figure, bar_trace, bars, label, rows_axis, slug
 from evaluation.report_quality_figures import metrics, reliability, slices
 from features.ingest_counts import IngestCounts, TableCounts
 from features.log_contract import Reason
@@ -28,20 +28,9 @@ def row_account(table: str, counts: TableCounts) -> Figure:
     values = [total, *(rows for _, rows, _ in losses), counts.kept]
     texts = [fmt.count(total), *(f"{fmt.count(rows)} ({fmt.share(rows, total)})" for rows in values[1:])]
     colors = ["@baseline", *(color for _, _, color in losses), "@model"]
-    data = {
-        "type": "bar",
-        "orientation": "h",
-        "x": values,
-        "base": [*bases, 0],
-        "y": list(range(len(values))),
-        "text": [f"\u2002{text}" for text in texts],
-        "textposition": "outside",
-        "cliponaxis": False,
-        "hoverinfo": "skip",
-        "width": 0.62,
-        # A sliver of a bar must still be seen: a border has a width whatever the value.
-        "marker": {"color": colors, "line": {"width": 2, "color": colors}},
-    }
+    # A sliver of a bar must still be seen: a border has a width whatever the value.
+    marker = {"color": colors, "line": {"width": 2, "color": colors}}
+    data = bar_trace(values, texts, marker) | {"base": [*bases, 0]}
     layout = {
         "xaxis": {"range": [0, max(total, 1) * 2.1], "visible": False, "fixedrange": True},
         "yaxis": rows_axis(labels),

@@ -49,10 +49,9 @@ def rows_axis(labels: list[str]) -> dict[str, Any]:
     }
 
 
-def bars(identifier, title, alt, labels, values, texts, color="@model", **xaxis) -> Figure:
-    """Horizontal bars with their exact figure beside them."""
-    top = max([value for value in values if value is not None], default=0) or 1
-    data = {
+def bar_trace(values, texts, marker: dict) -> dict:
+    """Horizontal bars, one a row from the top, each with its text outside."""
+    return {
         "type": "bar",
         "orientation": "h",
         "x": values,
@@ -62,8 +61,14 @@ def bars(identifier, title, alt, labels, values, texts, color="@model", **xaxis)
         "cliponaxis": False,
         "hoverinfo": "skip",
         "width": 0.62,
-        "marker": {"color": color},
+        "marker": marker,
     }
+
+
+def bars(identifier, title, alt, labels, values, texts, color="@model", **xaxis) -> Figure:
+    """Horizontal bars with their exact figure beside them."""
+    top = max([value for value in values if value is not None], default=0) or 1
+    data = bar_trace(values, texts, {"color": color})
     # Room on the right for the longest text outside the longest bar.
     layout = {
         "xaxis": {"range": [0, top * 1.75], "showticklabels": False, "showgrid": False, "zeroline": False} | xaxis,

@@ -139,7 +139,7 @@ def _read_requests(path: Path, spec: FeatureSpec, histories: bool) -> RequestArr
     columns = [f.name for f in spec.features] + ["_position", label]
     columns += ["_user_index", "_history_end"] if histories else []
     table = pq.read_table(path, columns=columns, memory_map=True).combine_chunks()
-    position = _lists(table["_position"])
+    position = _lists(_single(table["_position"]))
     request = {f.name: _column(_single(table[f.name]), f) for f in spec.of_scope("request")}
     candidate = {f.name: _column(_single(table[f.name]).flatten(), f) for f in spec.of_scope("candidate")}
     candidate["_position"] = position.values.astype(np.int32, copy=False)
@@ -160,8 +160,7 @@ def _single(column: pa.ChunkedArray) -> pa.Array:
     return column.chunk(0) if column.num_chunks else pa.array([], column.type)
 
 
-def _lists(column: pa.Array | pa.ChunkedArray) -> Lists:
-    array = _single(column) if isinstance(column, pa.ChunkedArray) else column
+def _lists(array: pa.Array) -> Lists:
     splits = _numpy(array.offsets).astype(np.int64)
     # A list array may be a slice of longer buffers: `flatten` is rebased, its offsets are not.
     return Lists(_numpy(array.flatten()), splits - splits[0])
