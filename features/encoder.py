@@ -1,4 +1,4 @@
-"""Applies a fitted encoding to whole files: raw examples and behaviours in, ids and numbers out.
+"""Applies a fitted encoding to whole files: raw examples, behaviours and catalogue in, ids and numbers out.
 
 The same files, rows and order; features under their names, keys and labels under a `_` (docs/data_formats.md). A file
 is read, encoded and written batch by batch, aside, then renamed.
@@ -9,14 +9,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from features.catalogue import CATALOGUE_FILE, has_catalogue, item_row_lists, read_catalogue
 from features.encoding import FeatureEncoding
 
+FileKind = Literal["requests", "behaviors", "catalogue"]
 KEYS = (
     "request_id",
     "user_id",
@@ -30,6 +33,7 @@ KEYS = (
 BEHAVIORS_DIR = "behaviors"
 _BATCH_REQUESTS = 16_384
 _BATCH_USERS = 4_096
+_BATCH_ITEMS = 65_536
 
 
 def encode_examples(
@@ -39,14 +43,15 @@ def encode_examples(
     encoding_dir: str | Path,
     output_dir: str | Path,
 ):
-    """Adds to a Beam pipeline: encode every split of `examples_dir`, and the behaviour log.
+    """Adds to a Beam pipeline: encode every split of `examples_dir`, its catalogue and the behaviour log.
 
     Args:
       root: a pipeline or its beginning; see `features.beam_runner.make_pipeline`.
-      examples_dir: raw examples, `Split-*/requests-*.parquet`; the files must exist when the pipeline is built.
+      examples_dir: raw examples, `Split-*/requests-*.parquet` and, if there was an items table,
+        `catalogue/items.parquet`; the files must exist when the pipeline is built.
       behaviors_dir: the raw behaviour log, `behaviors-*.parquet`, or None.
       encoding_dir: what `features.vocabulary.fit_encoding` wrote.
-      output_dir: gets `Split-*/requests-*.parquet` and `behaviors/behaviors-*.parquet`.
+      output_dir: gets `Split-*/requests-*.parquet`, `behaviors/behaviors-*.parquet` and `catalogue/items.parquet`.
 
     Returns:
       A PCollection of (written path relative to `output_dir`, rows).
@@ -55,8 +60,8 @@ def encode_examples(
       FileNotFoundError: if there are no examples.
       ValueError: while running, if a file does not fit the encoding's spec.
     """
-    jobs = [
-        (str(path), str(Path(output_dir, path.parent.name, path.name)))
+    jobs: list[tuple[FileKind, str, str]] = [
+        ("requests", str(path), str(Path(output_dir, path.parent.name, path.name)))
         for path in sorted(Path(examples_dir).glob("Split-*/*.parquet"))
     ]
     if not jobs:
@@ -64,16 +69,25 @@ def encode_examples(
             f"`examples_dir` holds no Split-*/*.parquet: ingest logs first. Received: {examples_dir}"
         )
     behaviors = sorted(Path(behaviors_dir).glob("*.parquet")) if behaviors_dir is not None else []
-    jobs += [(str(path), str(Path(output_dir, BEHAVIORS_DIR, path.name))) for path in behaviors]
+    jobs += [("behaviors", str(path), str(Path(output_dir, BEHAVIORS_DIR, path.name))) for path in behaviors]
+    if has_catalogue(examples_dir):
+        jobs.append(("catalogue", str(Path(examples_dir, CATALOGUE_FILE)), str(Path(output_dir, CATALOGUE_FILE))))
     return (
         root
         | "Files" >> beam.Create(jobs, reshuffle=False)
-        | "EncodeFile" >> beam.ParDo(_EncodeFile(str(encoding_dir), str(output_dir)))
+        | "EncodeFile" >> beam.ParDo(_EncodeFile(str(examples_dir), str(encoding_dir), str(output_dir)))
     )
 
 
-def encode_requests(encoding: FeatureEncoding, raw: pa.Table) -> pa.Table:
+def encode_requests(
+    encoding: FeatureEncoding, raw: pa.Table, catalogue_ids: pa.Array | pa.ChunkedArray | None = None
+) -> pa.Table:
     """Encodes raw request rows, [B] to [B].
+
+    Args:
+      encoding: the fitted encoding.
+      raw: rows of raw examples.
+      catalogue_ids: raw ids of the catalogue; with them the rows get `_item_row`, see `features.catalogue`.
 
     Raises:
       ValueError: if a feature's column is absent, does not fit its kind, or disagrees with `item_id` on how many
@@ -95,12 +109,18 @@ def encode_requests(encoding: FeatureEncoding, raw: pa.Table) -> pa.Table:
         if feature.scope == "candidate" and not pc.list_value_length(encoded).equals(sizes):
             raise ValueError(f"feature `{feature.name}`: its lists and those of `item_id` differ in length.")
         columns[feature.name] = encoded
+    if catalogue_ids is not None:
+        columns["_item_row"] = item_row_lists(catalogue_ids, raw["item_id"].combine_chunks())
     return pa.table(columns)
 
 
-def encode_behaviors(encoding: FeatureEncoding, raw: pa.Table) -> pa.Table:
-    """Encodes rows of the behaviour log, [U] to [U]: the history features, `_user_id` and `_timestamp`."""
+def encode_behaviors(
+    encoding: FeatureEncoding, raw: pa.Table, catalogue_ids: pa.Array | pa.ChunkedArray | None = None
+) -> pa.Table:
+    """Encodes rows of the behaviour log, [U] to [U]: the history features, `_user_id`, `_timestamp`, `_item_row`."""
     columns = {"_user_id": raw["user_id"], "_timestamp": raw["timestamp"]}
+    if catalogue_ids is not None:
+        columns["_item_row"] = item_row_lists(catalogue_ids, raw["item_id"].combine_chunks())
     for name in encoding.spec.history.features if encoding.spec.history else ():
         if name not in raw.column_names:
             raise ValueError(f"the behaviour log has no column `{name}`: ingest with this spec again.")
@@ -108,33 +128,56 @@ def encode_behaviors(encoding: FeatureEncoding, raw: pa.Table) -> pa.Table:
     return pa.table(columns)
 
 
+def encode_catalogue(encoding: FeatureEncoding, raw: pa.Table) -> pa.Table:
+    """Encodes rows of the catalogue, [n] to [n]: `_item_id` (raw) and every feature of `items`."""
+    columns = {"_item_id": raw["item_id"]}
+    for feature in encoding.spec.of_table("items"):
+        columns[feature.name] = encoding.encode(feature.name, raw[feature.name])
+    return pa.table(columns)
+
+
 class _EncodeFile(beam.DoFn):
-    def __init__(self, encoding_dir: str, output_dir: str):
+    def __init__(self, examples_dir: str, encoding_dir: str, output_dir: str):
+        self._examples_dir = examples_dir
         self._encoding_dir = encoding_dir
         self._output_dir = output_dir
 
     def setup(self):
         self._encoding = FeatureEncoding.load(self._encoding_dir)
+        self._catalogue_ids = None
+        if has_catalogue(self._examples_dir):
+            self._catalogue_ids = read_catalogue(self._examples_dir)["item_id"].combine_chunks()
 
-    def process(self, job: tuple[str, str]) -> Iterator[tuple[str, int]]:
-        source, target = job
-        behaviors = Path(target).parent.name == BEHAVIORS_DIR
-        rows = encode_file(self._encoding, source, target, behaviors=behaviors)
+    def process(self, job: tuple[FileKind, str, str]) -> Iterator[tuple[str, int]]:
+        kind, source, target = job
+        rows = encode_file(self._encoding, source, target, kind, self._catalogue_ids)
         yield os.path.relpath(target, self._output_dir), rows
 
 
-def encode_file(encoding: FeatureEncoding, source: str, target: str, *, behaviors: bool) -> int:
+def encode_file(
+    encoding: FeatureEncoding,
+    source: str,
+    target: str,
+    kind: FileKind = "requests",
+    catalogue_ids: pa.Array | pa.ChunkedArray | None = None,
+) -> int:
     """Encodes one raw Parquet file into another; returns the rows. An interrupted run leaves no file at `target`."""
-    encode, size = (encode_behaviors, _BATCH_USERS) if behaviors else (encode_requests, _BATCH_REQUESTS)
+
+    def encode(raw: pa.Table) -> pa.Table:
+        if kind == "catalogue":
+            return encode_catalogue(encoding, raw)
+        return (encode_behaviors if kind == "behaviors" else encode_requests)(encoding, raw, catalogue_ids)
+
+    size = {"requests": _BATCH_REQUESTS, "behaviors": _BATCH_USERS, "catalogue": _BATCH_ITEMS}[kind]
     Path(target).parent.mkdir(parents=True, exist_ok=True)
     aside = f"{target}.tmp"
     rows = 0
     with pq.ParquetFile(source) as file:
         # A table of no rows gives the schema, and stands for a file of no rows.
-        first = encode(encoding, file.schema_arrow.empty_table())
+        first = encode(file.schema_arrow.empty_table())
         with pq.ParquetWriter(aside, first.schema, compression="zstd") as writer:
             for batch in file.iter_batches(size):
-                encoded = encode(encoding, pa.Table.from_batches([batch]))
+                encoded = encode(pa.Table.from_batches([batch]))
                 writer.write_table(encoded)
                 rows += encoded.num_rows
     os.replace(aside, target)

@@ -4,7 +4,7 @@
                         └─ index (request, user, time) by request ┐│
     clicks ─ check ─ by request ───────────────────── find user ──┤│
     users, behaviors ─ check ─ by user ───────────────────────────┴┴─ build shard ─ requests, behaviour log
-    items ─ check ─ one file, read by every shard ───────────────────┘
+    items ─ check ─ one file, read by every shard ───────────────────┘   and the catalogue
 
 Clicks know no user. They meet the index of requests, which is small beside the impressions, and travel on to the shard
 of their user: impressions are shuffled once.
@@ -64,8 +64,9 @@ def ingest_logs(
 ) -> beam.PCollection:
     """Adds LogIngest to a pipeline; call `finalize_ingest` after the run.
 
-    Writes `Split-*/requests-*.parquet` and `counts.json` to `examples_dir`, `behaviors-*.parquet` to `behaviors_dir`
-    and `dead_letters-*.parquet` to `dead_letters_dir`; see docs/data_formats.md.
+    Writes `Split-*/requests-*.parquet`, `catalogue/items.parquet` and `counts.json` to `examples_dir`,
+    `behaviors-*.parquet` to `behaviors_dir` and `dead_letters-*.parquet` to `dead_letters_dir`; see
+    docs/data_formats.md.
 
     Args:
       root: the pipeline.
@@ -129,9 +130,9 @@ def ingest_logs(
 
     if "items" in plans:
         items_path = f"{examples_dir}/_items-{uuid.uuid4().hex}.arrow"
-        items = group("Items", read[ITEMS]) | "WriteItems" >> beam.ParDo(WriteItems(items_path)).with_outputs(
-            TALLY, main="path"
-        )
+        items = group("Items", read[ITEMS]) | "WriteItems" >> beam.ParDo(
+            WriteItems(items_path, spec, examples_dir)
+        ).with_outputs(TALLY, main="path")
         tallies.append(items[TALLY])
         item_paths = items.path
     else:

@@ -13,6 +13,7 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.pvalue import TaggedOutput
 
 from features.behavior_log import BehaviorLog
+from features.catalogue import CATALOGUE_FILE
 from features.hashing import hash64
 from features.ingest_config import IngestConfig
 from features.ingest_requests import build_requests, segment_min, set_aside
@@ -23,6 +24,7 @@ from features.ingest_write import (
     RequestTable,
     SideTable,
     behavior_table,
+    catalogue_table,
     deduplicate,
     shard_file,
     split_directory,
@@ -141,15 +143,18 @@ class RouteClicks(beam.DoFn):
 
 
 class WriteItems(beam.DoFn):
-    """Gathers the items, drops repeated ones and writes them once for all shards."""
+    """Gathers the items, drops repeated ones and writes them: once for all shards, and as the catalogue."""
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, spec: FeatureSpec, examples_dir: str):
         self._path = path
+        self._spec = spec
+        self._examples_dir = examples_dir
 
     def process(self, element):
         rows, dropped = deduplicate(concatenate(element[1]), "item_id")
         with FileSystems.create(self._path) as stream, pa.ipc.new_file(stream, rows.schema) as writer:
             writer.write_batch(rows)
+        write_parquet(catalogue_table(self._spec, rows), f"{self._examples_dir}/{CATALOGUE_FILE}")
         tally = {("table", "items", "duplicates"): dropped, ("table", "items", "kept"): rows.num_rows}
         yield TaggedOutput(TALLY, Counter(tally))
         yield self._path

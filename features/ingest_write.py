@@ -158,6 +158,25 @@ def behavior_table(
     return pa.table(table)
 
 
+def catalogue_table(spec: FeatureSpec, items: pa.RecordBatch) -> pa.Table:
+    """Returns the catalogue of the items table: `item_id` and every feature of `items`, sorted by id.
+
+    Args:
+      spec: the features.
+      items: checked rows, each item once.
+    """
+    side = SideTable("item_id", items)
+    ids = items.column(items.schema.get_field_index("item_id"))
+    order = pc.sort_indices(ids).cast(pa.int32())
+    table = {"item_id": ids.take(order)}
+    for feature in spec.of_table("items"):
+        if feature.column == "item_id":
+            table[feature.name] = table["item_id"].cast(ARROW_TYPES[feature.dtype])
+        else:
+            table[feature.name] = side.column(feature, order)
+    return pa.table(table)
+
+
 def compact(values: pa.Array) -> pa.Array:
     """Returns an array that begins at offset 0 of its buffers: consumers read lists by raw offsets."""
     return pa.concat_arrays([values]) if values.offset == 0 else values.take(pa.array(np.arange(len(values))))

@@ -5,6 +5,7 @@ import pytest
 
 from features import encoder
 from features.beam_runner import make_pipeline
+from features.catalogue import CATALOGUE_FILE, has_catalogue, read_catalogue
 from features.encoder import encode_examples
 from features.encoding import FeatureEncoding
 from features.spec import FeatureSpec
@@ -132,6 +133,45 @@ def test_behaviours_are_encoded_in_place(run):
     assert encoded["tags"].to_pylist() == [[[t0, t1], []], [], [[1]]]
 
 
+def test_a_log_without_items_table_has_no_catalogue_and_no_rows(run):
+    tmp_path, raw = run
+    assert not has_catalogue(tmp_path / "out")
+    with pytest.raises(FileNotFoundError, match="no catalogue"):
+        read_catalogue(tmp_path / "out")
+    for path in (*raw, "behaviors/behaviors-00000-of-00001.parquet"):
+        assert "_item_row" not in pq.read_table(tmp_path / "out" / path).column_names
+
+
+def test_the_catalogue_is_encoded_in_order_and_rows_point_into_it(run):
+    tmp_path, raw = run
+    catalogue = pa.table(
+        {
+            "item_id": [f"item {i}" for i in range(1, 7)],
+            "tags": pa.array([["t0"], None, [], ["t1", "?"], ["t2"], ["t3"]], pa.list_(pa.string())),
+            "price": [1.5, None, 0.0, 3.0, 10.0, 7.0],
+            "size": [5, 50, None, 99, 0, 1],
+        }
+    )
+    path = tmp_path / "raw" / CATALOGUE_FILE
+    path.parent.mkdir()
+    pq.write_table(catalogue, path)
+    with make_pipeline() as pipeline:
+        encode_examples(pipeline, tmp_path / "raw", tmp_path / "log", tmp_path / "encoding", tmp_path / "with")
+    encoding = FeatureEncoding.load(tmp_path / "encoding")
+    encoded = read_catalogue(tmp_path / "with")
+    assert encoded["_item_id"].to_pylist() == catalogue["item_id"].to_pylist()
+    assert encoded.column_names == ["_item_id", "item_id", "tags", "price", "size"]
+    for name in encoded.column_names[1:]:
+        assert encoded[name].to_pylist() == encoding.encode(name, catalogue[name]).to_pylist()
+    row_of = {item: i for i, item in enumerate(catalogue["item_id"].to_pylist(), 1)}
+    for name in (*raw, "behaviors/behaviors-00000-of-00001.parquet"):
+        with_rows, without = pq.read_table(tmp_path / "with" / name), pq.read_table(tmp_path / "out" / name)
+        assert with_rows.schema.field("_item_row").type == pa.list_(pa.int32())
+        ids = (raw[name] if name in raw else _behaviors())["item_id"].to_pylist()
+        assert with_rows["_item_row"].to_pylist() == [[row_of.get(item, 0) for item in items] for items in ids]
+        assert with_rows.drop(["_item_row"]).select(without.column_names).equals(without)
+
+
 def test_lists_of_unequal_length_are_refused(run):
     tmp_path, raw = run
     table = next(iter(raw.values()))
@@ -150,7 +190,7 @@ def test_a_failed_file_leaves_nothing_at_its_place(run):
         table.set_column(table.column_names.index("price"), "price", pa.array(prices)), tmp_path / "bad.parquet"
     )
     with pytest.raises(ValueError, match="differ in length"):
-        encoder.encode_file(encoding, str(tmp_path / "bad.parquet"), str(tmp_path / "x" / "y.parquet"), behaviors=False)
+        encoder.encode_file(encoding, str(tmp_path / "bad.parquet"), str(tmp_path / "x" / "y.parquet"))
     assert not (tmp_path / "x" / "y.parquet").exists()
 
 

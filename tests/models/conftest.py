@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from features.catalogue import CATALOGUE_FILE
 from features.encoder import encode_file
 from features.encoding import FeatureEncoding
 from features.spec import FeatureSpec
@@ -31,6 +32,8 @@ SPEC = FeatureSpec.model_validate(
 NUM_SHARDS = 3
 SHARD_REQUESTS = 60
 NUM_USERS = 7
+#: Logs hold items 0 to 29; the last ones are not in the catalogue.
+CATALOGUE_ITEMS = 27
 CATEGORIES = np.array(["a", "b", "c"])
 
 
@@ -88,9 +91,21 @@ def raw_behaviors(rng: np.random.Generator) -> pa.Table:
     )
 
 
+def raw_catalogue() -> pa.Table:
+    items = np.arange(CATALOGUE_ITEMS)
+    return pa.table(
+        {
+            "item_id": items,
+            "category": CATEGORIES[items % 3],
+            "title": pa.array([[f"t{i % 5}", f"t{i % 4}"][: i % 3] for i in items.tolist()], pa.list_(pa.string())),
+            "price": items / 2.0,
+        }
+    )
+
+
 @pytest.fixture(scope="session")
 def small_log(tmp_path_factory) -> tuple[Path, FeatureEncoding]:
-    """Directory of encoded examples (splits train and eval, behaviours), and their encoding."""
+    """Directory of encoded examples (splits train and eval, behaviours, catalogue), and their encoding."""
     raw, encoded = tmp_path_factory.mktemp("raw"), tmp_path_factory.mktemp("encoded")
     rng = np.random.default_rng(7)
     files = []
@@ -100,11 +115,15 @@ def small_log(tmp_path_factory) -> tuple[Path, FeatureEncoding]:
             path = raw / f"Split-{split}" / f"requests-{name}"
             path.parent.mkdir(exist_ok=True)
             pq.write_table(raw_requests(rng, shard), path)
-            files.append((path, False))
+            files.append((path, "requests"))
         path = raw / "behaviors" / f"behaviors-{name}"
         path.parent.mkdir(exist_ok=True)
         pq.write_table(raw_behaviors(rng), path)
-        files.append((path, True))
+        files.append((path, "behaviors"))
+    catalogue = raw / CATALOGUE_FILE
+    catalogue.parent.mkdir()
+    pq.write_table(raw_catalogue(), catalogue)
+    files.append((catalogue, "catalogue"))
     states = None
     for path, _ in [file for file in files if "Split-train" in str(file[0])]:
         (found,) = summarise_file(str(path), SPEC)
@@ -114,6 +133,7 @@ def small_log(tmp_path_factory) -> tuple[Path, FeatureEncoding]:
             for feature, state in found.items():
                 states[feature].merge(state)
     encoding = encoding_of(SPEC, states)
-    for path, behaviors in files:
-        encode_file(encoding, str(path), str(encoded / path.relative_to(raw)), behaviors=behaviors)
+    ids = raw_catalogue()["item_id"]
+    for path, kind in files:
+        encode_file(encoding, str(path), str(encoded / path.relative_to(raw)), kind, ids)
     return encoded, encoding
