@@ -1,8 +1,8 @@
 """The catalogue: every item of the items table once, in an order that all components share.
 
-LogIngest writes it raw, FeatureEncoder encoded: the same items, sorted by id. An item's **row** is 1-based; 0 stands for
-an item that the catalogue does not hold, and pads histories. A table with one row an item (signatures, embeddings) is
-then looked up by row, whatever the type of the ids.
+LogIngest writes it raw, FeatureEncoder encoded: the same items, sorted by id. An item's **row** is 1-based; 0 stands
+for an item that the catalogue does not hold, and pads histories. A table with one row an item (signatures, embeddings)
+is then looked up by row, whatever the type of the ids.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ def read_catalogue(examples_dir: str | Path) -> pa.Table:
     """
     if not has_catalogue(examples_dir):
         raise FileNotFoundError(
-            f"{Path(examples_dir) / CATALOGUE_FILE}: no catalogue. Ingest the logs with an items table (`tables.items`)."
+            f"{Path(examples_dir) / CATALOGUE_FILE}: no catalogue. Ingest the logs again, with an items "
+            "table (`tables.items`)."
         )
     return pq.read_table(Path(examples_dir) / CATALOGUE_FILE)
 

@@ -19,9 +19,11 @@ import pyarrow.parquet as pq
 import tensorflow as tf
 from pydantic import Field
 
+from features.catalogue import has_catalogue
 from features.encoding import FeatureEncoding
+from features.raw_histories import WINDOWS
 from features.spec import Feature, FeatureSpec, Strict
-from models.history_windows import BehaviorShards, history_signature
+from models.history_windows import ITEM_ROW, BehaviorShards, history_signature
 from models.request_arrays import Column, Lists, RequestArrays, concatenate, take
 
 
@@ -49,6 +51,7 @@ def make_dataset(
     seed: int = 0,
     epoch: int = 0,
     histories: bool = False,
+    long_history: bool = True,
 ) -> tf.data.Dataset:
     """Returns one epoch of batches (docs/data_formats.md, "A batch").
 
@@ -60,22 +63,25 @@ def make_dataset(
       shuffle: whether to shuffle; else shards and rows come in order.
       seed: of the shuffle.
       epoch: mixed into the seed, so that each epoch has an order of its own.
-      histories: whether to slice short and long histories from the behaviour log.
+      histories: whether to slice short and long histories from the behaviour log, and to give catalogue rows.
+      long_history: with `histories`: whether the long window is sliced too.
 
     Raises:
       FileNotFoundError: if the split holds no shard.
-      ValueError: if histories are asked for and the spec declares none.
+      ValueError: if histories are asked for and the spec declares none, or the examples are older than the catalogue.
     """
     spec = encoding.spec
     if histories and spec.history is None:
         raise ValueError(f"`histories` need a `history` in the spec. Spec `{spec.name}` has none.")
     shards = list_shards(examples_dir, split)
-    signature = _signature(spec, histories)
+    item_rows = histories and _has_item_rows(examples_dir, shards[0])
+    windows = (WINDOWS if long_history else WINDOWS[:1]) if histories else ()
+    signature = _signature(spec, windows)
 
     def batches() -> Iterator[dict]:
         rng = np.random.default_rng([seed, epoch]) if shuffle else None
-        for buffer in _buffers(shards, spec, config.buffer_shards, rng, histories):
-            yield from _cut(buffer, spec, config.batch_size)
+        for buffer in _buffers(shards, spec, config.buffer_shards, rng, histories, item_rows):
+            yield from _cut(buffer, spec, config.batch_size, windows)
 
     dataset = tf.data.Dataset.from_generator(
         lambda: (tuple(tf.nest.flatten(batch)) for batch in batches()),
@@ -111,14 +117,23 @@ class _Buffer:
     behaviors: BehaviorShards | None
 
 
-def _buffers(shards, spec, buffer_shards, rng, histories) -> Iterator[_Buffer]:
+def _has_item_rows(examples_dir: str | Path, shard: Path) -> bool:
+    """Whether the examples hold catalogue rows: not without a catalogue. Examples older than theirs are refused."""
+    if "_item_row" in pq.read_schema(shard).names:
+        return True
+    if has_catalogue(examples_dir):
+        raise ValueError(f"{shard}: no column `_item_row`, but there is a catalogue. Encode the examples again.")
+    return False
+
+
+def _buffers(shards, spec, buffer_shards, rng, histories, item_rows) -> Iterator[_Buffer]:
     order = rng.permutation(len(shards)) if rng is not None else np.arange(len(shards))
     for start in range(0, len(order), buffer_shards):
         chosen = [shards[i] for i in order[start : start + buffer_shards]]
-        pooled = [_read_requests(path, spec, histories) for path in chosen]
+        pooled = [_read_requests(path, spec, histories, item_rows) for path in chosen]
         behaviors = None
         if histories:
-            parts = [BehaviorShards.read(_behaviors_of(path), spec.history.features) for path in chosen]
+            parts = [BehaviorShards.read(_behaviors_of(path), spec.history.features, item_rows) for path in chosen]
             first_user = np.cumsum([0] + [part.num_users for part in parts])
             for arrays, first in zip(pooled, first_user, strict=False):
                 users = arrays.request["_user_index"]
@@ -134,10 +149,11 @@ def _behaviors_of(requests: Path) -> Path:
     return requests.parent.parent / "behaviors" / requests.name.replace("requests-", "behaviors-")
 
 
-def _read_requests(path: Path, spec: FeatureSpec, histories: bool) -> RequestArrays:
+def _read_requests(path: Path, spec: FeatureSpec, histories: bool, item_rows: bool) -> RequestArrays:
     label = f"_label_{spec.label}"
     columns = [f.name for f in spec.features] + ["_position", label]
     columns += ["_user_index", "_history_end"] if histories else []
+    columns += ["_item_row"] if item_rows else []
     table = pq.read_table(path, columns=columns, memory_map=True).combine_chunks()
     position = _lists(_single(table["_position"]))
     request = {f.name: _column(_single(table[f.name]), f) for f in spec.of_scope("request")}
@@ -146,6 +162,8 @@ def _read_requests(path: Path, spec: FeatureSpec, histories: bool) -> RequestArr
     candidate["_label"] = _numpy(_single(table[label]).flatten()).astype(np.float32, copy=False)
     if histories:
         request |= {name: _numpy(_single(table[name])) for name in ("_user_index", "_history_end")}
+    if item_rows:
+        candidate["_item_row"] = _numpy(_single(table["_item_row"]).flatten())
     return RequestArrays(position.row_splits, request, candidate)
 
 
@@ -170,16 +188,16 @@ def _numpy(array: pa.Array) -> np.ndarray:
     return array.to_numpy(zero_copy_only=False)
 
 
-def _cut(buffer: _Buffer, spec: FeatureSpec, batch_size: int) -> Iterator[dict]:
+def _cut(buffer: _Buffer, spec: FeatureSpec, batch_size: int, windows: tuple[str, ...]) -> Iterator[dict]:
     splits, total = buffer.requests.row_splits, len(buffer.requests)
     start = 0
     while start < total:
         stop = min(int(np.searchsorted(splits, splits[start] + batch_size)), total)
-        yield _batch(buffer.requests.slice(start, stop), buffer.behaviors, spec)
+        yield _batch(buffer.requests.slice(start, stop), buffer.behaviors, spec, windows)
         start = stop
 
 
-def _batch(arrays: RequestArrays, behaviors: BehaviorShards | None, spec: FeatureSpec) -> dict:
+def _batch(arrays: RequestArrays, behaviors: BehaviorShards | None, spec: FeatureSpec, windows) -> dict:
     features = {}
     for feature in spec.features:
         values = (arrays.request if feature.scope == "request" else arrays.candidate)[feature.name]
@@ -191,13 +209,14 @@ def _batch(arrays: RequestArrays, behaviors: BehaviorShards | None, spec: Featur
         "position": arrays.candidate["_position"],
     }
     if behaviors is not None:
-        batch["history"] = behaviors.windows(
-            arrays.request["_user_index"], arrays.request["_history_end"], spec.history
-        )
+        rows = arrays.candidate.get("_item_row")
+        batch[ITEM_ROW] = np.zeros(len(batch["label"]), np.int32) if rows is None else rows
+        users, ends = arrays.request["_user_index"], arrays.request["_history_end"]
+        batch["history"] = behaviors.windows(users, ends, spec.history, windows)
     return batch
 
 
-def _signature(spec: FeatureSpec, histories: bool) -> dict:
+def _signature(spec: FeatureSpec, windows: tuple[str, ...]) -> dict:
     vector = lambda dtype: tf.TensorSpec([None], dtype)  # noqa: E731
     features = {}
     for feature in spec.features:
@@ -211,8 +230,9 @@ def _signature(spec: FeatureSpec, histories: bool) -> dict:
         "label": vector(tf.float32),
         "position": vector(tf.int32),
     }
-    if histories:
-        signature["history"] = history_signature(spec.history)
+    if windows:
+        signature[ITEM_ROW] = vector(tf.int32)
+        signature["history"] = history_signature(spec.history, windows)
     return signature
 
 

@@ -1,11 +1,15 @@
 """Batches hold the rows of the shards, all of them, once, and in an order that only the seed decides."""
 
+import shutil
+
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from features.spec import HistorySpec
+from models.history_windows import BehaviorShards
 from models.input_pipeline import InputConfig, count_candidates, list_shards, make_dataset
+from tests.models.conftest import CATALOGUE_ITEMS
 
 CONFIG = InputConfig(batch_size=16, buffer_shards=2)
 
@@ -91,32 +95,109 @@ def test_batches_end_at_request_boundaries_near_the_batch_size(small_log):
     assert np.median(full) >= CONFIG.batch_size and max(full) < CONFIG.batch_size + 6
 
 
+def _histories_in_files(directory, split):
+    """By request: the item ids, items' categories and catalogue rows of the behaviours before it, all of them."""
+    found = []
+    for path in list_shards(directory, split):
+        users = pq.read_table(directory / "behaviors" / path.name.replace("requests", "behaviors")).to_pylist()
+        for request in pq.read_table(path).to_pylist():
+            user = users[request["_user_index"]] if request["_user_index"] >= 0 else None
+            names = {"item_id": "item_id", "category": "category", "item_row": "_item_row"}
+            found.append({n: user[c][: request["_history_end"]] if user else [] for n, c in names.items()})
+    return found
+
+
 def test_histories_are_disjoint_windows_of_what_came_before(small_log):
     directory, encoding = small_log
-    history = encoding.spec.history
-    requests = pa.concat_tables([pq.read_table(path) for path in list_shards(directory, "train")]).to_pylist()
-    users = [
-        [row["item_id"] for row in pq.read_table(path).to_pylist()]
-        for path in sorted((directory / "behaviors").glob("*.parquet"))
-    ]
-    dataset = make_dataset(directory, "train", encoding, CONFIG, histories=True)
-    seen = 0
-    for batch in dataset.as_numpy_iterator():
+    spec = encoding.spec.history
+    expected = iter(_histories_in_files(directory, "train"))
+    widths = {"short": set(), "long": set()}
+    for batch in make_dataset(directory, "train", encoding, CONFIG, histories=True).as_numpy_iterator():
         windows = batch["history"]
+        for window, width in widths.items():
+            assert windows[window]["item_id"].shape[1] == max(1, windows[f"{window}_length"].max())
+            width.add(windows[window]["item_id"].shape[1])
         for i in range(len(windows["short_length"])):
-            request = requests[seen]
-            shard = seen // (len(requests) // len(users))
-            before = users[shard][request["_user_index"]] if request["_user_index"] >= 0 else []
-            before = before[: request["_history_end"]]
-            short = before[-history.short_length :]
-            long = before[: -history.short_length][-history.long_length :]
-            for name, expected in (("short", short), ("long", long)):
-                assert windows[f"{name}_length"][i] == len(expected)
-                got = windows[name]["item_id"][i]
-                assert got[len(got) - len(expected) :].tolist() == expected
-                assert not got[: len(got) - len(expected)].any()
-            seen += 1
-    assert seen == len(requests)
+            for name, before in next(expected).items():
+                short = before[-spec.short_length :]
+                long = before[: -spec.short_length][-spec.long_length :]
+                for window, values in (("short", short), ("long", long)):
+                    assert windows[f"{window}_length"][i] == len(values)
+                    got = windows[window][name][i]
+                    assert got[len(got) - len(values) :].tolist() == values
+                    assert not got[: len(got) - len(values)].any()
+    assert next(expected, None) is None
+    assert max(widths["short"]) <= spec.short_length and max(widths["long"]) <= spec.long_length
+
+
+def test_trimming_leaves_the_values_of_a_wide_batch(small_log):
+    """A request alone is cut as wide as its own history: what is left are the last columns of the wide window."""
+    directory, encoding = small_log
+    wide = list(make_dataset(directory, "train", encoding, InputConfig(batch_size=10**6), histories=True))
+    alone = make_dataset(directory, "train", encoding, InputConfig(batch_size=1), histories=True)
+    rows = {w: [(b, i) for b in wide for i in range(len(b["history"][f"{w}_length"]))] for w in ("short", "long")}
+    narrow = 0
+    for n, batch in enumerate(alone):
+        for window in ("short", "long"):
+            whole, i = rows[window][n]
+            for name, values in batch["history"][window].items():
+                width = values.shape[1]
+                padded = whole["history"][window][name][i].numpy()
+                assert values.numpy()[0].tolist() == padded[len(padded) - width :].tolist()
+                assert not padded[: len(padded) - width].any()
+                narrow += width < len(padded)
+    assert narrow > 0
+
+
+def test_without_behaviours_windows_are_one_pad_wide():
+    none = BehaviorShards(np.zeros(1, np.int64), {"item_id": np.zeros(0, np.int32)})
+    windows = none.windows(np.array([-1, -1]), np.array([0, 0]), HistorySpec())
+    for window in ("short", "long"):
+        assert windows[window]["item_id"].tolist() == [[0], [0]]
+        assert windows[f"{window}_length"].tolist() == [0, 0]
+
+
+def test_candidates_have_their_catalogue_rows(small_log):
+    directory, encoding = small_log
+    in_files = [pq.read_table(path) for path in list_shards(directory, "train")]
+    expected = [row for table in in_files for rows in table["_item_row"].to_pylist() for row in rows]
+    ids = [item for table in in_files for items in table["_item_id"].to_pylist() for item in items]
+    assert expected == [item + 1 if item < CATALOGUE_ITEMS else 0 for item in ids] and 0 in expected
+    dataset = make_dataset(directory, "train", encoding, CONFIG, histories=True)
+    assert np.concatenate([batch["item_row"] for batch in dataset]).tolist() == expected
+    # Shuffled, a row still belongs to its item.
+    pairs = set()
+    for batch in make_dataset(directory, "train", encoding, CONFIG, shuffle=True, histories=True):
+        pairs |= set(
+            zip(batch["features"]["item_id"].numpy().tolist(), batch["item_row"].numpy().tolist(), strict=True)
+        )
+    rows = [row for _, row in pairs if row]
+    assert len(rows) == len(set(rows)) > 20
+
+
+def test_the_long_history_can_be_left_out(small_log):
+    directory, encoding = small_log
+    both = make_dataset(directory, "train", encoding, CONFIG, histories=True)
+    short = make_dataset(directory, "train", encoding, CONFIG, histories=True, long_history=False)
+    for with_long, without in zip(both, short, strict=True):
+        assert set(without["history"]) == {"short", "short_length"}
+        for name, values in without["history"]["short"].items():
+            np.testing.assert_array_equal(values, with_long["history"]["short"][name])
+
+
+def test_examples_without_catalogue_have_rows_of_zero_and_older_ones_are_refused(small_log, tmp_path):
+    directory, encoding = small_log
+    for path in [*directory.glob("Split-train/*.parquet"), *directory.glob("behaviors/*.parquet")]:
+        target = tmp_path / path.relative_to(directory)
+        target.parent.mkdir(exist_ok=True)
+        pq.write_table(pq.read_table(path).drop(["_item_row"]), target)
+    for batch in make_dataset(tmp_path, "train", encoding, CONFIG, histories=True):
+        assert not batch["item_row"].numpy().any() and batch["item_row"].shape == batch["label"].shape
+        assert not batch["history"]["long"]["item_row"].numpy().any()
+    shutil.copytree(directory / "catalogue", tmp_path / "catalogue")
+    assert len(list(make_dataset(tmp_path, "train", encoding, CONFIG))) > 1
+    with pytest.raises(ValueError, match="no column `_item_row`.*Encode the examples again"):
+        make_dataset(tmp_path, "train", encoding, CONFIG, histories=True)
 
 
 def test_histories_survive_shuffling(small_log):
@@ -127,7 +208,7 @@ def test_histories_survive_shuffling(small_log):
         found = []
         for batch in make_dataset(directory, "train", encoding, CONFIG, shuffle=shuffle, histories=True):
             short, hours = batch["history"]["short"]["item_id"].numpy(), batch["features"]["hour"].numpy()
-            found += [(float(hour), row.tobytes()) for hour, row in zip(hours, short, strict=True)]
+            found += [(float(hour), row[row > 0].tobytes()) for hour, row in zip(hours, short, strict=True)]
         return found
 
     plain, shuffled = histories(False), histories(True)

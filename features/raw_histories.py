@@ -1,0 +1,84 @@
+"""Raw requests with their histories beside them: windows of the raw behaviour log, as list columns.
+
+Raw examples hold histories by reference (`user_index`, `history_end`). Where a request must stand on its own, in an
+export's warm-up file, a JSON request or a scored table, its windows are written out: `short_<feature>` and
+`long_<feature>`, lists with the newest behaviour last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from features.spec import HistorySpec
+
+WINDOWS = ("short", "long")
+
+
+def history_column(window: str, feature: str) -> str:
+    """The column, and the tensor of an exported signature, that holds a feature of a window."""
+    return f"{window}_{feature}"
+
+
+def window_bounds(stops: np.ndarray, starts: np.ndarray, spec: HistorySpec) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Cuts histories in two disjoint windows: the last `short_length` behaviours, and the `long_length` before those.
+
+    Args:
+      stops: [B] where each request's history ends.
+      starts: [B] where its user's behaviours begin.
+      spec: lengths of the windows.
+
+    Returns:
+      `{window: (first, end)}`, each [B].
+    """
+    middles = np.maximum(starts, stops - spec.short_length)
+    return {"short": (middles, stops), "long": (np.maximum(starts, middles - spec.long_length), middles)}
+
+
+def attach_histories(
+    requests: pa.Table, behaviors: pa.Table, spec: HistorySpec, windows: Iterable[str] = WINDOWS
+) -> pa.Table:
+    """Adds the windows of raw requests as list columns.
+
+    Args:
+      requests: raw requests of one shard (docs/data_formats.md), with `user_index` and `history_end`.
+      behaviors: the whole raw behaviour log of the same shard.
+      spec: features and lengths.
+      windows: which windows.
+
+    Returns:
+      `requests` with `short_<feature>` and `long_<feature>`: lists of raw values, oldest first; users without
+      behaviours have empty lists.
+    """
+    users = requests["user_index"].to_numpy()
+    ends = requests["history_end"].to_numpy()
+    known = users >= 0
+    lists = {name: _one_chunk(behaviors[name]) for name in spec.features}
+    offsets = lists[spec.features[0]].offsets.to_numpy().astype(np.int64)
+    starts = np.where(known, (offsets - offsets[0])[np.maximum(users, 0)], 0)
+    bounds = window_bounds(np.where(known, starts + ends, 0), starts, spec)
+    for window in windows:
+        first, end = bounds[window]
+        lengths = end - first
+        splits = np.concatenate([[0], np.cumsum(lengths)])
+        rows = pa.array(np.arange(splits[-1]) + np.repeat(first - splits[:-1], lengths))
+        for name in spec.features:
+            column = pa.ListArray.from_arrays(pa.array(splits.astype(np.int32)), lists[name].flatten().take(rows))
+            requests = requests.append_column(history_column(window, name), column)
+    return requests
+
+
+def read_behaviors(behaviors_dir: str | Path, requests_file: str | Path, spec: HistorySpec) -> pa.Table:
+    """Reads the raw behaviours that a file of requests refers to. Raises `FileNotFoundError` if they are not there."""
+    path = Path(behaviors_dir) / Path(requests_file).name.replace("requests-", "behaviors-", 1)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no behaviours for the requests in {requests_file}. Ingest the log again.")
+    return pq.read_table(path, columns=list(spec.features))
+
+
+def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
