@@ -1,0 +1,81 @@
+"""Where the item that a user took stands among all items of the corpus: exact, without sorting.
+
+Items of equal score have no order: a rank is the expectation over random orders of them, so that a model that gives all
+items one score earns what chance earns (McSherry and Najork, ECIR 2008).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+_CHUNK_SCORES = 1 << 24
+"""Scores held at once, 64 MB."""
+
+
+def count_above(queries: np.ndarray, items: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Counts the other items that score higher than each query's item, and those that score the same.
+
+    Args:
+      queries: [Q, d] float32.
+      items: [n, d] float32; a score is an inner product.
+      truth: [Q] index into `items` of each query's item, from 0.
+
+    Returns:
+      [Q] and [Q] int64.
+
+    Raises:
+      ValueError: if an index lies outside of the corpus.
+    """
+    if len(truth) and (truth.min() < 0 or truth.max() >= len(items)):
+        raise ValueError(f"`truth` must lie in 0 to {len(items) - 1}. Received: {truth.min()} to {truth.max()}.")
+    above, tied = np.empty((2, len(queries)), np.int64)
+    chunk = max(1, _CHUNK_SCORES // max(len(items), 1))
+    for start in range(0, len(queries), chunk):
+        rows = slice(start, start + chunk)
+        scores = queries[rows] @ items.T
+        own = np.take_along_axis(scores, truth[rows, np.newaxis], axis=1)
+        above[rows] = np.count_nonzero(scores > own, axis=1)
+        tied[rows] = np.count_nonzero(scores == own, axis=1) - 1
+    return above, tied
+
+
+def expected_hits(above: np.ndarray, tied: np.ndarray, k: int) -> np.ndarray:
+    """P(the item is among the first k), [Q] float64."""
+    return np.clip((k - above) / (tied + 1.0), 0.0, 1.0)
+
+
+def expected_reciprocal_rank(above: np.ndarray, tied: np.ndarray, k: int) -> np.ndarray:
+    """E[1 / rank, 0 beyond rank k], [Q] float64: average precision at k with one relevant item."""
+    harmonic = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, k + 1))])
+    last = np.minimum(above + tied + 1, k)
+    return np.where(above < k, harmonic[last] - harmonic[np.minimum(above, k)], 0.0) / (tied + 1.0)
+
+
+def exact_top_k(queries: np.ndarray, items: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k items of highest inner product of each query, best first; of equal scores the lower index first.
+
+    Args:
+      queries: [Q, d].
+      items: [n, d].
+      k: how many, 1 to n.
+
+    Returns:
+      Indices [Q, k] int64 and scores [Q, k].
+    """
+    if not 1 <= k <= len(items):
+        raise ValueError(f"`k` must lie in 1 to the number of items, {len(items)}. Received: `k`={k}")
+    indices, values = [], []
+    chunk = max(1, _CHUNK_SCORES // len(items))
+    for start in range(0, len(queries), chunk):
+        scores = queries[start : start + chunk] @ items.T
+        # All that reach the k-th score, so that a tie at the border goes to the lower index.
+        border = np.partition(scores, len(items) - k, axis=1)[:, len(items) - k, np.newaxis]
+        rows, columns = np.nonzero(scores >= border)
+        order = np.lexsort((columns, -scores[rows, columns], rows))
+        rows, columns = rows[order], columns[order]
+        counts = np.bincount(rows, minlength=len(scores))
+        first = np.cumsum(counts) - counts
+        chosen = columns[first[:, np.newaxis] + np.arange(k)]
+        indices.append(chosen)
+        values.append(np.take_along_axis(scores, chosen, axis=1))
+    return np.concatenate(indices), np.concatenate(values)
