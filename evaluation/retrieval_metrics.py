@@ -1,7 +1,7 @@
 """Recall@k and MAP@k of retrieval over the whole corpus, by slices of the item that was taken.
 
-One row is one (request, item taken) pair: with one relevant item, recall@k is the share of pairs whose item is among
-the first k of the corpus, and average precision at k is 1 / rank, 0 beyond k. Slices are fixed before anything is scored:
+One row is one (request, item taken) pair. With one relevant item, recall@k is the share of pairs whose item is among
+the first k of the corpus; average precision at k is 1 / rank, 0 beyond k. Slices are fixed before anything is scored:
 
 - `head`: the most frequent tenth of the items that were taken in train, counted by items;
 - `tail`: the other items that were taken in train;

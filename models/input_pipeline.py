@@ -24,7 +24,7 @@ from features.encoding import FeatureEncoding
 from features.raw_histories import WINDOWS
 from features.spec import Feature, FeatureSpec, Strict
 from models.history_windows import ITEM_ROW, BehaviorShards, history_signature
-from models.request_arrays import Column, Lists, RequestArrays, concatenate, take
+from models.request_arrays import Column, Lists, RequestArrays, concatenate, select, take
 
 
 class InputConfig(Strict):
@@ -52,6 +52,7 @@ def make_dataset(
     epoch: int = 0,
     histories: bool = False,
     long_history: bool = True,
+    positives_only: bool = False,
 ) -> tf.data.Dataset:
     """Returns one epoch of batches (docs/data_formats.md, "A batch").
 
@@ -65,6 +66,8 @@ def make_dataset(
       epoch: mixed into the seed, so that each epoch has an order of its own.
       histories: whether to slice short and long histories from the behaviour log, and to give catalogue rows.
       long_history: with `histories`: whether the long window is sliced too.
+      positives_only: whether to keep only candidates with a positive label (with `histories` also: that the catalogue
+        holds) and their requests; `batch_size` then counts positives.
 
     Raises:
       FileNotFoundError: if the split holds no shard.
@@ -80,7 +83,7 @@ def make_dataset(
 
     def batches() -> Iterator[dict]:
         rng = np.random.default_rng([seed, epoch]) if shuffle else None
-        for buffer in _buffers(shards, spec, config.buffer_shards, rng, histories, item_rows):
+        for buffer in _buffers(shards, spec, config.buffer_shards, rng, histories, item_rows, positives_only):
             yield from _cut(buffer, spec, config.batch_size, windows)
 
     dataset = tf.data.Dataset.from_generator(
@@ -98,6 +101,16 @@ def list_shards(examples_dir: str | Path, split: str) -> list[Path]:
     if not shards:
         raise FileNotFoundError(f"{folder}: no requests-*.parquet. Was split `{split}` written?")
     return shards
+
+
+def count_positives(examples_dir: str | Path, split: str, label: str, num_items: int) -> np.ndarray:
+    """Returns how often each item of the catalogue was a positive of a split, [num_items] int64."""
+    counts = np.zeros(num_items + 1, np.int64)
+    for path in list_shards(examples_dir, split):
+        for batch in pq.ParquetFile(path).iter_batches(columns=["_item_row", f"_label_{label}"]):
+            rows, labels = (_numpy(batch.column(i).flatten()) for i in range(2))
+            counts += np.bincount(rows[labels > 0], minlength=num_items + 1)
+    return counts[1:]
 
 
 def count_candidates(examples_dir: str | Path, split: str) -> int:
@@ -126,11 +139,13 @@ def _has_item_rows(examples_dir: str | Path, shard: Path) -> bool:
     return False
 
 
-def _buffers(shards, spec, buffer_shards, rng, histories, item_rows) -> Iterator[_Buffer]:
+def _buffers(shards, spec, buffer_shards, rng, histories, item_rows, positives_only) -> Iterator[_Buffer]:
     order = rng.permutation(len(shards)) if rng is not None else np.arange(len(shards))
     for start in range(0, len(order), buffer_shards):
         chosen = [shards[i] for i in order[start : start + buffer_shards]]
         pooled = [_read_requests(path, spec, histories, item_rows) for path in chosen]
+        if positives_only:
+            pooled = [select(arrays, _is_positive(arrays)) for arrays in pooled]
         behaviors = None
         if histories:
             parts = [BehaviorShards.read(_behaviors_of(path), spec.history.features, item_rows) for path in chosen]
@@ -165,6 +180,11 @@ def _read_requests(path: Path, spec: FeatureSpec, histories: bool, item_rows: bo
     if item_rows:
         candidate["_item_row"] = _numpy(_single(table["_item_row"]).flatten())
     return RequestArrays(position.row_splits, request, candidate)
+
+
+def _is_positive(arrays: RequestArrays) -> np.ndarray:
+    positive = arrays.candidate["_label"] > 0
+    return positive & (arrays.candidate["_item_row"] > 0) if "_item_row" in arrays.candidate else positive
 
 
 def _column(array: pa.Array, feature: Feature) -> Column:

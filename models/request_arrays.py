@@ -58,6 +58,18 @@ def take(arrays: RequestArrays, order: np.ndarray) -> RequestArrays:
     )
 
 
+def select(arrays: RequestArrays, keep: np.ndarray) -> RequestArrays:
+    """Returns the candidates where `keep` [C] is true, and of the requests those that still have one."""
+    counts = np.add.reduceat(np.append(keep, False), arrays.row_splits[:-1]) if len(arrays) else np.zeros(0, np.int64)
+    counts[np.diff(arrays.row_splits) == 0] = 0  # reduceat gives a request without candidates its neighbour's first
+    requests, candidates = np.flatnonzero(counts), np.flatnonzero(keep)
+    return RequestArrays(
+        np.concatenate([[0], np.cumsum(counts[requests])]),
+        {name: _take(column, requests) for name, column in arrays.request.items()},
+        {name: _take(column, candidates) for name, column in arrays.candidate.items()},
+    )
+
+
 def concatenate(parts: list[RequestArrays]) -> RequestArrays:
     """Joins requests of several shards."""
     if len(parts) == 1:

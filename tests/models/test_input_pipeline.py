@@ -8,7 +8,7 @@ import pytest
 
 from features.spec import HistorySpec
 from models.history_windows import BehaviorShards
-from models.input_pipeline import InputConfig, count_candidates, list_shards, make_dataset
+from models.input_pipeline import InputConfig, count_candidates, count_positives, list_shards, make_dataset
 from tests.models.conftest import CATALOGUE_ITEMS
 
 CONFIG = InputConfig(batch_size=16, buffer_shards=2)
@@ -220,3 +220,30 @@ def test_missing_split_is_named(small_log):
     directory, encoding = small_log
     with pytest.raises(FileNotFoundError, match="Split-test"):
         make_dataset(directory, "test", encoding, CONFIG)
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_positives_only_keeps_exactly_the_positives_of_the_catalogue(small_log, shuffle):
+    directory, encoding = small_log
+
+    def rows(**options):
+        found = []
+        for batch in make_dataset(directory, "train", encoding, CONFIG, histories=True, **options):
+            hours, index = batch["features"]["hour"].numpy(), batch["request_index"].numpy()
+            history, titles = batch["history"]["short_length"].numpy(), batch["features"]["title"].to_list()
+            items, labels = batch["item_row"].numpy(), batch["label"].numpy()
+            found += [
+                (float(hours[r]), int(history[r]), int(item), tuple(title), float(label))
+                for r, item, title, label in zip(index, items, titles, labels, strict=True)
+            ]
+            if options:  # no request stays without a candidate
+                assert sorted(set(index.tolist())) == list(range(len(hours)))
+                assert len(items) <= CONFIG.batch_size + 6
+        return found
+
+    expected = [row for row in rows() if row[-1] > 0 and row[2] > 0]
+    kept = rows(positives_only=True, shuffle=shuffle)
+    assert 0 < len(expected) < len(rows())
+    assert (sorted(kept) if shuffle else kept) == (sorted(expected) if shuffle else expected)
+    counts = count_positives(directory, "train", "click", CATALOGUE_ITEMS)
+    np.testing.assert_array_equal(counts, np.bincount([row[2] for row in kept], minlength=CATALOGUE_ITEMS + 1)[1:])
