@@ -1,0 +1,145 @@
+"""How a bucket table lies in the store: keys that keep the type of a user id, records of one fixed size.
+
+A record is a checksum, the counts, and the sums in one of three precisions:
+
+    fp32   4 bytes a value, as computed
+    fp16   2 bytes; each bucket's row is divided by its largest |value|, kept in fp32: nothing overflows or vanishes
+    int8   1 byte; the same with steps of a 127th of the largest |value|
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from features.bucket_table import BucketTable
+
+Precision = Literal["fp32", "fp16", "int8"]
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+
+_VALUE_TYPES = {"fp32": "<f4", "fp16": "<f2", "int8": "i1"}
+_STEPS = {"fp16": 1.0, "int8": 127.0}
+_CHECKSUM_BYTES = 4
+
+MAX_KEY_BYTES = 511
+"""LMDB's limit."""
+
+
+class RecordError(ValueError):
+    """A record that is not what the layout says."""
+
+
+@dataclass(frozen=True)
+class RecordLayout:
+    """The shape of all records of a store.
+
+    Attributes:
+      num_groups, num_buckets, dim: G, 2 ** tau and d of the tables.
+      precision: of the sums.
+    """
+
+    num_groups: int
+    num_buckets: int
+    dim: int
+    precision: Precision = "fp32"
+
+    def __post_init__(self):
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"`precision` must be one of {', '.join(PRECISIONS)}. Received: {self.precision!r}")
+
+    @cached_property
+    def dtype(self) -> np.dtype:
+        """One record as a packed NumPy structure."""
+        rows = (self.num_groups, self.num_buckets)
+        fields = [("checksum", "<u4"), ("counts", "<i4", rows)]
+        if self.precision != "fp32":
+            fields.append(("scales", "<f4", rows))
+        return np.dtype([*fields, ("sums", _VALUE_TYPES[self.precision], (*rows, self.dim))])
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of a record."""
+        return self.dtype.itemsize
+
+    def encode(self, sums: np.ndarray, counts: np.ndarray) -> list[memoryview]:
+        """Turns [U, G, 2 ** tau, d] sums and [U, G, 2 ** tau] counts into U records.
+
+        Raises:
+          ValueError: if the shapes are not those of the layout, or a sum is not finite.
+        """
+        rows = (self.num_groups, self.num_buckets)
+        if sums.shape[1:] != (*rows, self.dim) or counts.shape != (len(sums), *rows):
+            raise ValueError(
+                f"tables must be of shapes {[*rows, self.dim]} and {list(rows)}. Received: {list(sums.shape[1:])} and "
+                f"{list(counts.shape[1:])}"
+            )
+        if not np.isfinite(sums).all():
+            raise ValueError("sums must be finite. Received: NaN or infinity.")
+        records = np.empty(len(sums), self.dtype)
+        records["counts"] = counts
+        if self.precision == "fp32":
+            records["sums"] = sums
+        else:
+            scales = np.abs(sums).max(axis=-1) / np.float32(_STEPS[self.precision])
+            inverse = np.divide(1, scales, out=np.zeros_like(scales), where=scales >= np.finfo(np.float32).tiny)
+            steps = sums * inverse[..., np.newaxis]
+            records["scales"] = np.where(inverse > 0, scales, 0)
+            records["sums"] = np.rint(steps) if self.precision == "int8" else steps
+        size = self.num_bytes
+        payload = memoryview(records).cast("B") if len(records) else memoryview(b"")
+        starts = range(0, len(payload), size)
+        records["checksum"] = [zlib.crc32(payload[start + _CHECKSUM_BYTES : start + size]) for start in starts]
+        return [payload[start : start + size] for start in starts]
+
+    def decode(self, payload: bytes | memoryview) -> BucketTable:
+        """Turns a record into a table of its own memory.
+
+        Raises:
+          RecordError: if the size or the checksum is wrong.
+        """
+        if len(payload) != self.num_bytes:
+            raise RecordError(f"a record has {len(payload)} bytes, not {self.num_bytes}")
+        record = np.frombuffer(payload, self.dtype)[0]
+        if zlib.crc32(memoryview(payload)[_CHECKSUM_BYTES:]) != record["checksum"]:
+            raise RecordError("the checksum of a record is wrong")
+        sums = record["sums"].astype(np.float32)
+        if self.precision != "fp32":
+            sums *= record["scales"][..., np.newaxis]
+        return BucketTable(sums, record["counts"].astype(np.int32))
+
+
+def user_key(user: str | int) -> tuple[bytes, bytes | None]:
+    """Returns a user's key, and the whole id where the key cannot hold it.
+
+    Strings and integers of the same digits are different users. Integers sort by value. A string too long for LMDB is
+    known by its digest.
+
+    Raises:
+      TypeError: for other types.
+      OverflowError: for integers beyond 64 bits.
+    """
+    if isinstance(user, str):
+        text = user.encode("utf-8")
+        if len(text) < MAX_KEY_BYTES:
+            return b"s" + text, None
+        return b"t" + hashlib.blake2b(text).digest(), text
+    if isinstance(user, bool) or not isinstance(user, int | np.integer):
+        raise TypeError(f"`user` must be a string or an integer. Received: {type(user).__name__}")
+    return b"i" + (int(user) + 2**63).to_bytes(8, "big"), None
+
+
+def user_of(key: bytes, long_id: bytes | None = None) -> str | int:
+    """The inverse of `user_key`. Raises RecordError if the key is none."""
+    kind, rest = key[:1], key[1:]
+    if kind == b"s":
+        return rest.decode("utf-8")
+    if kind == b"i" and len(rest) == 8:
+        return int.from_bytes(rest, "big") - 2**63
+    if kind == b"t" and long_id is not None:
+        return long_id.decode("utf-8")
+    raise RecordError(f"a key is no user: {key[:20]!r}")
