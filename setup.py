@@ -12,6 +12,7 @@ REQUIRES = [
     "tensorflow-recommenders==0.7.7",
     "dill",  # TFX 1.16 imports it, newer Beam no longer brings it
     "jinja2",
+    "lmdb",
     "numpy",
     "pandas",
     "plotly",

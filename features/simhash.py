@@ -1,7 +1,7 @@
 """SimHash: signatures of vectors whose collision probability falls with the angle between them.
 
 Of m random hyperplanes each gives one bit, tau bits side by side form a signature, and G = m / tau signatures make
-the hash of a vector (Chen et al., "Sampling Is All You Need on Modeling Long-Term User Behaviors for CTR Prediction",
+the hash of a vector (Cao et al., "Sampling Is All You Need on Modeling Long-Term User Behaviors for CTR Prediction",
 CIKM 2022, arXiv 2205.10249, Eq. 6-8). Two vectors at angle theta agree in one signature with probability
 (1 - theta / pi) ** tau (Eq. 13).
 
