@@ -113,12 +113,14 @@ def count_positives(examples_dir: str | Path, split: str, label: str, num_items:
     return counts[1:]
 
 
-def count_candidates(examples_dir: str | Path, split: str) -> int:
-    """Returns the number of candidates of a split, reading one column."""
+def count_candidates(examples_dir: str | Path, split: str, positive_label: str | None = None) -> int:
+    """Returns the number of candidates of a split; with `positive_label` of those where this label is positive."""
+    column = f"_label_{positive_label}" if positive_label else "_position"
     total = 0
     for path in list_shards(examples_dir, split):
-        for batch in pq.ParquetFile(path).iter_batches(columns=["_position"]):
-            total += len(batch.column(0).flatten())
+        for batch in pq.ParquetFile(path).iter_batches(columns=[column]):
+            values = batch.column(0).flatten()
+            total += int(np.count_nonzero(_numpy(values) > 0)) if positive_label else len(values)
     return total
 
 

@@ -1,4 +1,4 @@
-"""The training loop of every ranker: early stopping, best weights, resume after a kill, progress."""
+"""The training loop of every model: early stopping, best weights, resume after a kill, progress."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+import tensorflow_recommenders as tfrs
 from pydantic import Field
 
 from features.encoding import FeatureEncoding
@@ -23,13 +24,16 @@ from models.training_progress import TrainingProgress
 Metric = Callable[[np.ndarray, np.ndarray], float]
 """Of labels `[N]` and logits `[N]`."""
 
+Validate = Callable[[tfrs.Model, tf.data.Dataset], tuple[float, dict[str, float]]]
+"""Of a model and the eval split: the validation loss, in nats, and metrics by name."""
+
 
 class TrainingConfig(Strict):
-    """How a ranker is trained.
+    """How a model is trained.
 
     Attributes:
       epochs: at most this many.
-      patience: stop after this many epochs in a row without a lower validation log loss.
+      patience: stop after this many epochs in a row that were no better on validation.
       seed: of weights, dropout and shuffling.
       input: batches and buffers.
       optimizer: optimiser and schedule.
@@ -45,7 +49,7 @@ class TrainingConfig(Strict):
 
 
 def train(
-    make_model: Callable[[], RankingModel],
+    make_model: Callable[[], tfrs.Model],
     encoding: FeatureEncoding,
     examples_dir: str | Path,
     config: TrainingConfig,
@@ -53,24 +57,30 @@ def train(
     *,
     fingerprint: str = "",
     metrics: Mapping[str, Metric] | None = None,
+    validate: Validate | None = None,
+    maximize: str | None = None,
     histories: bool = False,
+    long_history: bool = True,
+    positives_only: bool = False,
     show_progress: bool = False,
-) -> tuple[RankingModel, TrainingHistory]:
-    """Trains a ranker on split `train`, watching split `eval`.
+) -> tuple[tfrs.Model, TrainingHistory]:
+    """Trains a model on split `train`, watching split `eval`.
 
     After each epoch a checkpoint and `training_history.json` are written to `work_dir`; calling again with the same
     arguments goes on after the last finished epoch (an interrupted epoch starts over). Batches come in the same order
     as without the interruption; dropout masks do not. TensorBoard reads `work_dir/tensorboard`.
 
     Args:
-      make_model: builds the model, after the seed was set.
+      make_model: builds the model, after the seed was set; it keeps its running loss in a mean named `log_loss`.
       encoding: the feature encoding.
       examples_dir: encoded examples.
       config: how to train.
       work_dir: for checkpoints; not shared between trainings.
       fingerprint: names model and data; with `config` it decides whether a checkpoint in `work_dir` is this training's.
-      metrics: further validation metrics by name.
-      histories: whether batches carry behaviour histories.
+      metrics: further validation metrics of a ranker by name.
+      validate: how a model that is no ranker is validated; `metrics` are then its own.
+      maximize: the validation metric whose highest value makes an epoch the best; the lowest loss by default.
+      histories, long_history, positives_only: of `make_dataset`.
       show_progress: whether to draw a progress bar with examples a second.
 
     Returns:
@@ -84,7 +94,7 @@ def train(
     history = _history_of(work_dir, f"{fingerprint}\n{config.model_dump_json()}")
     tf.keras.utils.set_random_seed(config.seed)
     model = make_model()
-    examples = count_candidates(examples_dir, "train")
+    examples = count_candidates(examples_dir, "train", encoding.spec.label if positives_only else None)
     steps = config.epochs * max(1, examples // config.input.batch_size)
     model.compile(optimizer=make_optimizer(config.optimizer, steps))
 
@@ -92,7 +102,8 @@ def train(
         shuffle = split == "train"
         return make_dataset(
             examples_dir, split, encoding, config.input,
-            shuffle=shuffle, seed=config.seed, epoch=epoch, histories=histories,
+            shuffle=shuffle, seed=config.seed, epoch=epoch,
+            histories=histories, long_history=long_history, positives_only=positives_only,
         )  # fmt: skip
 
     build_variables(model, next(iter(batches("train"))))
@@ -102,9 +113,11 @@ def train(
         checkpoints.restore(len(history.epochs))
     run_steps = step_runner(model)
     writer = tf.summary.create_file_writer(str(work_dir / "tensorboard"))
+    history.maximize = maximize
+    validate = validate or _ranking_validation(metrics or {})
     while not history.finished:
         epoch = len(history.epochs) + 1
-        record = _run_epoch(model, run_steps, batches, epoch, config, examples, metrics or {}, show_progress)
+        record = _run_epoch(model, run_steps, batches, epoch, config, examples, validate, show_progress)
         history.epochs.append(record)
         history.finished = epoch >= config.epochs or history.epochs_since_best() >= config.patience
         checkpoints.save(epoch)
@@ -125,7 +138,7 @@ def predict(model: RankingModel, dataset: tf.data.Dataset) -> tuple[np.ndarray, 
     return np.concatenate(labels), np.concatenate(logits)
 
 
-def _run_epoch(model, run_steps, batches, epoch, config, examples, metrics, show_progress) -> EpochRecord:
+def _run_epoch(model, run_steps, batches, epoch, config, examples, validate, show_progress) -> EpochRecord:
     model.log_loss.reset_state()
     started = time.perf_counter()
     iterator, going = iter(batches("train", epoch)), True
@@ -135,9 +148,7 @@ def _run_epoch(model, run_steps, batches, epoch, config, examples, metrics, show
             progress.update(int(model.log_loss.count), float(model.log_loss.result()))
     seconds = time.perf_counter() - started
     train_log_loss = float(model.log_loss.result())
-    labels, logits = predict(model, batches("eval"))
-    with np.errstate(invalid="ignore"):
-        val_log_loss = float(np.mean(np.logaddexp(0.0, logits.astype(np.float64)) - labels * logits))
+    val_log_loss, metrics = validate(model, batches("eval"))
     if not np.isfinite([train_log_loss, val_log_loss]).all():
         raise ValueError(
             f"the loss is not finite in epoch {epoch} (train {train_log_loss}, validation {val_log_loss}). "
@@ -149,11 +160,21 @@ def _run_epoch(model, run_steps, batches, epoch, config, examples, metrics, show
         val_log_loss=val_log_loss,
         examples_per_second=examples / seconds,
         seconds=seconds,
-        metrics={name: float(metric(labels, logits)) for name, metric in metrics.items()},
+        metrics=metrics,
     )
 
 
-def build_variables(model: RankingModel, batch: dict) -> None:
+def _ranking_validation(metrics: Mapping[str, Metric]) -> Validate:
+    def validate(model: RankingModel, dataset: tf.data.Dataset) -> tuple[float, dict[str, float]]:
+        labels, logits = predict(model, dataset)
+        with np.errstate(invalid="ignore"):
+            log_loss = float(np.mean(np.logaddexp(0.0, logits.astype(np.float64)) - labels * logits))
+        return log_loss, {name: float(metric(labels, logits)) for name, metric in metrics.items()}
+
+    return validate
+
+
+def build_variables(model: tfrs.Model, batch: dict) -> None:
     """Creates all variables of a compiled model and of its optimiser.
 
     A checkpoint restores only variables that exist, and a graph that creates some is traced twice.
@@ -162,7 +183,7 @@ def build_variables(model: RankingModel, batch: dict) -> None:
     model.optimizer._create_all_weights(model.trainable_variables)
 
 
-def step_runner(model: RankingModel) -> Callable[[tf.data.Iterator, int], tf.Tensor]:
+def step_runner(model: tfrs.Model) -> Callable[[tf.data.Iterator, int], tf.Tensor]:
     """A graph that trains on up to `steps` batches of an iterator and returns whether there may be more."""
     # AutoGraph rewrites this loop alone: to rewrite model, Keras and optimiser takes longer than a small training.
     train_step = tf.autograph.experimental.do_not_convert(model.train_step)
@@ -195,7 +216,7 @@ def _history_of(work_dir: Path, identity: str) -> TrainingHistory:
 class _Checkpoints:
     """One checkpoint an epoch, by number."""
 
-    def __init__(self, model: RankingModel, work_dir: Path):
+    def __init__(self, model: tfrs.Model, work_dir: Path):
         self._checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer)
         self._folder = work_dir / "checkpoints"
 

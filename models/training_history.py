@@ -12,7 +12,7 @@ FILE_NAME = "training_history.json"
 
 
 class EpochRecord(BaseModel):
-    """One epoch. Losses in nats; `metrics` are the validation metrics that the caller asked for."""
+    """One epoch. Losses in nats, of what is trained; `metrics` are the validation metrics that were asked for."""
 
     epoch: int
     train_log_loss: float
@@ -29,18 +29,24 @@ class TrainingHistory(BaseModel):
       fingerprint: of model, data and configuration: a checkpoint is resumed only under the same one.
       parameters: trainable parameters.
       epochs: one record a finished epoch.
+      maximize: the metric whose highest value is the best epoch's; None: the lowest validation loss is.
       finished: whether training ended (by epochs or early stopping), as opposed to being cut off.
     """
 
     fingerprint: str
     parameters: int = 0
     epochs: list[EpochRecord] = []
+    maximize: str | None = None
     finished: bool = False
 
     @property
     def best_epoch(self) -> int:
-        """The epoch of the lowest validation log loss; 0 before the first."""
-        best = min(self.epochs, key=lambda record: record.val_log_loss, default=None)
+        """The epoch of the lowest validation log loss, or of the highest `maximize`; 0 before the first."""
+
+        def badness(record: EpochRecord) -> float:
+            return -record.metrics[self.maximize] if self.maximize else record.val_log_loss
+
+        best = min(self.epochs, key=badness, default=None)
         return best.epoch if best else 0
 
     def epochs_since_best(self) -> int:
