@@ -80,6 +80,10 @@ class ItemCounts:
         )
         return Baseline("item_ctr", description, score, True)
 
+    def clicks_of(self, item_id: pa.Array) -> np.ndarray:
+        """Clicks of each item, [N] int64; 0 for one that was never shown."""
+        return self._of(item_id, self.clicks).astype(np.int64)
+
     def _of(self, item_id: pa.Array | pa.ChunkedArray, counts: np.ndarray) -> np.ndarray:
         item_id = combined(item_id) if isinstance(item_id, pa.ChunkedArray) else item_id
         at = pc.index_in(item_id.cast(self.item_id.type), value_set=self.item_id)

@@ -9,12 +9,23 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
-from evaluation.report_data import ComponentTiming, DeadLetter, RankedItem, ReportData, RunInfo, Training
+from evaluation.report_data import (
+    BehaviorTableFigures,
+    ComponentTiming,
+    DeadLetter,
+    RankedItem,
+    ReportData,
+    RunInfo,
+    SignatureFigures,
+    Training,
+)
 from evaluation.results import EVALUATION_FILE, EvaluationResult
+from evaluation.retrieval_evaluator import RETRIEVAL_EVALUATION_FILE, RetrievalEvaluation
 from features.ingest_counts import COUNTS_FILE, IngestCounts
 
 PACKAGES = ("clickmill", "tfx", "tensorflow", "tensorflow-recommenders", "apache-beam", "pyarrow", "numpy")
 SAMPLE_PER_REASON = 3
+TABLES_FILE = "behavior_tables.json"
 
 PathLike = str | os.PathLike
 
@@ -26,6 +37,10 @@ def collect(
     dead_letters: PathLike | None = None,
     training_history: PathLike | None = None,
     evaluation: PathLike | None = None,
+    retrieval_evaluation: PathLike | None = None,
+    retrieval_training: PathLike | None = None,
+    signatures: dict | None = None,
+    behavior_tables: PathLike | None = None,
     timings: PathLike | None = None,
     ranked_example: PathLike | None = None,
     pushed_version: str | int | None = None,
@@ -38,6 +53,10 @@ def collect(
       dead_letters: directory of the dead letters' Parquet files; three rows of each reason are taken.
       training_history: `training_history.json`, or the directory that holds it.
       evaluation: `evaluation.json`, or the directory that holds it.
+      retrieval_evaluation: `retrieval_evaluation.json`, or the directory that holds it.
+      retrieval_training: `training_history.json` of the two-tower, or the directory that holds it.
+      signatures: fields of `SignatureFigures`.
+      behavior_tables: `behavior_tables.json`, or the directory that holds it; it holds null where none were built.
       timings: `timings.json`: [{"component", "seconds", "peak_rss_mb"}].
       ranked_example: JSON list of {"item", "score"}, ranked.
       pushed_version: of the pushed model; None where it was not pushed.
@@ -48,12 +67,19 @@ def collect(
     counts_file = _file(counts, COUNTS_FILE)
     history_file = _file(training_history, "training_history.json")
     evaluation_file = _file(evaluation, EVALUATION_FILE)
+    retrieval_file = _file(retrieval_evaluation, RETRIEVAL_EVALUATION_FILE)
+    retrieval_history_file = _file(retrieval_training, "training_history.json")
+    tables = json.loads(file.read_text(encoding="utf-8")) if (file := _file(behavior_tables, TABLES_FILE)) else None
     return ReportData(
         run=run if run.versions else run.model_copy(update={"versions": installed_versions()}),
         counts=IngestCounts.load(counts_file.parent) if counts_file else None,
         dead_letter_sample=sample_dead_letters(dead_letters) if dead_letters else (),
         training=_training(history_file) if history_file else None,
         evaluation=EvaluationResult.load(evaluation_file.parent) if evaluation_file else None,
+        retrieval=RetrievalEvaluation.load(retrieval_file.parent) if retrieval_file else None,
+        retrieval_training=_training(retrieval_history_file) if retrieval_history_file else None,
+        signatures=SignatureFigures(**signatures) if signatures else None,
+        behavior_tables=BehaviorTableFigures(**tables) if tables else None,
         pushed_version=None if pushed_version is None else str(pushed_version),
         timings=tuple(ComponentTiming(**part) for part in _json_list(timings, "timings.json")),
         ranked_example=tuple(RankedItem(**part) for part in _json_list(ranked_example, "ranked_example.json")),

@@ -7,6 +7,7 @@ from datetime import datetime
 from pydantic import Field
 
 from evaluation.results import EvaluationResult
+from evaluation.retrieval_evaluator import RetrievalEvaluation
 from features.ingest_counts import IngestCounts
 from features.spec import Strict
 
@@ -50,6 +51,7 @@ class Epoch(Strict):
     train_log_loss: float | None = None
     val_log_loss: float | None = None
     val_auc: float | None = None
+    metrics: dict[str, float] = Field({}, description="Further validation metrics, e.g. `recall@50`.")
     examples_per_second: float | None = None
     seconds: float | None = None
 
@@ -60,6 +62,41 @@ class Training(Strict):
     epochs: tuple[Epoch, ...]
     best_epoch: int | None = None
     parameters: int | None = None
+
+
+class SignatureFigures(Strict):
+    """The item signatures that long histories are hashed by.
+
+    Attributes:
+      items: how many are signed.
+      occupancy_entropy: bits, of the share of items in each bucket, mean over groups: how well the hash tells items
+        apart.
+      max_entropy: bits, of equally full buckets; at 0 bits attention over long histories is mean pooling.
+      centered: whether the mean embedding was subtracted first.
+    """
+
+    items: int
+    occupancy_entropy: float
+    max_entropy: float
+    centered: bool
+
+
+class BehaviorTableFigures(Strict):
+    """The bucket tables of long histories that were built for the pushed ranker.
+
+    Attributes:
+      version: of the ranker that they belong to.
+      users: users with a table.
+      behaviors: behaviours in the tables.
+      payload_bytes: of one user's table, as stored and read by a request.
+      precision: of the sums.
+    """
+
+    version: str
+    users: int
+    behaviors: int
+    payload_bytes: int
+    precision: str
 
 
 class ComponentTiming(Strict):
@@ -86,6 +123,10 @@ class ReportData(Strict):
       dead_letter_sample: a few refused rows of each reason.
       training: learning curves.
       evaluation: metrics, slices, reliability, gates.
+      retrieval: recall and gates of the two-tower.
+      retrieval_training: its learning curve.
+      signatures: of the items.
+      behavior_tables: of the pushed ranker.
       pushed_version: version under which the model now serves; None where it was not pushed.
       timings: per component, in the order they ran.
       ranked_example: one request ranked by the pushed model, best first.
@@ -97,6 +138,10 @@ class ReportData(Strict):
     dead_letter_sample: tuple[DeadLetter, ...] = ()
     training: Training | None = None
     evaluation: EvaluationResult | None = None
+    retrieval: RetrievalEvaluation | None = None
+    retrieval_training: Training | None = None
+    signatures: SignatureFigures | None = None
+    behavior_tables: BehaviorTableFigures | None = None
     pushed_version: str | None = None
     timings: tuple[ComponentTiming, ...] = ()
     ranked_example: tuple[RankedItem, ...] = ()
@@ -118,6 +163,10 @@ def _absences(data: ReportData):
         yield "Time and memory per component: the run left no timings."
     if not data.ranked_example:
         yield "Example ranking: no request was ranked."
+    if data.retrieval is None:
+        yield "Retrieval: no two-tower was trained."
+    if data.behavior_tables is None:
+        yield "Bucket tables of long histories: no ranker that reads them was pushed."
     result = data.evaluation
     if result is None:
         yield "Metrics, slices, reliability and gates: the run left no evaluation."

@@ -36,7 +36,7 @@ def metric_title(name: str) -> str:
     if name in _METRICS:
         return _METRICS[name]
     base, at, cutoff = name.partition("@")
-    return (base.upper() if base == "ndcg" else base.replace("_", " ").capitalize()) + at + cutoff
+    return (base.upper() if base in ("ndcg", "map") else base.replace("_", " ").capitalize()) + at + cutoff
 
 
 def scores_title(name: str) -> str:

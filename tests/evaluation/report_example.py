@@ -5,12 +5,14 @@ from datetime import datetime, timezone
 import numpy as np
 
 from evaluation.report_data import (
+    BehaviorTableFigures,
     ComponentTiming,
     DeadLetter,
     Epoch,
     RankedItem,
     ReportData,
     RunInfo,
+    SignatureFigures,
     Training,
 )
 from evaluation.results import (
@@ -24,6 +26,7 @@ from evaluation.results import (
     ReliabilityBin,
     SliceResult,
 )
+from evaluation.retrieval_evaluator import Takes, evaluate_retrieval
 from features.ingest_counts import IngestCounts, TableCounts
 
 METRICS = {
@@ -168,6 +171,31 @@ def training():
     return Training(epochs=tuple(epochs), best_epoch=3, parameters=184_321)
 
 
+def retrieval(live=True):
+    rng = np.random.default_rng(4)
+    takes = rng.integers(0, 500, 900)
+    items = rng.standard_normal((500, 8)).astype(np.float32)
+    own = Takes(items[takes] + rng.normal(0, 1.5, (900, 8)).astype(np.float32), items, takes)
+    before = Takes(items[takes] + rng.normal(0, 2.5, (900, 8)).astype(np.float32), items, takes)
+    counts = np.maximum(rng.integers(-20, 60, 500), 0)
+    return evaluate_retrieval(own, counts, live=before if live else None, unknown_takes=13)
+
+
+def retrieval_training():
+    epochs = [
+        Epoch(
+            epoch=i + 1, train_log_loss=5.1 - i, val_log_loss=5.3 - i, metrics={"recall@50": 0.11 + i / 50}, seconds=4
+        )
+        for i in range(3)
+    ]
+    return Training(epochs=tuple(epochs), best_epoch=3, parameters=91_020)
+
+
+SIGNATURES = SignatureFigures(items=4_998, occupancy_entropy=2.8713, max_entropy=3.0, centered=True)
+TABLES = BehaviorTableFigures(
+    version="0123456789abcdef", users=6_812, behaviors=14_211, payload_bytes=17_408, precision="fp32"
+)
+
 TIMINGS = (
     ComponentTiming(component="LogIngest", seconds=8.4, peak_rss_mb=712),
     ComponentTiming(component="LogStatistics", seconds=21.3, peak_rss_mb=1402.5),
@@ -205,6 +233,10 @@ def report_data(**changes):
         ),
         "training": training(),
         "evaluation": evaluation(),
+        "retrieval": retrieval(),
+        "retrieval_training": retrieval_training(),
+        "signatures": SIGNATURES,
+        "behavior_tables": TABLES,
         "pushed_version": None,
         "timings": TIMINGS,
         "ranked_example": tuple(RankedItem(item=f"i{n}", score=0.41 / (n + 1)) for n in range(8)),

@@ -62,6 +62,21 @@ def test_json_reads_back_as_the_same_report(built):
     assert page.blocks["report-data"] == json.loads(paths.json.read_text(encoding="utf-8"))
 
 
+def test_page_shows_retrieval_and_long_histories(built):
+    data, _, page = built
+    retrieval = data.retrieval
+    assert "13 takes of other items are left out" in page.words
+    for scores in (retrieval.model, retrieval.popularity, retrieval.live):
+        for row in scores.slices.values():
+            for value in row.values():
+                assert report_format.metric(value) in page.words
+    for gate in retrieval.gates:
+        assert gate.name in page.words and gate.reason in page.words
+    assert "MAP@10" in page.words and "3 epochs of the two-tower" in page.words
+    assert "2.8713of 3 bits" in page.words and "mean embedding subtracted" in page.words
+    assert "6,81214,211 behaviours" in page.words and "17,408 Bfp32, ranker version 0123456789ab" in page.words
+
+
 def test_page_shows_the_figures_of_the_json(built):
     data, _, page = built
     model = data.evaluation.model
@@ -256,7 +271,7 @@ def test_collect_reads_what_the_components_left(tmp_path):
 def test_collect_without_files_is_a_report_of_absences(tmp_path):
     data = collected(tmp_path)
     assert data.counts is data.evaluation is data.training is None
-    assert len(data.absent) == 5
+    assert len(data.absent) == 7
     assert report.build_report(data, tmp_path / "out").html.is_file()
 
 
