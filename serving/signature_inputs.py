@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
+from features.raw_histories import history_column
 from features.spec import MISSING_INT64, Feature, FeatureSpec
 
 #: Input of `rank_requests` beside the features: `[N]` int32, the request that each candidate belongs to.
@@ -44,3 +45,24 @@ def check_spec(spec: FeatureSpec) -> None:
                 f"feature `{REQUEST_INDEX}` has the name of an input of the signature `{RANK_REQUESTS}`: rename the "
                 "feature in the spec (keep its `column`)."
             )
+
+
+def window_specs(spec: FeatureSpec, windows: dict[str, tuple[str, ...]], rows: int | None) -> dict:
+    """Tensor specs of behaviour windows, `<window>_<feature>` `[rows, S]` and `<window>_length` `[rows]`."""
+    import tensorflow as tf
+
+    specs = {}
+    for window, names in windows.items():
+        for name in names:
+            column = history_column(window, name)
+            specs[column] = tf.TensorSpec([rows, None], tf.as_dtype(spec[name].dtype), name=column)
+        specs[f"{window}_length"] = tf.TensorSpec([rows], tf.int32, name=f"{window}_length")
+    return specs
+
+
+def tensor_spec(feature: Feature, rows: int | None):
+    """Tensor spec of a raw feature: `[rows]`, or `[rows, V]` of a multi-valued one."""
+    import tensorflow as tf
+
+    shape = [rows, None] if feature.multi_valued else [rows]
+    return tf.TensorSpec(shape, tf.as_dtype(feature.dtype), name=feature.name)
