@@ -104,28 +104,31 @@ def raw_catalogue() -> pa.Table:
 
 
 @pytest.fixture(scope="session")
-def small_log(tmp_path_factory) -> tuple[Path, FeatureEncoding]:
-    """Directory of encoded examples (splits train and eval, behaviours, catalogue), and their encoding."""
-    raw, encoded = tmp_path_factory.mktemp("raw"), tmp_path_factory.mktemp("encoded")
+def raw_small_log(tmp_path_factory) -> Path:
+    """Directory of raw examples (splits train and eval, behaviours, catalogue)."""
+    raw = tmp_path_factory.mktemp("raw")
     rng = np.random.default_rng(7)
-    files = []
     for shard in range(NUM_SHARDS):
         name = f"{shard:05d}-of-{NUM_SHARDS:05d}.parquet"
         for split in ("train", "eval"):
             path = raw / f"Split-{split}" / f"requests-{name}"
             path.parent.mkdir(exist_ok=True)
             pq.write_table(raw_requests(rng, shard), path)
-            files.append((path, "requests"))
         path = raw / "behaviors" / f"behaviors-{name}"
         path.parent.mkdir(exist_ok=True)
         pq.write_table(raw_behaviors(rng), path)
-        files.append((path, "behaviors"))
     catalogue = raw / CATALOGUE_FILE
     catalogue.parent.mkdir()
     pq.write_table(raw_catalogue(), catalogue)
-    files.append((catalogue, "catalogue"))
+    return raw
+
+
+@pytest.fixture(scope="session")
+def small_log(raw_small_log, tmp_path_factory) -> tuple[Path, FeatureEncoding]:
+    """Directory of encoded examples, and their encoding."""
+    raw, encoded = raw_small_log, tmp_path_factory.mktemp("encoded")
     states = None
-    for path, _ in [file for file in files if "Split-train" in str(file[0])]:
+    for path in sorted(raw.glob("Split-train/*.parquet")):
         (found,) = summarise_file(str(path), SPEC)
         if states is None:
             states = found
@@ -134,6 +137,7 @@ def small_log(tmp_path_factory) -> tuple[Path, FeatureEncoding]:
                 states[feature].merge(state)
     encoding = encoding_of(SPEC, states)
     ids = raw_catalogue()["item_id"]
-    for path, kind in files:
+    for path in sorted(raw.glob("*/*.parquet")):
+        kind = {"behaviors": "behaviors", "catalogue": "catalogue"}.get(path.parent.name, "requests")
         encode_file(encoding, str(path), str(encoded / path.relative_to(raw)), kind, ids)
     return encoded, encoding

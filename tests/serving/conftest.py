@@ -1,6 +1,7 @@
 import pyarrow.parquet as pq
 import pytest
 
+from tests.models.conftest import raw_small_log, small_log  # noqa: F401  fixtures with behaviours and a catalogue
 from tests.serving.small_ranker import SPEC, make_small_ranker, random_requests
 
 
