@@ -87,14 +87,13 @@ class StoreBuilder:
       writer: gets the tables.
     """
 
-    def __init__(self, root: str | Path, version: str, layout: RecordLayout, details: dict | None = None):
+    def __init__(self, root: str | Path, version: str, layout: RecordLayout):
         """Prepares a build; nothing is written before `with`.
 
         Args:
           root: the store, with all its versions.
           version: of the ranker whose embeddings the tables hold.
           layout: of the records.
-          details: further facts for the header.
 
         Raises:
           ValueError: if `version` cannot be a directory's name.
@@ -103,7 +102,6 @@ class StoreBuilder:
         self.root = Path(root)
         self.version = version
         self._name = f"{version}-{uuid.uuid4().hex[:12]}"
-        self._details = details or {}
         self._lock = None
         self._published = False
         self.writer = TableWriter(self.root / BUILDS / self._name, layout)
@@ -122,8 +120,12 @@ class StoreBuilder:
         open_environment(self.writer.directory, create=True, durable=False).close()
         return self
 
-    def publish(self) -> Path:
-        """Makes the version visible, and current, in one rename each; returns its link."""
+    def publish(self, details: dict | None = None) -> Path:
+        """Makes the version visible, and current, in one rename each; returns its link.
+
+        Args:
+          details: further facts for the header.
+        """
         writer = self.writer
         writer.close()
         environment = open_environment(writer.directory, durable=False)
@@ -135,7 +137,7 @@ class StoreBuilder:
             "num_buckets": layout.num_buckets,
             "dim": layout.dim,
             "precision": layout.precision,
-            **self._details,
+            **(details or {}),
         }
         environment.write(lambda transaction: transaction.put(HEADER_KEY, json.dumps(header).encode()))
         environment.sync()
@@ -143,7 +145,7 @@ class StoreBuilder:
         sync_directory(writer.directory)
         sync_directory(self.root / BUILDS)
         _swap_link(self.root / self.version, f"{BUILDS}/{self._name}")
-        _swap_link(self.root / CURRENT, self.version)
+        make_current(self.root, self.version)
         self._published = True
         return self.root / self.version
 
@@ -168,6 +170,13 @@ def versions(root: str | Path) -> list[str]:
     root = Path(root)
     links = [path for path in root.iterdir() if path.is_symlink()] if root.is_dir() else []
     return sorted(path.name for path in links if path.name != CURRENT and not path.name.startswith("."))
+
+
+def make_current(root: str | Path, version: str) -> None:
+    """Lets `current` name a published version; nothing happens if it does."""
+    link = Path(root) / CURRENT
+    if not (link.is_symlink() and os.readlink(link) == version):
+        _swap_link(link, version)
 
 
 def remove_version(root: str | Path, version: str) -> None:

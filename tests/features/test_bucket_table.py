@@ -45,7 +45,7 @@ def test_one_product_is_the_sum_of_each_bucket(length, tau, seed):
     values, signatures, _ = history(length, seed=seed, config=config)
     table = BucketTable.build(values, signatures, config.num_buckets)
     sums, counts = by_loop(values, signatures, config.num_buckets)
-    np.testing.assert_allclose(table.sums, sums, atol=1e-5)
+    np.testing.assert_allclose(table.sums, sums, rtol=1e-5, atol=1e-5)
     assert np.array_equal(table.counts, counts) and table.counts.dtype == np.int32
     assert np.all(table.counts.sum(axis=1) == length)
 

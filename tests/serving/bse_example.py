@@ -34,9 +34,9 @@ def write(builder: StoreBuilder, users, ids=None) -> None:
 
 
 def build(root, version="v1", users=range(50), ids=None, layout=LAYOUT, **details) -> None:
-    with StoreBuilder(root, version, layout, details) as builder:
+    with StoreBuilder(root, version, layout) as builder:
         write(builder, users, ids)
-        builder.publish()
+        builder.publish(details)
 
 
 def same(one: BucketTable, other: BucketTable) -> bool:
