@@ -18,8 +18,8 @@ help: ## what this file can do
 
 setup: $(STAMP) ## create .venv from requirements.lock and install clickmill in it
 
-run: $(STAMP) ## run the pipeline end to end on simulated logs (CONFIG=… for another profile)
-	@.venv/bin/clickmill run --config $(CONFIG)
+run: $(STAMP) ## run the pipeline end to end on simulated logs (CONFIG=… another profile, MODELS=a,b only these)
+	@.venv/bin/clickmill run --config $(CONFIG) $(if $(MODELS),--models $(MODELS))
 
 test: $(STAMP) ## every test
 	$(PYTHON) -m pytest -q

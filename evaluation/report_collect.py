@@ -79,7 +79,9 @@ def collect(
         retrieval=RetrievalEvaluation.load(retrieval_file.parent) if retrieval_file else None,
         retrieval_training=_training(retrieval_history_file) if retrieval_history_file else None,
         signatures=SignatureFigures(**signatures) if signatures else None,
-        behavior_tables=BehaviorTableFigures(**tables) if tables else None,
+        behavior_tables=BehaviorTableFigures(**{name: tables[name] for name in BehaviorTableFigures.model_fields})
+        if tables
+        else None,
         pushed_version=None if pushed_version is None else str(pushed_version),
         timings=tuple(ComponentTiming(**part) for part in _json_list(timings, "timings.json")),
         ranked_example=tuple(RankedItem(**part) for part in _json_list(ranked_example, "ranked_example.json")),

@@ -87,14 +87,18 @@ class BehaviorTableFigures(Strict):
     Attributes:
       version: of the ranker that they belong to.
       users: users with a table.
+      users_without: users whose whole history is short.
       behaviors: behaviours in the tables.
-      payload_bytes: of one user's table, as stored and read by a request.
+      record_bytes: of one user's table, as stored and read by a request.
+      payload_bytes: of all tables.
       precision: of the sums.
     """
 
     version: str
     users: int
+    users_without: int
     behaviors: int
+    record_bytes: int
     payload_bytes: int
     precision: str
 

@@ -13,3 +13,9 @@ class DeadLetters(Artifact):
     """Rows of the logs that could not be used, each with its reason: `dead_letters-SSSSS-of-NNNNN.parquet`."""
 
     TYPE_NAME = "DeadLetters"
+
+
+class BehaviorTableSet(Artifact):
+    """What BehaviorTables built: `behavior_tables.json`. The tables themselves are in the BSE store."""
+
+    TYPE_NAME = "BehaviorTableSet"

@@ -13,8 +13,14 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
+from pipeline.bse_cli import bse
+
 #: Errors that the user can mend, as module.Class: answered with their message, not with a traceback.
-USAGE_ERRORS = ("features.spec.SpecError", "serving.json_request.RequestError")
+USAGE_ERRORS = (
+    "features.spec.SpecError",
+    "serving.json_request.RequestError",
+    "serving.lmdb_environment.StoreError",
+)
 RUN_ERRORS = ("pipeline.runner.PipelineFailed", "features.movielens_download.DownloadError")
 
 
@@ -60,17 +66,21 @@ app = typer.Typer(
 )
 dataset = typer.Typer(no_args_is_help=True, help="Download a public data set as log contract tables.")
 app.add_typer(dataset, name="dataset")
+app.add_typer(bse, name="bse")
 
 
 @app.command()
 def run(
     config: Annotated[Path, typer.Option("--config", "-c", help="Pipeline profile (YAML), see tfx_config/.")],
+    models: Annotated[
+        str | None, typer.Option("--models", "-m", help="Only these of the profile's models, separated by commas.")
+    ] = None,
 ) -> None:
-    """Run the pipeline: ingest, check, encode, train, evaluate and, if the model is better, push it."""
+    """Run the pipeline: ingest, check, encode, then train, evaluate and, if it is better, push each model."""
     _require(config, "profile", "Profiles are in tfx_config/.")
     from pipeline.run import run_pipeline
 
-    run_pipeline(config)
+    run_pipeline(config, models=models.split(",") if models else None)
 
 
 @app.command()

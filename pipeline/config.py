@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -12,6 +11,7 @@ from evaluation.slices import HISTORY_LENGTH
 from features.ingest_config import IngestConfig
 from features.simulator import SimulatorConfig
 from features.spec import FeatureSpec, Strict, load_spec, nearest, parse_model, read_yaml
+from pipeline.model_config import ModelsConfig, RankerConfig
 
 #: Beam's `DirectRunner` first tries to download a Prism binary: name the in-process runner.
 LOCAL_BEAM_ARGS = ("--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner",)
@@ -24,18 +24,6 @@ class SimulateConfig(Strict):
     log: SimulatorConfig = SimulatorConfig()
 
 
-class ModelConfig(Strict):
-    """The ranker.
-
-    Attributes:
-      name: which model.
-      parameters: arguments of the model's own configuration class (for `autoint`: `models.autoint.AutoIntConfig`).
-    """
-
-    name: Literal["autoint"] = "autoint"
-    parameters: dict[str, Any] = {}
-
-
 class PipelineConfig(Strict):
     """One pipeline. Relative paths start at the working directory, `feature_spec` at the configuration file.
 
@@ -46,9 +34,8 @@ class PipelineConfig(Strict):
       simulate: make the log first.
       schema_path: a reviewed TFDV schema (`schema.pbtxt`). With it every batch of logs is held against that schema;
         without, the schema is inferred from the same log, so only contradictions between its splits would show.
-      model: the ranker.
-      training: arguments of `models.training.TrainingConfig`.
-      evaluation: metrics, slices and the gates of the blessing.
+      models: which models are trained, and how; see `pipeline.model_config`.
+      evaluation: metrics, slices and the gates of the rankers' blessing.
       warmup_requests: real requests put into the export for the server to replay before it takes traffic, so that the
         first users do not wait for lazy initialisation; 0: none.
       run_dir: artifacts, metadata, timings and report.
@@ -62,8 +49,7 @@ class PipelineConfig(Strict):
     ingest: IngestConfig
     simulate: SimulateConfig | None = None
     schema_path: str | None = None
-    model: ModelConfig = ModelConfig()
-    training: dict[str, Any] = {}
+    models: ModelsConfig = ModelsConfig(autoint=RankerConfig())
     evaluation: EvaluationConfig = EvaluationConfig()
     warmup_requests: int = Field(32, ge=0, lt=1000)
     run_dir: Path
@@ -86,6 +72,8 @@ class PipelineConfig(Strict):
         for name in self.evaluation.slices.features:
             if name not in names:
                 raise ValueError(f"`evaluation.slices.features`: no feature `{name}`.{nearest(name, names)}")
+        if self.models.two_tower is not None and self.feature_spec.history is None:
+            raise ValueError("`models.two_tower` reads short histories: name a `history` in the feature spec.")
         return self
 
     @property
@@ -110,10 +98,18 @@ class PipelineConfig(Strict):
     def report_dir(self) -> Path:
         return self.run_dir / "report"
 
+    def push_dir(self, model: str) -> Path:
+        """A model's versions. The pipeline is part of the name: two pipelines' models never replace each other."""
+        return self.serving_dir / f"{self.name}_{model}"
+
+    def tables_dir(self, model: str) -> Path:
+        """The store of a ranker's bucket tables, with all its versions."""
+        return self.serving_dir / f"{self.name}_{model}_bse"
+
     @property
-    def push_dir(self) -> Path:
-        """The model's versions. The pipeline is part of the name: two pipelines' models never replace each other."""
-        return self.serving_dir / f"{self.name}_{self.model.name}"
+    def judged_split(self) -> str:
+        """The split that evaluators read: no training ever looked at `test`."""
+        return "test" if "test" in self.ingest.split.names else "eval"
 
 
 def load_config(path: str | Path) -> PipelineConfig:

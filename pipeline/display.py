@@ -47,7 +47,7 @@ class RunDisplay:
             "cached": ("[dim]=[/]", f"{'cached':>11}"),
             "failed": ("[red]✗[/]", f"{'failed':>11}"),
         }[progress.state]
-        self.line(f"{mark} {progress.component:26}{end}")
+        self.line(f"{mark} {progress.component:30}{end}")
 
     def close(self) -> None:
         """Ends the spinner."""

@@ -12,16 +12,23 @@ def create_pipeline(config: PipelineConfig):
 
     Pure: reads and writes nothing. What stands behind the configured paths is looked at by the components' drivers
     when they run.
+
+    Raises:
+      SpecError: if a model's section holds an unknown key or a wrong value, or lacks a model that it rests on.
     """
     # isort: off
     from pipeline.components.anomaly_gate import AnomalyGate  # first: `pipeline.components` chooses the Keras
+    from pipeline.components.behavior_signatures import BehaviorSignatures
+    from pipeline.components.behavior_tables import BehaviorTables
     from pipeline.components.feature_encoder import FeatureEncoder
     from pipeline.components.import_schema_gen import ImportSchemaGen
     from pipeline.components.log_ingest import LogIngest
     from pipeline.components.log_statistics import LogStatistics
     from pipeline.components.ranking_evaluator import RankingEvaluator
+    from pipeline.components.retrieval_evaluator import RetrievalEvaluator
     from pipeline.components.vocabulary import Vocabulary
     from pipeline.lineage import metadata_connection
+    from pipeline.model_registry import check_models, reads_signatures, reads_tables
     from pipeline.trainer_module import RUN_FN, trainer_config
     from tfx.components.example_validator.component import ExampleValidator
     from tfx.components.pusher.component import Pusher
@@ -31,10 +38,11 @@ def create_pipeline(config: PipelineConfig):
     from tfx.proto import pusher_pb2
     # isort: on
 
+    models = check_models(config)
     spec = config.feature_spec.model_dump_json()
 
     ingest = LogIngest(ingest_config=config.ingest, feature_spec=config.feature_spec)
-    examples = ingest.outputs["examples"]
+    examples, behaviors = ingest.outputs["examples"], ingest.outputs["behaviors"]
 
     statistics = LogStatistics(examples=examples)
     stats = statistics.outputs["statistics"]
@@ -46,41 +54,64 @@ def create_pipeline(config: PipelineConfig):
     vocabulary.add_upstream_node(gate)
     encoding = vocabulary.outputs["encoding"]
     encoder = FeatureEncoder(
-        examples=examples,
-        behaviors=ingest.outputs["behaviors"],
-        encoding=encoding,
-        sample_requests=config.warmup_requests,
+        examples=examples, behaviors=behaviors, encoding=encoding, sample_requests=config.warmup_requests
     )
+    nodes = [ingest, statistics, schema_gen, validator, gate, vocabulary, encoder]
 
-    trainer = Trainer(
-        examples=encoder.outputs["encoded_examples"],
-        transform_graph=encoding,
-        run_fn=RUN_FN,
-        custom_config=trainer_config(config),
-    ).with_id(f"Trainer.{config.model.name}")
+    def train_judge_push(name: str, evaluator_class, evaluation, item_signatures=None):
+        """Adds Trainer → evaluator → Pusher of a model; returns the trained model and the pushed one."""
+        serving_dir = os.path.abspath(config.push_dir(name))
+        trainer = Trainer(
+            examples=encoder.outputs["encoded_examples"],
+            transform_graph=encoding,
+            base_model=item_signatures,
+            run_fn=RUN_FN,
+            custom_config=trainer_config(config, name),
+        ).with_id(f"Trainer.{name}")
+        evaluator = evaluator_class(
+            examples=examples,
+            behaviors=behaviors,
+            model=trainer.outputs["model"],
+            evaluation_config=evaluation,
+            label=config.feature_spec.label,
+            split=config.judged_split,
+            serving_dir=serving_dir,
+        ).with_id(f"{evaluator_class.__name__}.{name}")
+        pusher = Pusher(
+            model=trainer.outputs["model"],
+            model_blessing=evaluator.outputs["blessing"],
+            push_destination=pusher_pb2.PushDestination(
+                filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=serving_dir)
+            ),
+        ).with_id(f"Pusher.{name}")
+        nodes.extend([trainer, evaluator, pusher])
+        return trainer.outputs["model"], pusher.outputs["pushed_model"]
 
-    evaluator = RankingEvaluator(
-        examples=examples,
-        model=trainer.outputs["model"],
-        evaluation_config=config.evaluation,
-        label=config.feature_spec.label,
-        split="test" if "test" in config.ingest.split.names else "eval",
-        serving_dir=os.path.abspath(config.push_dir),
-    ).with_id(f"RankingEvaluator.{config.model.name}")
+    item_signatures = None
+    if config.models.two_tower is not None:
+        retrieval = config.models.two_tower
+        two_tower, _ = train_judge_push("two_tower", RetrievalEvaluator, retrieval.evaluation)
+        signatures = BehaviorSignatures(model=two_tower, signatures_config=retrieval.signatures.model_dump_json())
+        nodes.append(signatures)
+        item_signatures = signatures.outputs["signatures"]
 
-    pusher = Pusher(
-        model=trainer.outputs["model"],
-        model_blessing=evaluator.outputs["blessing"],
-        push_destination=pusher_pb2.PushDestination(
-            filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=os.path.abspath(config.push_dir))
-        ),
-    ).with_id(f"Pusher.{config.model.name}")
+    for name, ranker in config.models.rankers.items():
+        signed = item_signatures if reads_signatures(models[name]) else None
+        _, pushed = train_judge_push(name, RankingEvaluator, config.evaluation, signed)
+        if reads_tables(models[name]):
+            tables = BehaviorTables(
+                pushed_model=pushed,
+                behaviors=behaviors,
+                store_dir=os.path.abspath(config.tables_dir(name)),
+                precision=ranker.tables.precision,
+            )
+            nodes.append(tables.with_id(f"BehaviorTables.{name}"))
 
     return Pipeline(
         pipeline_name=config.name,
         pipeline_root=os.path.abspath(config.pipeline_root),
         metadata_connection_config=metadata_connection(config.metadata_path),
-        components=[ingest, statistics, schema_gen, validator, gate, vocabulary, encoder, trainer, evaluator, pusher],
+        components=nodes,
         enable_cache=config.enable_cache,
         beam_pipeline_args=list(config.beam_pipeline_args),
     )

@@ -13,6 +13,9 @@ from pathlib import Path
 from pipeline.config import PipelineConfig, load_config
 from pipeline.display import RunDisplay, shown_path
 from pipeline.lineage import ComponentRun, outputs_by_component
+from pipeline.model_registry import select_models
+from pipeline.outcomes import ModelOutcome, model_outcomes
+from pipeline.run_report import write_report
 from pipeline.runner import run_dag
 
 
@@ -22,18 +25,14 @@ class RunResult:
 
     Attributes:
       components: what ran, and what came from the cache.
-      blessed: whether the model passed every gate.
-      failed_gates: the names of those that it did not.
-      pushed: the version directory that holds the model; None if it was not blessed.
+      models: what became of each model, by name.
       report: the HTML page.
       report_json: the same figures.
-      request: the example request as JSON, ranked by the pushed model; None if there is none.
+      request: the example request as JSON, ranked by the first ranker that was pushed; None if there is none.
     """
 
     components: tuple[ComponentRun, ...]
-    blessed: bool
-    failed_gates: tuple[str, ...]
-    pushed: Path | None
+    models: dict[str, ModelOutcome]
     report: Path
     report_json: Path
     request: Path | None
@@ -44,12 +43,15 @@ class RunResult:
         return all(component.cached for component in self.components)
 
 
-def run_pipeline(config: PipelineConfig | str | Path, display: RunDisplay | None = None) -> RunResult:
+def run_pipeline(
+    config: PipelineConfig | str | Path, display: RunDisplay | None = None, models: list[str] | None = None
+) -> RunResult:
     """Simulates the log if asked to, runs the DAG, ranks one request with the pushed model and writes the report.
 
     Args:
       config: the pipeline, or the path of its YAML.
       display: where progress and results are shown; the terminal by default.
+      models: only these of its models, and what they rest on.
 
     Raises:
       SpecError: for a configuration that cannot be used.
@@ -58,30 +60,23 @@ def run_pipeline(config: PipelineConfig | str | Path, display: RunDisplay | None
     config = config if isinstance(config, PipelineConfig) else load_config(config)
     display = display or RunDisplay()
     _silence_imports()
+    if models is not None:
+        config = select_models(config, models)
     started, clock = datetime.now(timezone.utc), time.perf_counter()
     try:
         if config.simulate is not None:
             _simulate(config, display)
         display.working("TFX")
         components = run_dag(config, display.progress)
-        outputs = outputs_by_component(components)
         display.working("Report")
-        evaluation = _evaluation(config, outputs)
-        pushed = _pushed(config, components)
-        request = _rank_example(config, outputs, pushed, display) if pushed else None
-        paths = _report(config, outputs, evaluation, started, time.perf_counter() - clock, pushed)
+        outcomes = model_outcomes(config, components)
+        request = _rank_example(config, components, outcomes, display)
+        example = _ranked_path(config) if request else None
+        paths = write_report(config, components, outcomes, started, time.perf_counter() - clock, example)
     finally:
         display.close()
-    result = RunResult(
-        components=tuple(components),
-        blessed=evaluation.blessed,
-        failed_gates=tuple(gate.name for gate in evaluation.failed_gates),
-        pushed=pushed,
-        report=paths.html,
-        report_json=paths.json,
-        request=request,
-    )
-    _show_result(result, evaluation, display.line)
+    result = RunResult(tuple(components), outcomes, paths.html, paths.json, request)
+    _show_result(result, display.line)
     return result
 
 
@@ -108,108 +103,66 @@ def _simulate(config: PipelineConfig, display: RunDisplay) -> None:
     display.line(f"simulated {made.impression_rows:,} impressions in {time.perf_counter() - started:.1f} s: {out}")
 
 
-def _evaluation(config: PipelineConfig, outputs):
-    """The run's evaluation; for a simulated log with the oracle beside, which no component may know."""
-    import pyarrow.parquet as pq
-
-    from evaluation.baselines import count_items, oracle
-    from evaluation.ranking_evaluator import evaluate
-    from evaluation.results import EvaluationResult
-
-    directory = Path(outputs[f"RankingEvaluator.{config.model.name}"]["evaluation"])
-    result = EvaluationResult.load(directory)
-    truth = config.simulate.out / "truth" if config.simulate else None
-    if truth is None or not truth.is_dir():
-        return result
-    predictions = pq.read_table(directory / "predictions.parquet")
-    live = None
-    if "live_score" in predictions.column_names:
-        live = predictions.drop(["score"]).rename_columns(
-            ["score" if name == "live_score" else name for name in predictions.drop(["score"]).column_names]
-        )
-    items = count_items(outputs["LogIngest"]["examples"], config.feature_spec.label)
-    item_id = predictions["item_id"]
-    baselines = [items.popularity(item_id), items.click_rate(item_id), oracle(predictions, truth)]
-    result = evaluate(predictions, config.evaluation, live_predictions=live, baselines=baselines)
-    result.save(config.report_dir)
-    return result
+def _ranked_path(config: PipelineConfig) -> Path:
+    return config.run_dir / "ranked_example.json"
 
 
-def _pushed(config: PipelineConfig, components) -> Path | None:
-    """The directory that the model was pushed to, by this run or by the earlier one whose push is cached."""
-    (pusher,) = (run for run in components if run.component == f"Pusher.{config.model.name}")
-    properties = pusher.properties["pushed_model"]
-    if properties.get("pushed") != 1:
-        return None
-    pushed = Path(str(properties["pushed_destination"]))
-    if not pushed.is_dir():
-        raise FileNotFoundError(
-            f"{pushed}: the model was pushed here by an earlier run and was deleted since. Its archive is "
-            f"{pusher.outputs['pushed_model']}: copy it back, or delete {config.run_dir} and run again."
-        )
-    return pushed
-
-
-def _rank_example(config: PipelineConfig, outputs, pushed: Path, display: RunDisplay) -> Path | None:
-    """Ranks the first request of the evaluated split with the pushed model, from raw values."""
+def _rank_example(config: PipelineConfig, components, outcomes, display: RunDisplay) -> Path | None:
+    """Ranks the first request of the judged split with the first pushed ranker, from raw values."""
     from pipeline.raw_sample import json_request, read_requests
     from serving.ranker import Ranker
 
-    split = "test" if "test" in config.ingest.split.names else "eval"
-    batches = read_requests(Path(outputs["LogIngest"]["examples"]), split, 1)
-    if not batches:
+    name = next((name for name in config.models.rankers if outcomes[name].pushed), None)
+    if name is None:
         return None
-    request = json_request(batches[0].to_pylist()[0], config.feature_spec)
+    ingest = outputs_by_component(components)["LogIngest"]
+    examples, behaviors = Path(ingest["examples"]), Path(ingest["behaviors"])
+    tables = read_requests(examples, behaviors, config.feature_spec, config.judged_split, 1)
+    if not tables:
+        return None
+    request = json_request(tables[0].to_pylist()[0], config.feature_spec)
     path = config.run_dir / "example_request.json"
     _write_json(path, request)
-    ranked = Ranker(pushed).rank(request)
-    _write_json(config.run_dir / "ranked_example.json", [{"item": i.item_id, "score": i.score} for i in ranked])
+    ranked = Ranker(outcomes[name].pushed).rank(request)
+    _write_json(_ranked_path(config), [{"item": item.item_id, "score": item.score} for item in ranked])
     best = ", ".join(f"{item.item_id} ({item.score:.3f})" for item in ranked[:5])
-    display.line(f"request {request['request_id']}, {len(ranked)} candidates ranked by the pushed model: {best} …")
+    display.line(f"request {request['request_id']}, {len(ranked)} candidates ranked by the pushed {name}: {best} …")
     return path
 
 
-def _report(config: PipelineConfig, outputs, evaluation, started, seconds: float, pushed: Path | None):
-    from evaluation.report import build_report, collect
-    from evaluation.report_data import RunInfo
-
-    name = config.model.name
-    evaluation.save(config.report_dir)
-    data = collect(
-        RunInfo(
-            pipeline=config.name,
-            spec=config.feature_spec.name,
-            model={"autoint": "AutoInt"}[name],
-            started=started,
-            seconds=seconds,
-            simulated=config.simulate is not None,
-        ),
-        counts=outputs["LogIngest"]["examples"],
-        dead_letters=outputs["LogIngest"]["dead_letters"],
-        training_history=outputs[f"Trainer.{name}"]["model_run"],
-        evaluation=config.report_dir,
-        timings=config.timings_path,
-        ranked_example=config.run_dir / "ranked_example.json" if pushed else None,
-        pushed_version=pushed.name if pushed else None,
-    )
-    return build_report(data, config.report_dir)
+def _show_result(result: RunResult, say) -> None:
+    for name, outcome in result.models.items():
+        say(f"{name}: {_retrieval_line(outcome) if name == 'two_tower' else _ranking_line(outcome)}")
+        if outcome.pushed:
+            say(f"  [green]blessed[/] and pushed: {shown_path(outcome.pushed)}")
+        else:
+            say(f"  [yellow]not blessed[/], not pushed; gates failed: {', '.join(outcome.failed_gates)}")
+    ranked = next((o for name, o in result.models.items() if name != "two_tower" and o.pushed), None)
+    if result.request and ranked:
+        model, request = shown_path(ranked.pushed.parent), shown_path(result.request)
+        say(f"  clickmill rank --model {model} --request {request}")
+    say(f"report: {shown_path(result.report)}")
 
 
-def _show_result(result: RunResult, evaluation, say) -> None:
+def _ranking_line(outcome: ModelOutcome) -> str:
+    evaluation = outcome.evaluation
     auc, log_loss = evaluation.model.metrics["auc"], evaluation.model.metrics["log_loss"]
     line = f"AUC {auc.value:.4f}, log loss {log_loss.value:.4f}"
     for baseline in evaluation.baselines:
         line += f"; {baseline.name} AUC {baseline.metrics['auc'].value:.4f}"
     if evaluation.lead_share is not None and evaluation.lead_share.value is not None:
         line += f"; {evaluation.lead_share.value:.0%} of the oracle's lead over item_ctr"
-    say(line)
-    if result.pushed:
-        say(f"[green]blessed[/] and pushed: {shown_path(result.pushed)}")
-        if result.request:
-            say(f"  clickmill rank --model {shown_path(result.pushed.parent)} --request {shown_path(result.request)}")
-    else:
-        say(f"[yellow]not blessed[/], not pushed; gates failed: {', '.join(result.failed_gates)}")
-    say(f"report: {shown_path(result.report)}")
+    return line
+
+
+def _retrieval_line(outcome: ModelOutcome) -> str:
+    evaluation = outcome.evaluation
+    metric = f"recall@{max(evaluation.ks)}"
+    if not evaluation.takes["all"]:
+        return f"{metric}: no take to judge by"
+    parts = [f"{part} {row[metric]:.4f}" for part, row in evaluation.model.slices.items() if row[metric] is not None]
+    of_popularity = evaluation.popularity.slices["all"][metric]
+    return f"{metric} of {evaluation.items:,} items: {', '.join(parts)}; popularity {of_popularity:.4f}"
 
 
 def _write_json(path: Path, value) -> None:

@@ -49,6 +49,15 @@ def summary(data: ReportData) -> RenderableType:
         parts.append(
             verdict + (f", pushed as version {data.pushed_version}" if data.pushed_version else ", not pushed")
         )
+    if data.retrieval is not None:
+        metric = f"recall@{max(data.retrieval.ks)}"
+        found = {name: row[metric] for name, row in data.retrieval.model.slices.items() if row[metric] is not None}
+        parts.append(f"two-tower {metric}: " + ", ".join(f"{name} {value:.4f}" for name, value in found.items()))
+        for gate in data.retrieval.failed_gates:
+            parts.append(Text(f"two-tower gate failed: {gate.name}: {gate.reason}"))
+    if data.behavior_tables is not None:
+        tables = data.behavior_tables
+        parts.append(f"bucket tables of {tables.users:,} users, {tables.record_bytes:,} bytes each")
     if data.timings:
         slowest = sorted(data.timings, key=lambda timing: -timing.seconds)[:3]
         parts.append("slowest components: " + ", ".join(f"{part.component} {part.seconds:.0f} s" for part in slowest))

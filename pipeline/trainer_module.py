@@ -10,75 +10,130 @@ from pathlib import Path
 
 from features.spec import parse_model
 from pipeline.config import PipelineConfig
+from pipeline.model_registry import (
+    make_ranker,
+    parse_parameters,
+    reads_histories,
+    reads_signatures,
+)
 
 RUN_FN = "pipeline.trainer_module.run_fn"
 HISTORY_FILE = "training_history.json"
 
 
-def trainer_config(config: PipelineConfig) -> dict:
-    """Returns the Trainer's `custom_config`: plain JSON values, part of the cache's key.
+def trainer_config(config: PipelineConfig, name: str) -> dict:
+    """Returns the `custom_config` of a model's Trainer: plain JSON values, part of the cache's key.
 
     Raises:
-      SpecError: if `model.parameters` or `training` hold an unknown key or a wrong value.
+      SpecError: if the model's `parameters` or `training` hold an unknown key or a wrong value.
     """
     from models.training import TrainingConfig
 
-    parameters = parse_model(config.model.parameters, _model_config_class(config.model.name), "model.parameters")
-    training = parse_model(config.training, TrainingConfig, "training")
+    model = getattr(config.models, name)
+    training = parse_model(model.training, TrainingConfig, f"models.{name}.training")
     return {
-        "model": config.model.name,
-        "parameters": parameters.model_dump(mode="json"),
+        "model": name,
+        "parameters": parse_parameters(name, model.parameters).model_dump(mode="json"),
         "training": training.model_dump(mode="json"),
         "work_dir": os.path.abspath(config.run_dir / "training"),
     }
 
 
 def run_fn(fn_args) -> None:
-    """Trains the configured ranker on the encoded examples and exports it to `fn_args.serving_model_dir`.
+    """Trains the configured model on the encoded examples and exports it to `fn_args.serving_model_dir`.
 
     Checkpoints lie under the run directory and not in an artifact, which TFX names anew at every attempt: a training
     that was killed goes on where it stopped. They are removed once the model is exported.
 
     Args:
-      fn_args: a TFX `FnArgs`; `transform_graph_path` is the feature encoding, `custom_config` is `trainer_config`'s.
+      fn_args: a TFX `FnArgs`; `transform_graph_path` is the feature encoding, `base_model` the item signatures (where
+        the model reads any), `custom_config` is `trainer_config`'s.
     """
     from features.encoding import FeatureEncoding
-    from models.training import TrainingConfig, train
-    from serving.export import export_ranker
+    from models.training import TrainingConfig
 
     settings = fn_args.custom_config
+    name = settings["model"]
     encoding = FeatureEncoding.load(fn_args.transform_graph_path)
     examples_dir = Path(fn_args.train_files[0]).parents[1]
-    make_model = model_factory(settings["model"], settings["parameters"], encoding)
-    fingerprint = hashlib.sha256(
-        json.dumps([str(examples_dir), str(fn_args.transform_graph_path), settings], sort_keys=True).encode()
-    ).hexdigest()
+    inputs = [str(examples_dir), str(fn_args.transform_graph_path), fn_args.base_model, settings]
+    fingerprint = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
     work_dir = Path(settings["work_dir"]) / fingerprint[:16]
-    model, history = train(
-        make_model,
+    history = (_two_tower if name == "two_tower" else _ranker)(
+        fn_args,
         encoding,
         examples_dir,
+        parse_parameters(name, settings["parameters"]),
         TrainingConfig.model_validate(settings["training"]),
         work_dir,
-        fingerprint=fingerprint,
-        metrics={"auc": _auc},
-        show_progress=True,
+        fingerprint,
     )
-    export_ranker(model, encoding, fn_args.serving_model_dir, _raw_sample(examples_dir), overwrite=True)
     run_dir = Path(fn_args.model_run_dir)
     shutil.copytree(work_dir / "tensorboard", run_dir / "tensorboard", dirs_exist_ok=True)
     (run_dir / HISTORY_FILE).write_text(json.dumps(history_record(history), indent=2) + "\n", encoding="utf-8")
     shutil.rmtree(work_dir)
 
 
-def model_factory(name: str, parameters: dict, encoding):
-    """Returns a function that builds the named model; `train` calls it once the seed is set."""
-    config = _model_config_class(name).model_validate(parameters)
-    if name == "autoint":
-        from models.autoint import AutoInt
+def _ranker(fn_args, encoding, examples_dir: Path, config, training, work_dir: Path, fingerprint: str):
+    from features.item_signatures import ItemSignatures
+    from models.training import train
+    from serving.export import export_ranker
 
-        return lambda: AutoInt(encoding, config)
-    raise ValueError(f"`model.name` must be autoint. Received: {name!r}.")
+    name = fn_args.custom_config["model"]
+    signatures = ItemSignatures.load(fn_args.base_model) if reads_signatures(config) else None
+    histories = reads_histories(config)
+    model, history = train(
+        lambda: make_ranker(name, config, encoding, signatures),
+        encoding,
+        examples_dir,
+        training,
+        work_dir,
+        fingerprint=fingerprint,
+        metrics={"auc": _auc},
+        histories=histories,
+        long_history=histories and config.history.long != "none",
+        show_progress=True,
+    )
+    export_ranker(
+        model,
+        encoding,
+        fn_args.serving_model_dir,
+        _raw_sample(examples_dir),
+        item_signatures=signatures,
+        overwrite=True,
+    )
+    return history
+
+
+def _two_tower(fn_args, encoding, examples_dir: Path, config, training, work_dir: Path, fingerprint: str):
+    from models.retrieval_training import train_two_tower
+    from serving.retrieval_export import export_two_tower
+
+    needed, run_dir = config.ssl.method == "cfm", Path(fn_args.model_run_dir)
+    model, history = train_two_tower(
+        encoding,
+        examples_dir,
+        config,
+        training,
+        work_dir,
+        mutual_information=_mutual_information(encoding.spec, examples_dir, run_dir) if needed else None,
+        fingerprint=fingerprint,
+        show_progress=True,
+    )
+    export_two_tower(model, encoding, fn_args.serving_model_dir, overwrite=True)
+    return history
+
+
+def _mutual_information(spec, examples_dir: Path, run_dir: Path):
+    """Estimates it for CFM's masks, from the catalogue; the estimate stays with the training's records."""
+    from features.beam_runner import make_pipeline
+    from features.mutual_information import MutualInformation, estimate_mutual_information
+
+    run_dir.mkdir(parents=True, exist_ok=True)
+    path = run_dir / "mutual_information.json"
+    with make_pipeline() as root:
+        estimate_mutual_information(root, examples_dir, spec, path)
+    return MutualInformation.load(path)
 
 
 def history_record(history) -> dict:
@@ -90,6 +145,7 @@ def history_record(history) -> dict:
                 "train_log_loss": record.train_log_loss,
                 "val_log_loss": record.val_log_loss,
                 "val_auc": record.metrics.get("auc"),
+                "metrics": record.metrics,
                 "examples_per_second": record.examples_per_second,
                 "seconds": record.seconds,
             }
@@ -98,12 +154,6 @@ def history_record(history) -> dict:
         "best_epoch": history.best_epoch,
         "parameters": history.parameters,
     }
-
-
-def _model_config_class(name: str):
-    from models.autoint import AutoIntConfig
-
-    return {"autoint": AutoIntConfig}[name]
 
 
 def _auc(labels, logits) -> float:

@@ -25,12 +25,13 @@ def FeatureEncoder(
     sample_requests: Parameter[int],
     beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
 ):
-    """Writes encoded requests per split, and the encoded behaviour log under `behaviors/` of the same artifact.
+    """Writes encoded requests per split, the encoded behaviour log and the encoded catalogue into one artifact.
 
     They are one artifact because the standard Trainer has one `examples` input; for the same reason the first
     `sample_requests` raw requests of the train split are kept in it.
     """
     from features.encoder import encode_examples
+    from features.encoding import FeatureEncoding
 
     with beam_pipeline as root:
         encode_examples(root, examples.uri, behaviors.uri, encoding.uri, encoded_examples.uri)
@@ -38,4 +39,6 @@ def FeatureEncoder(
     encoded_examples.span = examples.span
     for name in ("file_format", "payload_format"):
         encoded_examples.set_string_custom_property(name, examples.get_string_custom_property(name))
-    write_raw_sample(Path(examples.uri), sample_requests, Path(encoded_examples.uri) / RAW_SAMPLE_FILE)
+    spec = FeatureEncoding.load(encoding.uri).spec
+    sample = Path(encoded_examples.uri) / RAW_SAMPLE_FILE
+    write_raw_sample(Path(examples.uri), Path(behaviors.uri), spec, sample_requests, sample)

@@ -31,12 +31,16 @@ class LogIngestSpec(component_spec.ComponentSpec):
     }
 
 
+#: Of the output, docs/data_formats.md: what an earlier version of this component wrote may lack what readers now need.
+DATA_FORMAT = "2"
+
+
 class LogIngestDriver(PropertyDriver):
-    """Adds `input_fingerprint`, so that other files behind the same paths are ingested again."""
+    """Adds `input_fingerprint`, so that other files behind the same paths are ingested again, and `data_format`."""
 
     def resolve(self, execution_info) -> dict[str, str]:
         config = IngestConfig.model_validate_json(execution_info.exec_properties["ingest_config"])
-        return {"input_fingerprint": fingerprint_paths(config.tables.given().values())}
+        return {"input_fingerprint": fingerprint_paths(config.tables.given().values()), "data_format": DATA_FORMAT}
 
 
 class LogIngestExecutor(base_beam_executor.BaseBeamExecutor):

@@ -5,17 +5,15 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tfx import types
-from tfx.components.evaluator import constants
 from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.types import artifact_utils, component_spec
 from tfx.types.standard_artifacts import Examples, Model, ModelBlessing, ModelEvaluation
-from tfx.utils import path_utils
 
 from evaluation.baselines import count_items
 from evaluation.ranking_evaluator import KEY_COLUMNS, EvaluationConfig, evaluate
 from evaluation.slices import HISTORY_LENGTH
-from pipeline.components.drivers import PropertyDriver
-from pipeline.components.live_model import find_live_model
+from pipeline.artifacts import BehaviorLog
+from pipeline.components.blessing import LiveModelDriver, mark_blessing, serving_path
 
 PREDICTIONS_FILE = "predictions.parquet"
 
@@ -31,21 +29,13 @@ class RankingEvaluatorSpec(component_spec.ComponentSpec):
     }
     INPUTS = {
         "examples": component_spec.ChannelParameter(type=Examples),
+        "behaviors": component_spec.ChannelParameter(type=BehaviorLog),
         "model": component_spec.ChannelParameter(type=Model),
     }
     OUTPUTS = {
         "evaluation": component_spec.ChannelParameter(type=ModelEvaluation),
         "blessing": component_spec.ChannelParameter(type=ModelBlessing),
     }
-
-
-class LiveModelDriver(PropertyDriver):
-    """Adds `live_model`: the pushed version to compare with, or ''. Another live model means another evaluation."""
-
-    def resolve(self, execution_info) -> dict[str, str]:
-        candidate = _serving_path(execution_info.input_dict)
-        live = find_live_model(execution_info.exec_properties["serving_dir"], candidate)
-        return {"live_model": str(live or "")}
 
 
 class RankingEvaluatorExecutor(base_executor.BaseExecutor):
@@ -59,8 +49,10 @@ class RankingEvaluatorExecutor(base_executor.BaseExecutor):
         model = artifact_utils.get_single_instance(input_dict["model"])
         split, live = exec_properties["split"], exec_properties["live_model"]
 
-        scored = score_examples(_serving_path(input_dict), examples.uri, split, slice_columns(config))
-        live_scored = score_examples(live, examples.uri, split) if live else None
+        behaviors = artifact_utils.get_single_instance(input_dict["behaviors"]).uri
+        columns = slice_columns(config)
+        scored = score_examples(serving_path(input_dict), examples.uri, split, columns, behaviors_dir=behaviors)
+        live_scored = score_examples(live, examples.uri, split, behaviors_dir=behaviors) if live else None
         items = count_items(examples.uri, exec_properties["label"])
         baselines = [items.popularity(scored["item_id"]), items.click_rate(scored["item_id"])]
         result = evaluate(scored, config, live_predictions=live_scored, baselines=baselines)
@@ -68,25 +60,7 @@ class RankingEvaluatorExecutor(base_executor.BaseExecutor):
         evaluation = artifact_utils.get_single_instance(output_dict["evaluation"])
         result.save(evaluation.uri)
         write_predictions(Path(evaluation.uri) / PREDICTIONS_FILE, scored, live_scored)
-        self._bless(artifact_utils.get_single_instance(output_dict["blessing"]), result, model, live)
-
-    @staticmethod
-    def _bless(blessing, result, model, live: str) -> None:
-        """Marks the blessing as TFX's Evaluator does, which is what the standard Pusher reads."""
-        blessed = result.blessed
-        name = constants.BLESSED_FILE_NAME if blessed else constants.NOT_BLESSED_FILE_NAME
-        Path(blessing.uri, name).write_text("")
-        blessing.set_int_custom_property(
-            constants.ARTIFACT_PROPERTY_BLESSED_KEY,
-            constants.BLESSED_VALUE if blessed else constants.NOT_BLESSED_VALUE,
-        )
-        blessing.set_string_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_URI_KEY, model.uri)
-        blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY, model.id)
-        if live:
-            blessing.set_string_custom_property(constants.ARTIFACT_PROPERTY_BASELINE_MODEL_URI_KEY, live)
-        if not blessed:
-            reasons = "; ".join(f"{gate.name}: {gate.reason}" for gate in result.failed_gates)
-            blessing.set_string_custom_property(constants.ARTIFACT_PROPERTY_BLESSING_MESSAGE_KEY, reasons)
+        mark_blessing(artifact_utils.get_single_instance(output_dict["blessing"]), result, model, live)
 
 
 class RankingEvaluator(base_component.BaseComponent):
@@ -99,10 +73,13 @@ class RankingEvaluator(base_component.BaseComponent):
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(RankingEvaluatorExecutor)
     DRIVER_CLASS = LiveModelDriver
 
-    def __init__(self, examples, model, evaluation_config: EvaluationConfig, label: str, split: str, serving_dir: str):
+    def __init__(
+        self, examples, behaviors, model, evaluation_config: EvaluationConfig, label: str, split: str, serving_dir: str
+    ):
         super().__init__(
             RankingEvaluatorSpec(
                 examples=examples,
+                behaviors=behaviors,
                 model=model,
                 evaluation_config=evaluation_config.model_dump_json(),
                 label=label,
@@ -126,8 +103,3 @@ def write_predictions(path: Path, scored: pa.Table, live: pa.Table | None) -> No
     aside = path.with_name(f".{path.name}.tmp")
     pq.write_table(scored, aside, compression="zstd")
     aside.replace(path)
-
-
-def _serving_path(input_dict) -> str:
-    model = artifact_utils.get_single_instance(input_dict["model"])
-    return path_utils.serving_model_path(model.uri, path_utils.is_old_model_artifact(model))

@@ -16,25 +16,38 @@ pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 
 ROOT = Path(__file__).parents[2]
 IMPRESSIONS = 20_000
+MODELS = {
+    "two_tower": {
+        "training": {"epochs": 2, "input": {"batch_size": 256}},
+        "evaluation": {"ks": [10, 100], "gates": {"min_lift": 0.5, "min_takes": 50}},
+    },
+    "autoint": {
+        "parameters": {"exclude_features": ["item_id", "title"], "history": {"short": "din", "long": "sdim"}},
+        "training": {"epochs": 4, "input": {"batch_size": 256}},
+    },
+}
 
 
 def make_config(root: Path, **changes) -> PipelineConfig:
-    from features.spec import load_spec
+    from features.spec import HistorySpec, load_spec
 
     log = root / "log"
+    spec = load_spec(ROOT / "tfx_config" / "features_simulated.yaml")
+    # Few users of a small log have fifty behaviours: with a window of five, many have a long history.
+    history = HistorySpec(features=spec.history.features, short_length=5, long_length=100)
     values = {
         "name": "e2e",
-        "feature_spec": load_spec(ROOT / "tfx_config" / "features_simulated.yaml"),
+        "feature_spec": spec.model_copy(update={"history": history}),
         "simulate": {"out": log, "log": {"impressions": IMPRESSIONS, "seed": 3}},
         "ingest": {
             "tables": {name: str(log / name) for name in ("impressions", "clicks", "items", "users")},
             "num_shards": 4,
         },
-        "training": {"epochs": 3, "input": {"batch_size": 256}},
-        # Two thousand rows cannot show more than that the model is no worse than chance.
+        "models": MODELS,
+        # Two thousand rows hardly show that a model is no worse than chance.
         "evaluation": {
             "slices": {"features": ["age_band", "history_length"], "min_rows": 300},
-            "gates": {"min_auc": 0.5, "pcoc": [0.5, 2.0], "min_positives": 50},
+            "gates": {"min_auc": 0.45, "pcoc": [0.5, 2.0], "slice_pcoc": None, "min_positives": 50},
         },
         "run_dir": root / "run",
         "serving_dir": root / "serving",
@@ -57,16 +70,73 @@ def outputs(first):
     return outputs_by_component(first.components)
 
 
-def test_every_component_ran_and_the_model_is_blessed_and_pushed(first, root):
+def test_every_component_ran_and_the_models_are_blessed_and_pushed(first, root):
     assert {run.state for run in first.components} == {"COMPLETE"}
-    assert len(first.components) == 10
-    assert first.blessed, first.failed_gates
-    assert first.pushed.parent == root / "serving" / "e2e_autoint"
-    assert (first.pushed / "saved_model.pb").is_file()
-    assert (first.pushed / "assets.extra" / "tf_serving_warmup_requests").stat().st_size > 0
-    blessing = next(run for run in first.components if run.component == "RankingEvaluator.autoint")
-    assert blessing.properties["blessing"]["blessed"] == 1
-    assert (Path(blessing.outputs["blessing"]) / "BLESSED").is_file()
+    assert len(first.components) == 15
+    assert list(first.models) == ["two_tower", "autoint"]
+    for name, outcome in first.models.items():
+        assert outcome.blessed, (name, outcome.failed_gates)
+        assert outcome.pushed.parent == root / "serving" / f"e2e_{name}"
+        assert (outcome.pushed / "saved_model.pb").is_file()
+    assert (first.models["autoint"].pushed / "assets.extra" / "tf_serving_warmup_requests").stat().st_size > 0
+    for component in ("RetrievalEvaluator.two_tower", "RankingEvaluator.autoint"):
+        blessing = next(run for run in first.components if run.component == component)
+        assert blessing.properties["blessing"]["blessed"] == 1
+        assert (Path(blessing.outputs["blessing"]) / "BLESSED").is_file()
+
+
+def test_signatures_are_those_of_the_two_tower_in_the_catalogue_s_order(first, outputs):
+    from features.catalogue import read_catalogue
+    from features.item_signatures import ItemSignatures
+    from serving.retrieval_export import ITEM_EMBEDDINGS_FILE, read_item_embeddings
+
+    raw = read_catalogue(outputs["LogIngest"]["examples"])
+    encoded = read_catalogue(outputs["FeatureEncoder"]["encoded_examples"])
+    signatures = ItemSignatures.load(Path(outputs["BehaviorSignatures"]["signatures"]) / "Format-Serving")
+    ids, embeddings = read_item_embeddings(first.models["two_tower"].pushed / ITEM_EMBEDDINGS_FILE)
+    assert raw["item_id"].to_pylist() == encoded["_item_id"].to_pylist() == ids.to_pylist()
+    assert signatures.item_ids.equals(ids)
+    assert (signatures.sign(embeddings) == signatures.signatures).all()
+    noted = next(run for run in first.components if run.component == "BehaviorSignatures").properties["signatures"]
+    assert noted["occupancy_entropy"] == pytest.approx(signatures.occupancy_entropy())
+    assert 0 < noted["occupancy_entropy"] <= noted["max_entropy"] == 3
+
+
+def test_the_store_holds_the_long_histories_of_the_pushed_ranker(first, outputs, root):
+    """A user's table from the store ranks as the history itself does."""
+    from features.catalogue import read_catalogue
+    from features.raw_histories import attach_histories, read_behaviors
+    from pipeline.raw_sample import json_request
+    from serving.bse_store import BseStore
+    from serving.history_inputs import HistoryInputs
+    from serving.ranker import Ranker
+
+    pushed = first.models["autoint"].pushed
+    built = json.loads((Path(outputs["BehaviorTables.autoint"]["tables"]) / "behavior_tables.json").read_text())
+    spec = make_config(root).feature_spec
+    checked = 0
+    with BseStore(root / "serving" / "e2e_autoint_bse", HistoryInputs.load(pushed).version) as store:
+        assert len(store) == built["users"] > 50 and store.verify().num_faults == 0
+        without, with_store = Ranker(pushed), Ranker(pushed, tables=store.get)
+        items = read_catalogue(outputs["LogIngest"]["examples"]).slice(0, 7).to_pydict()
+        for path in sorted(Path(outputs["LogIngest"]["examples"]).glob("Split-test/*.parquet")):
+            requests = pq.read_table(path)
+            behaviors = read_behaviors(outputs["LogIngest"]["behaviors"], path, spec.history)
+            # A request now: its history is all that the user ever did.
+            lengths = [len(row) for row in behaviors["item_id"].to_pylist()]
+            ends = [lengths[user] if user >= 0 else 0 for user in requests["user_index"].to_pylist()]
+            now = requests.set_column(requests.column_names.index("history_end"), "history_end", [ends])
+            for row in attach_histories(now, behaviors, spec.history).slice(0, 10).to_pylist():
+                request = json_request(row, spec)
+                request["candidates"] = [
+                    dict(zip(items, values, strict=True)) for values in zip(*items.values(), strict=True)
+                ]
+                expected = {item.item_id: item.score for item in without.rank(request)}
+                # Only the short history is read of the request where there is a store.
+                found = {item.item_id: item.score for item in with_store.rank(request)}
+                assert found == pytest.approx(expected, abs=1e-5)
+                checked += len(request["history"]) > spec.history.short_length
+    assert checked > 10
 
 
 def test_every_row_is_accounted_for_and_bad_rows_keep_their_reason(outputs, root):
@@ -85,7 +155,7 @@ def test_the_pushed_model_ranks_the_raw_request_as_the_evaluation_scored_it(firs
     from serving.ranker import Ranker
 
     request = json.loads(first.request.read_text())
-    ranked = Ranker(first.pushed.parent).rank(request)
+    ranked = Ranker(first.models["autoint"].pushed.parent).rank(request)
     assert [item.score for item in ranked] == sorted((item.score for item in ranked), reverse=True)
     predictions = pq.read_table(Path(outputs["RankingEvaluator.autoint"]["evaluation"]) / "predictions.parquet")
     rows = predictions.to_pandas().query("request_id == @request['request_id']")
@@ -96,7 +166,7 @@ def test_the_pushed_model_ranks_the_raw_request_as_the_evaluation_scored_it(firs
 
 def test_the_report_tells_the_run(first, outputs):
     report = json.loads(first.report_json.read_text())
-    assert report["run"]["simulated"] and report["pushed_version"] == first.pushed.name
+    assert report["run"]["simulated"] and report["pushed_version"] == first.models["autoint"].pushed.name
     assert [timing["component"] for timing in report["timings"]] == [run.component for run in first.components]
     assert all(timing["peak_rss_mb"] > 100 for timing in report["timings"] if timing["seconds"] > 1)
     assert {scores["name"] for scores in report["evaluation"]["baselines"]} == {"popularity", "item_ctr", "oracle"}
@@ -105,25 +175,44 @@ def test_the_report_tells_the_run(first, outputs):
     own = json.loads((Path(outputs["RankingEvaluator.autoint"]["evaluation"]) / "evaluation.json").read_text())
     assert {scores["name"] for scores in own["baselines"]} == {"popularity", "item_ctr"}
     assert "<html" in first.report.read_text()
+    assert report["retrieval"]["items"] == report["signatures"]["items"] == 1_000
+    assert report["retrieval"]["model"]["slices"]["all"]["recall@100"] > 0.1
+    assert len(report["retrieval_training"]["epochs"]) == 2
+    assert report["behavior_tables"]["users"] > 50 and report["behavior_tables"]["record_bytes"] > 16_384
 
 
 def test_the_same_run_again_does_nothing(first, root):
+    store = root / "serving" / "e2e_autoint_bse"
+    before = {path: path.lstat().st_mtime_ns for path in store.rglob("*")}
     again = run_pipeline(make_config(root))
     assert again.cached, [(run.component, run.state) for run in again.components]
-    assert again.pushed == first.pushed
-    assert len(list(first.pushed.parent.iterdir())) == 1
+    for name, outcome in first.models.items():
+        assert again.models[name].pushed == outcome.pushed
+        assert len(list(outcome.pushed.parent.iterdir())) == 1
+    assert {path: path.lstat().st_mtime_ns for path in store.rglob("*")} == before
     # What the first run measured stays in the report.
     assert json.loads(again.report_json.read_text())["timings"] == json.loads(first.report_json.read_text())["timings"]
 
 
-def test_a_model_that_fails_a_gate_is_not_pushed(first, root):
+def test_a_model_that_fails_a_gate_is_not_pushed_and_gets_no_tables(first, root):
+    store = root / "serving" / "e2e_autoint_bse"
+    current, pushed = (store / "current").readlink(), first.models["autoint"].pushed
     evaluation = {"slices": {"min_rows": 300}, "gates": {"min_auc": 0.999, "min_positives": 50}}
     refused = run_pipeline(make_config(root, evaluation=evaluation))
-    assert not refused.blessed and refused.pushed is None
-    assert "min_auc" in refused.failed_gates
+    outcome = refused.models["autoint"]
+    assert not outcome.blessed and outcome.pushed is None and "min_auc" in outcome.failed_gates
     states = {run.component: run.state for run in refused.components}
     assert states["Trainer.autoint"] == "CACHED" and states["RankingEvaluator.autoint"] == "COMPLETE"
-    assert list(first.pushed.parent.iterdir()) == [first.pushed]
+    assert list(pushed.parent.iterdir()) == [pushed]
+    assert (store / "current").readlink() == current
+    assert json.loads(refused.report_json.read_text())["behavior_tables"] is None
+
+
+def test_one_model_alone(first, root):
+    alone = run_pipeline(make_config(root), models=["two_tower"])
+    assert alone.cached and list(alone.models) == ["two_tower"] and alone.request is None
+    report = json.loads(alone.report_json.read_text())
+    assert report["run"]["model"] == "SSL two-tower" and report["evaluation"] is None and report["retrieval"]
 
 
 def test_anomalies_stop_the_run_before_anything_learns(first, outputs, root):

@@ -193,7 +193,13 @@ def retrieval_training():
 
 SIGNATURES = SignatureFigures(items=4_998, occupancy_entropy=2.8713, max_entropy=3.0, centered=True)
 TABLES = BehaviorTableFigures(
-    version="0123456789abcdef", users=6_812, behaviors=14_211, payload_bytes=17_408, precision="fp32"
+    version="0123456789abcdef",
+    users=6_812,
+    users_without=188,
+    behaviors=14_211,
+    record_bytes=17_408,
+    payload_bytes=6_812 * 17_408,
+    precision="fp32",
 )
 
 TIMINGS = (

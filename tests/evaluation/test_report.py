@@ -74,7 +74,7 @@ def test_page_shows_retrieval_and_long_histories(built):
         assert gate.name in page.words and gate.reason in page.words
     assert "MAP@10" in page.words and "3 epochs of the two-tower" in page.words
     assert "2.8713of 3 bits" in page.words and "mean embedding subtracted" in page.words
-    assert "6,81214,211 behaviours" in page.words and "17,408 Bfp32, ranker version 0123456789ab" in page.words
+    assert "6,812of 7,000; 14,211 behaviours" in page.words and "17,408 Bfp32; all tables 113 MB" in page.words
 
 
 def test_page_shows_the_figures_of_the_json(built):

@@ -29,7 +29,9 @@ def write(tmp_path, **changes):
 def test_every_profile_loads(path):
     config = load_config(path)
     assert config.name == path.stem
-    assert config.push_dir == Path(f"serving_models/{config.name}_autoint")
+    assert "autoint" in config.models.names
+    assert config.push_dir("autoint") == Path(f"serving_models/{config.name}_autoint")
+    assert config.tables_dir("autoint") == Path(f"serving_models/{config.name}_autoint_bse")
 
 
 def test_paths_follow_from_the_name(tmp_path):
@@ -50,6 +52,11 @@ def test_the_feature_spec_is_found_beside_the_configuration(tmp_path):
         ({"ingest": {"tables": {"impresions": "x"}}}, r"`ingest.tables.impresions` .* `impressions`"),
         ({"evaluation": {"slices": {"features": ["brnad"]}}}, r"no feature `brnad`. Did you mean `brand`\?"),
         ({"evaluation": {"gates": {"pcoc": [1.2, 1.4]}}}, r"`pcoc` must be a range around 1"),
+        ({"model": {"name": "autoint"}}, r"`model` is not a known key. Did you mean `models`\?"),
+        ({"models": {"autont": {}}}, r"`models.autont` is not a known key. Did you mean `autoint`\?"),
+        ({"models": {}}, r"`models` must name one model at least: two_tower, autoint"),
+        ({"models": ["two_tower"]}, r"`models.two_tower` reads short histories: name a `history`"),
+        ({"models": {"autoint": {"training": 3}}}, r"`models.autoint.training`"),
         ({"feature_spec": "absent.yaml"}, r"absent.yaml: cannot be read"),
         ({"name": "a b"}, r"`name`"),
     ],
@@ -63,15 +70,40 @@ def edges(pipeline):
     return {(up.id, node.id) for node in pipeline.components for up in node.upstream_nodes}
 
 
-def test_the_dag_has_the_shape_of_the_design(tmp_path):
+DATA_NODES = [
+    "LogIngest", "LogStatistics", "SchemaGen", "ExampleValidator", "AnomalyGate", "Vocabulary", "FeatureEncoder"
+]  # fmt: skip
+RANKER_NODES = ["Trainer.autoint", "RankingEvaluator.autoint", "Pusher.autoint"]
+RETRIEVAL_NODES = ["Trainer.two_tower", "RetrievalEvaluator.two_tower", "Pusher.two_tower", "BehaviorSignatures"]
+WITH_HISTORY = {
+    "name": "shop",
+    "features": [{"name": "city", "table": "users"}, {"name": "item_id", "table": "items"}],
+    "history": {"features": ["item_id"]},
+}
+CASCADE = {
+    "feature_spec": WITH_HISTORY,
+    "models": {
+        "autoint": {"parameters": {"history": {"long": "sdim"}}, "tables": {"precision": "fp16"}},
+        "two_tower": None,
+    },
+}
+
+
+def ids(pipeline):
+    return sorted(node.id for node in pipeline.components)
+
+
+def dag(tmp_path, selected=None, **changes):
+    from pipeline.model_registry import select_models
     from pipeline.pipeline import create_pipeline
 
-    pipeline = create_pipeline(load_config(write(tmp_path, run_dir=str(tmp_path / "run"))))
-    ids = [node.id for node in pipeline.components]
-    assert sorted(ids) == sorted(
-        ["LogIngest", "LogStatistics", "SchemaGen", "ExampleValidator", "AnomalyGate", "Vocabulary", "FeatureEncoder"]
-        + ["Trainer.autoint", "RankingEvaluator.autoint", "Pusher.autoint"]
-    )
+    config = load_config(write(tmp_path, run_dir=str(tmp_path / "run"), **changes))
+    return create_pipeline(config if selected is None else select_models(config, selected))
+
+
+def test_the_dag_of_a_ranker_alone(tmp_path):
+    pipeline = dag(tmp_path)
+    assert ids(pipeline) == sorted(DATA_NODES + RANKER_NODES)
     found = edges(pipeline)
     # Nothing learns from the data before the gate has let it pass.
     assert {("ExampleValidator", "AnomalyGate"), ("AnomalyGate", "Vocabulary")} <= found
@@ -79,6 +111,57 @@ def test_the_dag_has_the_shape_of_the_design(tmp_path):
     assert {("LogIngest", "RankingEvaluator.autoint"), ("RankingEvaluator.autoint", "Pusher.autoint")} <= found
     assert pipeline.enable_cache
     assert not (tmp_path / "run").exists(), "making the pipeline must not touch the disk"
+
+
+def test_the_dag_of_the_cascade_has_the_shape_of_the_design(tmp_path):
+    pipeline = dag(tmp_path, **CASCADE)
+    nodes = {node.id: node for node in pipeline.components}
+    assert ids(pipeline) == sorted([*DATA_NODES, *RETRIEVAL_NODES, *RANKER_NODES, "BehaviorTables.autoint"])
+    found = edges(pipeline)
+    # Signatures come from the two-tower, blessed or not, and reach the ranker as its base model.
+    assert ("Trainer.two_tower", "BehaviorSignatures") in found and ("BehaviorSignatures", "Trainer.autoint") in found
+    assert ("Pusher.two_tower", "BehaviorSignatures") not in found
+    # Tables are those of the ranker that was pushed, of the raw behaviours.
+    assert {("Pusher.autoint", "BehaviorTables.autoint"), ("LogIngest", "BehaviorTables.autoint")} <= found
+    assert nodes["BehaviorTables.autoint"].exec_properties["precision"] == "fp16"
+    assert not (tmp_path / "run").exists(), "making the pipeline must not touch the disk"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "nodes"),
+    [
+        (["two_tower"], RETRIEVAL_NODES),
+        # The ranker rests on the signatures of the two-tower.
+        (["autoint"], [*RETRIEVAL_NODES, *RANKER_NODES, "BehaviorTables.autoint"]),
+    ],
+)
+def test_models_can_be_selected(tmp_path, chosen, nodes):
+    assert ids(dag(tmp_path, chosen, **CASCADE)) == sorted(DATA_NODES + nodes)
+
+
+def test_a_ranker_without_long_history_needs_no_two_tower(tmp_path):
+    models = {"two_tower": {}, "autoint": {"parameters": {"history": {"short": "din", "long": "none"}}}}
+    selected = dag(tmp_path, ["autoint"], feature_spec=WITH_HISTORY, models=models)
+    assert ids(selected) == sorted(DATA_NODES + RANKER_NODES)
+    by_itself = {"autoint": {"parameters": {"history": {"signature_source": "end_to_end"}}}}
+    pipeline = dag(tmp_path, feature_spec=WITH_HISTORY, models=by_itself)
+    assert ids(pipeline) == sorted([*DATA_NODES, *RANKER_NODES, "BehaviorTables.autoint"])
+
+
+def test_what_a_selection_lacks_is_named(tmp_path):
+    with pytest.raises(SpecError, match=r"model `autont` is not in the profile's `models`. Did you mean `autoint`\?"):
+        dag(tmp_path, ["autont"])
+    alone = {"autoint": CASCADE["models"]["autoint"]}
+    with pytest.raises(SpecError, match=r"`models.autoint` reads item signatures.*add `two_tower` to `models`"):
+        dag(tmp_path, feature_spec=WITH_HISTORY, models=alone)
+    with pytest.raises(SpecError, match=r"`models.autoint.parameters.history` needs a `history` in the feature spec"):
+        dag(tmp_path, models=alone)
+
+
+def test_a_list_of_names_switches_models_on(tmp_path):
+    config = load_config(write(tmp_path, feature_spec=WITH_HISTORY, models=["autoint", "two_tower"]))
+    assert config.models.names == ("two_tower", "autoint")
+    assert config.models.two_tower.signatures.simhash.num_bits == 48
 
 
 def test_a_reviewed_schema_replaces_the_inferred_one(tmp_path):
@@ -92,12 +175,12 @@ def test_a_reviewed_schema_replaces_the_inferred_one(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model": {"parameters": {"num_layer": 2}}}, r"model.parameters: `num_layer` .* `num_layers`"),
-        ({"training": {"epoch": 2}}, r"training: `epoch` .* `epochs`"),
+        ({"parameters": {"num_layer": 2}}, r"models.autoint.parameters: `num_layer` .* `num_layers`"),
+        ({"training": {"epoch": 2}}, r"models.autoint.training: `epoch` .* `epochs`"),
     ],
 )
 def test_mistakes_in_model_and_training_are_named_before_anything_runs(tmp_path, changes, message):
     from pipeline.pipeline import create_pipeline
 
     with pytest.raises(SpecError, match=message):
-        create_pipeline(load_config(write(tmp_path, **changes)))
+        create_pipeline(load_config(write(tmp_path, models={"autoint": changes})))

@@ -1,0 +1,98 @@
+"""RetrievalEvaluator: judges a trained two-tower on held-out takes, beside popularity and the model that serves now."""
+
+import numpy as np
+from tfx import types
+from tfx.dsl.components.base import base_component, base_executor, executor_spec
+from tfx.types import artifact_utils, component_spec
+from tfx.types.standard_artifacts import Examples, Model, ModelBlessing, ModelEvaluation
+
+from evaluation.baselines import count_items
+from evaluation.retrieval_evaluator import RetrievalEvaluationConfig, Takes, evaluate_retrieval
+from features.catalogue import item_rows
+from pipeline.artifacts import BehaviorLog
+from pipeline.components.blessing import LiveModelDriver, mark_blessing, serving_path
+
+
+class RetrievalEvaluatorSpec(component_spec.ComponentSpec):
+    """Interface of RetrievalEvaluator."""
+
+    PARAMETERS = {
+        "evaluation_config": component_spec.ExecutionParameter(type=str),
+        "label": component_spec.ExecutionParameter(type=str),
+        "split": component_spec.ExecutionParameter(type=str),
+        "serving_dir": component_spec.ExecutionParameter(type=str),
+    }
+    INPUTS = {
+        "examples": component_spec.ChannelParameter(type=Examples),
+        "behaviors": component_spec.ChannelParameter(type=BehaviorLog),
+        "model": component_spec.ChannelParameter(type=Model),
+    }
+    OUTPUTS = {
+        "evaluation": component_spec.ChannelParameter(type=ModelEvaluation),
+        "blessing": component_spec.ChannelParameter(type=ModelBlessing),
+    }
+
+
+class RetrievalEvaluatorExecutor(base_executor.BaseExecutor):
+    """Embeds the takes of the split with the exported SavedModel, evaluates, and writes the standard artifacts."""
+
+    def Do(self, input_dict, output_dict, exec_properties):
+        from serving.retrieval_scoring import embed_takes
+
+        config = RetrievalEvaluationConfig.model_validate_json(exec_properties["evaluation_config"])
+        examples, behaviors, model = (
+            artifact_utils.get_single_instance(input_dict[name]) for name in ("examples", "behaviors", "model")
+        )
+        label, live = exec_properties["label"], exec_properties["live_model"]
+
+        def embedded(saved_model: str):
+            return embed_takes(saved_model, examples.uri, behaviors.uri, exec_properties["split"], label)
+
+        own, served = embedded(serving_path(input_dict)), embedded(live) if live else None
+        # Judged are the takes of items that every model can find.
+        rows = [item_rows(takes.item_ids, takes.taken_ids) for takes in (own, served) if takes is not None]
+        known = np.logical_and.reduce([row > 0 for row in rows])
+        counts = count_items(examples.uri, label).clicks_of(own.item_ids)
+        judged = [
+            Takes(takes.queries[known], takes.items, row[known].astype(np.int64) - 1)
+            for takes, row in zip((own, served), rows, strict=False)
+        ]
+        result = evaluate_retrieval(judged[0], counts, config, *judged[1:], unknown_takes=int((~known).sum()))
+
+        result.save(artifact_utils.get_single_instance(output_dict["evaluation"]).uri)
+        mark_blessing(artifact_utils.get_single_instance(output_dict["blessing"]), result, model, live)
+
+
+class RetrievalEvaluator(base_component.BaseComponent):
+    """Evaluates a two-tower on `split` of the raw examples and blesses it if it passes every gate.
+
+    Outputs: `evaluation` (retrieval_evaluation.json) and `blessing`, both standard artifacts.
+    """
+
+    SPEC_CLASS = RetrievalEvaluatorSpec
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(RetrievalEvaluatorExecutor)
+    DRIVER_CLASS = LiveModelDriver
+
+    def __init__(
+        self,
+        examples,
+        behaviors,
+        model,
+        evaluation_config: RetrievalEvaluationConfig,
+        label: str,
+        split: str,
+        serving_dir: str,
+    ):
+        super().__init__(
+            RetrievalEvaluatorSpec(
+                examples=examples,
+                behaviors=behaviors,
+                model=model,
+                evaluation_config=evaluation_config.model_dump_json(),
+                label=label,
+                split=split,
+                serving_dir=serving_dir,
+                evaluation=types.Channel(type=ModelEvaluation),
+                blessing=types.Channel(type=ModelBlessing),
+            )
+        )

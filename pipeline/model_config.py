@@ -1,0 +1,108 @@
+"""Which models a pipeline trains: the `models` section of its configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import model_validator
+
+from evaluation.retrieval_evaluator import RetrievalEvaluationConfig
+from features.simhash import SimHashConfig
+from features.spec import SpecError, Strict, nearest
+
+
+class SignaturesConfig(Strict):
+    """How BehaviorSignatures hashes the items of the catalogue.
+
+    Attributes:
+      simhash: bits, bits a signature, seed.
+      center: subtract the mean embedding first; `auto`: if the embeddings lie in a cone.
+    """
+
+    simhash: SimHashConfig = SimHashConfig()
+    center: bool | Literal["auto"] = "auto"
+
+
+class TablesConfig(Strict):
+    """How BehaviorTables stores bucket tables.
+
+    Attributes:
+      precision: of the sums.
+    """
+
+    precision: Literal["fp32", "fp16", "int8"] = "fp32"
+
+
+class RetrievalConfig(Strict):
+    """The two-tower.
+
+    Attributes:
+      parameters: arguments of `models.two_tower.TwoTowerConfig`.
+      training: arguments of `models.training.TrainingConfig`.
+      evaluation: cut-offs and gates.
+      signatures: of the items, for the rankers' long histories.
+    """
+
+    parameters: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+    evaluation: RetrievalEvaluationConfig = RetrievalEvaluationConfig()
+    signatures: SignaturesConfig = SignaturesConfig()
+
+
+class RankerConfig(Strict):
+    """A ranker.
+
+    Attributes:
+      parameters: arguments of the model's own configuration class (for `autoint`: `models.autoint.AutoIntConfig`).
+      training: arguments of `models.training.TrainingConfig`.
+      tables: of its users' long histories, if it reads them through SDIM.
+    """
+
+    parameters: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+    tables: TablesConfig = TablesConfig()
+
+
+class ModelsConfig(Strict):
+    """The models that are switched on: those that are named. In YAML a list of names stands for all defaults."""
+
+    two_tower: RetrievalConfig | None = None
+    autoint: RankerConfig | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_are_on(cls, values):
+        if isinstance(values, list | tuple):
+            values = dict.fromkeys(values)
+        if isinstance(values, dict):
+            # `two_tower:` without a value switches the model on, as it does in a list.
+            return {name: {} if config is None else config for name, config in values.items()}
+        return values
+
+    @model_validator(mode="after")
+    def _any(self):
+        if not self.names:
+            raise ValueError(f"`models` must name one model at least: {', '.join(type(self).model_fields)}.")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The models that are switched on, in the order of the cascade."""
+        return tuple(name for name in type(self).model_fields if getattr(self, name) is not None)
+
+    @property
+    def rankers(self) -> dict[str, RankerConfig]:
+        """The rankers that are switched on."""
+        return {name: getattr(self, name) for name in self.names if name != "two_tower"}
+
+    def only(self, names: Sequence[str]) -> ModelsConfig:
+        """Returns these models alone.
+
+        Raises:
+          SpecError: if one of them is not switched on.
+        """
+        for name in names:
+            if name not in self.names:
+                raise SpecError(f"model `{name}` is not in the profile's `models`.{nearest(name, self.names)}")
+        return type(self)(**{name: getattr(self, name) for name in self.names if name in names})

@@ -1,0 +1,95 @@
+"""What the pipeline knows of each model: its configuration class, how it is built, what it reads.
+
+Heavy imports happen inside the functions: a configuration is checked without TensorFlow until a model is asked for.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from features.spec import SpecError, parse_model
+from pipeline.config import PipelineConfig
+
+#: How the report calls a model.
+TITLES = {"two_tower": "SSL two-tower", "autoint": "AutoInt"}
+
+
+def parse_parameters(name: str, parameters: dict[str, Any]):
+    """Checks `models.<name>.parameters` against the model's own configuration class.
+
+    Raises:
+      SpecError: for an unknown key or a wrong value.
+    """
+    return parse_model(parameters, _config_class(name), f"models.{name}.parameters")
+
+
+def make_ranker(name: str, config, encoding, item_signatures):
+    """Builds a ranker.
+
+    Args:
+      name: of the model.
+      config: of `parse_parameters`.
+      encoding: the feature encoding.
+      item_signatures: where the ranker reads long histories by them, else None.
+    """
+    if name == "autoint":
+        from models.autoint import AutoInt
+
+        return AutoInt(encoding, config, item_signatures)
+    raise ValueError(f"`name` must be a ranker: autoint. Received: {name!r}.")
+
+
+def reads_histories(config) -> bool:
+    """Whether a model of this configuration needs behaviour histories in its batches."""
+    return getattr(config, "history", None) is not None
+
+
+def reads_tables(config) -> bool:
+    """Whether a ranker of this configuration is served with bucket tables of long histories."""
+    return reads_histories(config) and config.history.long == "sdim"
+
+
+def reads_signatures(config) -> bool:
+    """Whether a ranker of this configuration looks item signatures up that BehaviorSignatures made."""
+    return reads_tables(config) and config.history.signature_source == "two_tower"
+
+
+def check_models(config: PipelineConfig) -> dict[str, Any]:
+    """Returns the checked configuration of every model that is switched on, by name.
+
+    Raises:
+      SpecError: for an unknown key or a wrong value, or if a ranker's signatures have no two-tower to come from.
+    """
+    checked = {name: parse_parameters(name, getattr(config.models, name).parameters) for name in config.models.names}
+    for name in config.models.rankers:
+        if reads_histories(checked[name]) and config.feature_spec.history is None:
+            raise SpecError(f"`models.{name}.parameters.history` needs a `history` in the feature spec.")
+        if reads_signatures(checked[name]) and config.models.two_tower is None:
+            raise SpecError(
+                f"`models.{name}` reads item signatures, which come from the two-tower: add `two_tower` to `models`, "
+                f"or set `models.{name}.parameters.history.signature_source` to end_to_end."
+            )
+    return checked
+
+
+def select_models(config: PipelineConfig, names: list[str]) -> PipelineConfig:
+    """Returns the pipeline with these models and what they rest on: signatures come from the two-tower.
+
+    Raises:
+      SpecError: if a model is not in the profile.
+    """
+    rankers = config.models.only(names).rankers
+    needed = [name for name in rankers if reads_signatures(parse_parameters(name, rankers[name].parameters))]
+    if needed and config.models.two_tower is not None:
+        names = [*names, "two_tower"]
+    return config.model_copy(update={"models": config.models.only(names)})
+
+
+def _config_class(name: str):
+    if name == "two_tower":
+        from models.two_tower import TwoTowerConfig
+
+        return TwoTowerConfig
+    from models.autoint import AutoIntConfig
+
+    return {"autoint": AutoIntConfig}[name]
