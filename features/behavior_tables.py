@@ -216,7 +216,8 @@ def shard_tables(path: str, items: ItemEncodings, history: HistorySpec) -> Itera
       ValueError: if the log lacks a history feature or holds lists of other lengths than `item_id`'s.
     """
     names = list(dict.fromkeys([ITEM, *history.features]))
-    with pq.ParquetFile(path, memory_map=True) as file:
+    # Buffered, a row group is read page by page: neither all of it nor a mapped file counts as memory.
+    with pq.ParquetFile(path, buffer_size=1 << 20) as file:
         for name in (USER, *names):
             if name not in file.schema_arrow.names:
                 raise ValueError(f"{path}: the behaviour log has no column `{name}`: ingest with this spec again.")

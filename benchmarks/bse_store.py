@@ -1,0 +1,115 @@
+"""The BSE store: time of a get among 100,000 users, warm, and bytes a user, by precision.
+
+    python -m benchmarks.bse_store [--users 100000] [--gets 20000]
+
+For each precision a store of random tables (m = 48, tau = 3, width 48) is built, read through once so that it is in
+the page cache, and read again by users drawn at random: the record as stored (`read`: LMDB look-up and copy), and the
+table that a ranker gets (`get`: the same, checksum and conversion to float32). The bytes stand beside those of the raw
+history that they replace.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results" / "bse_store.json"
+TARGETS = {"read_p99_microseconds": 50}
+BLOCK = 500
+HISTORY = 1000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--users", type=int, default=100_000, help="(default: %(default)s)")
+    parser.add_argument("--gets", type=int, default=20_000, help="measured reads a precision (default: %(default)s)")
+    parser.add_argument("--dim", type=int, default=48, help="width of an embedding (default: %(default)s)")
+    parser.add_argument("--work", type=Path, help="where the stores are built (default: a temporary directory)")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="where the figures go")
+    options = parser.parse_args()
+    from serving.bse_record import PRECISIONS
+
+    facts = {
+        "cores": os.cpu_count(),
+        "load_average": os.getloadavg()[0],
+        "users": options.users,
+        "dim": options.dim,
+        "targets": TARGETS,
+        "raw_history_bytes": {"ids": 4 * HISTORY, "embeddings": 4 * HISTORY * options.dim, "behaviors": HISTORY},
+        "precisions": {},
+    }
+    with tempfile.TemporaryDirectory(dir=options.work) as work:
+        for precision in PRECISIONS:
+            # One store at a time: all must fit in the page cache.
+            with tempfile.TemporaryDirectory(dir=work) as root:
+                facts["precisions"][precision] = measure(root, precision, options)
+                print(precision, json.dumps(facts["precisions"][precision]), flush=True)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    aside = options.out.with_suffix(".tmp")
+    aside.write_text(json.dumps(facts, indent=2) + "\n")
+    os.replace(aside, options.out)
+
+
+def measure(root: str, precision: str, options: argparse.Namespace) -> dict:
+    import numpy as np
+    import pyarrow as pa
+
+    from features.simhash import SimHashConfig
+    from serving.bse_build import StoreBuilder
+    from serving.bse_record import RecordLayout
+    from serving.bse_store import BseStore
+
+    config = SimHashConfig()
+    layout = RecordLayout(config.num_groups, config.num_buckets, options.dim, precision)
+    generator = np.random.default_rng(0)
+    shape = (BLOCK, config.num_groups, config.num_buckets)
+    sums = generator.standard_normal((*shape, options.dim), dtype=np.float32)
+    counts = np.full(shape, HISTORY // config.num_buckets, np.int32)
+    started = time.perf_counter()
+    with StoreBuilder(root, "benchmark", layout) as builder:
+        for start in range(0, options.users, BLOCK):
+            size = min(BLOCK, options.users - start)
+            users = pa.array([f"user {user:08d}" for user in range(start, start + size)])
+            builder.writer.write(users, sums[:size], counts[:size])
+        builder.publish()
+    seconds = time.perf_counter() - started
+    with BseStore(root) as store:
+        found = store.verify()
+        if (found.users, found.num_faults) != (options.users, 0):
+            raise AssertionError(f"the store does not hold what was written: {found}")
+        drawn = [f"user {user:08d}" for user in generator.integers(0, options.users, options.gets)]
+        timings = {name: latencies(method, drawn) for name, method in (("read", store.record), ("get", store.get))}
+        disk = sum(path.stat().st_size for path in Path(root, "current").iterdir())
+    return {
+        **timings,
+        "record_bytes": layout.num_bytes,
+        "disk_bytes_per_user": round(disk / options.users),
+        "writes_per_second": round(options.users / seconds),
+        "share_of_raw_embeddings": round(layout.num_bytes / (4 * HISTORY * options.dim), 3),
+    }
+
+
+def latencies(method, users: list[str]) -> dict[str, float]:
+    """Microseconds of a call: the median and the 99th percentile."""
+    import numpy as np
+
+    clock = time.perf_counter_ns
+    for user in users[:1000]:
+        method(user)
+    taken = np.empty(len(users))
+    for index, user in enumerate(users):
+        started = clock()
+        method(user)
+        taken[index] = clock() - started
+    return {
+        "p50_microseconds": round(np.median(taken) / 1e3, 2),
+        "p99_microseconds": round(np.quantile(taken, 0.99) / 1e3, 2),
+    }
+
+
+if __name__ == "__main__":
+    main()
