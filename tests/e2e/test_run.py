@@ -215,6 +215,18 @@ def test_one_model_alone(first, root):
     assert report["run"]["model"] == "SSL two-tower" and report["evaluation"] is None and report["retrieval"]
 
 
+def test_a_second_two_tower_is_judged_beside_the_live_one(first, root):
+    retrieval = {**MODELS["two_tower"], "training": {**MODELS["two_tower"]["training"], "seed": 1}}
+    config = make_config(root, models={**MODELS, "two_tower": retrieval})
+    outcome = run_pipeline(config, models=["two_tower"]).models["two_tower"]
+    before = first.models["two_tower"].evaluation
+    assert before.live is None and outcome.evaluation.takes == before.takes
+    # The live model finds again what it found as a candidate.
+    assert outcome.evaluation.live.slices == before.model.slices
+    assert outcome.evaluation.model.slices != before.model.slices
+    assert "live_recall" in {gate.name for gate in outcome.evaluation.gates}
+
+
 def test_anomalies_stop_the_run_before_anything_learns(first, outputs, root):
     reviewed = (Path(outputs["SchemaGen"]["schema"]) / "schema.pbtxt").read_text()
     schema = root / "schema.pbtxt"
