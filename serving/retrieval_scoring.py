@@ -1,112 +1,115 @@
-"""Takes of a split as an exported two-tower embeds them: what the retrieval evaluator reads."""
+"""An exported two-tower on raw examples: what its evaluation needs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features.raw_histories import attach_histories, history_column, read_behaviors
+from features.raw_histories import attach_histories, read_behaviors
 from features.spec import FeatureSpec
-from serving.raw_requests import feature_tensor, list_lengths, window_tensors
-from serving.retrieval_export import ITEM_EMBEDDINGS_FILE, USER_EMBEDDING, read_item_embeddings
-from serving.saved_model import resolve_version
+from serving.raw_requests import feature_tensor, window_tensors
+from serving.retrieval_export import USER_EMBEDDING
 from serving.signature_inputs import SPEC_FILE
 
-
-@dataclass(frozen=True, eq=False)
-class EmbeddedTakes:
-    """Takes and the corpus they were taken from.
-
-    Attributes:
-      queries: [Q, d] float32, the request of each take; a request with several takes stands several times.
-      taken_ids: [Q] raw ids of the items that were taken.
-      item_ids: [n] raw ids of the corpus, in its order.
-      items: [n, d] float32.
-    """
-
-    queries: np.ndarray
-    taken_ids: pa.Array
-    item_ids: pa.Array
-    items: np.ndarray
+_BATCH_REQUESTS = 4096
 
 
-def embed_takes(
-    saved_model_dir: str | Path,
-    raw_examples_dir: str | Path,
-    behaviors_dir: str | Path,
-    split: str,
-    label: str,
-    *,
-    batch_requests: int = 1024,
-) -> EmbeddedTakes:
-    """Embeds the requests of every positive candidate of a split through the signature `user_embedding`.
+class SavedTwoTower:
+    """An exported two-tower, loaded.
 
     Args:
-      saved_model_dir: a two-tower's SavedModel, or a base directory of versions.
-      raw_examples_dir: raw examples, with `Split-<split>/requests-*.parquet`.
-      behaviors_dir: the raw behaviour log.
-      split: name of the split.
-      label: a candidate whose label is positive was taken.
-      batch_requests: requests that are embedded at a time.
-
-    Returns:
-      The takes in the order of the files.
+      directory: what `export_two_tower` wrote.
 
     Raises:
-      FileNotFoundError: if there is no model, no such split or no behaviours of a shard.
+      FileNotFoundError: if there is no such export.
     """
-    import tensorflow as tf
 
-    directory = resolve_version(saved_model_dir)
-    spec = FeatureSpec.model_validate_json((directory / SPEC_FILE).read_text(encoding="utf-8"))
-    item_ids, items = read_item_embeddings(directory / ITEM_EMBEDDINGS_FILE)
-    module = tf.saved_model.load(str(directory))
-    embed = module.signatures[USER_EMBEDDING]
-    wanted = embed.structured_input_signature[1]
-    windows = _windows(spec, wanted)
-    features = [feature for feature in spec.of_scope("request") if feature.name in wanted]
-    queries, taken = [np.zeros((0, items.shape[1]), np.float32)], []
-    files = sorted(Path(raw_examples_dir, f"Split-{split}").glob("requests-*.parquet"))
-    if not files:
-        raise FileNotFoundError(f"no requests-*.parquet under {Path(raw_examples_dir, f'Split-{split}')}.")
-    for batch in _batches(files, behaviors_dir, spec, [f.name for f in features], label, windows, batch_requests):
-        positive = batch[label].combine_chunks().flatten().to_numpy(zero_copy_only=False) > 0
-        ids = batch["item_id"].combine_chunks()
-        owner = np.repeat(np.arange(len(batch)), list_lengths(ids))[positive]
-        taken.append(ids.flatten().filter(pa.array(positive)))
-        tensors = {feature.name: feature_tensor(feature, batch[feature.name].combine_chunks()) for feature in features}
-        tensors |= window_tensors(spec, windows, batch)
-        outputs = embed(**{name: tf.constant(tensors[name], wanted[name].dtype) for name in wanted})
-        queries.append(outputs["embedding"].numpy()[owner])
-    taken_ids = pa.concat_arrays(taken) if taken else pa.array([], item_ids.type)
-    return EmbeddedTakes(np.concatenate(queries), taken_ids, item_ids, items)
+    def __init__(self, directory: str | Path):
+        import models  # noqa: F401  sets the Keras of the project before TensorFlow is imported
+
+        spec_file = Path(directory) / SPEC_FILE
+        if not spec_file.is_file():
+            raise FileNotFoundError(f"{spec_file}: `directory` holds no exported two-tower.")
+        import tensorflow as tf
+
+        self.spec = FeatureSpec.model_validate_json(spec_file.read_text(encoding="utf-8"))
+        self._saved = tf.saved_model.load(str(directory))
+        self._embed = self._saved.signatures[USER_EMBEDDING]
+        names = self._embed.structured_input_signature[1]
+        history = self.spec.history.features if self.spec.history else ()
+        self._request_features = [f for f in self.spec.of_scope("request") if f.name in names]
+        self._windows = {"short": tuple(name for name in history if f"short_{name}" in names)}
+
+    def embed_users(self, requests: pa.Table) -> np.ndarray:
+        """Embeds raw requests, [B, d] float32.
+
+        Args:
+          requests: raw examples, with their short windows (`features.raw_histories.attach_histories`) where the model
+            reads them.
+
+        Raises:
+          ValueError: if a column is missing or does not fit its feature.
+        """
+        import tensorflow as tf
+
+        inputs = {f.name: feature_tensor(f, _column(requests, f.name)) for f in self._request_features}
+        if self._windows["short"]:
+            inputs |= window_tensors(self.spec, self._windows, requests)
+        tensors = {name: tf.constant(values) for name, values in inputs.items()}
+        return self._embed(**tensors)["embedding"].numpy()
+
+    def embed_takes(
+        self, examples_dir: str | Path, behaviors_dir: str | Path, split: str
+    ) -> tuple[np.ndarray, pa.Array]:
+        """Embeds the requests of a split's takes: one row a (request, item with a positive label) pair.
+
+        Args:
+          examples_dir: raw examples (docs/data_formats.md).
+          behaviors_dir: the raw behaviour log.
+          split: `eval`, `test` or `train`.
+
+        Returns:
+          Queries [Q, d] float32 and the ids of the items taken [Q].
+
+        Raises:
+          FileNotFoundError: if the split holds no file.
+        """
+        paths = sorted((Path(examples_dir) / f"Split-{split}").glob("requests-*.parquet"))
+        if not paths:
+            raise FileNotFoundError(f"{examples_dir}: split `{split}` has no requests-*.parquet.")
+        columns = [f.name for f in self._request_features]
+        columns += ["item_id", self.spec.label, "user_index", "history_end"]
+        queries, taken = [], []
+        for path in paths:
+            behaviors = read_behaviors(behaviors_dir, path, self.spec.history) if self._windows["short"] else None
+            with pq.ParquetFile(path) as file:
+                for batch in file.iter_batches(_BATCH_REQUESTS, columns=list(dict.fromkeys(columns))):
+                    request, items = _takes(pa.Table.from_batches([batch]), self.spec.label)
+                    table = pa.Table.from_batches([batch]).take(pa.array(np.unique(request)))
+                    if not len(table):
+                        continue
+                    if behaviors is not None:
+                        table = attach_histories(table, behaviors, self.spec.history, windows=("short",))
+                    rows = np.unique(request, return_inverse=True)[1]
+                    queries.append(self.embed_users(table)[rows])
+                    taken.append(items)
+        if not queries:
+            return np.zeros((0, self._embed.structured_outputs["embedding"].shape[1]), np.float32), pa.array([])
+        return np.concatenate(queries), pa.concat_arrays(taken)
 
 
-def _windows(spec: FeatureSpec, wanted) -> dict[str, tuple[str, ...]]:
-    names = spec.history.features if spec.history else ()
-    read = tuple(name for name in names if history_column("short", name) in wanted)
-    return {"short": read} if read else {}
+def _takes(table: pa.Table, label: str) -> tuple[np.ndarray, pa.Array]:
+    """Row of the request and id of the item of each positive candidate."""
+    items, labels = _column(table, "item_id"), _column(table, label)
+    positive = labels.flatten().to_numpy(zero_copy_only=False) > 0
+    offsets = items.offsets.to_numpy()
+    request = np.repeat(np.arange(len(items)), np.diff(offsets))
+    return request[positive], items.flatten().filter(pa.array(positive))
 
 
-def _batches(
-    files: list[Path], behaviors_dir, spec: FeatureSpec, features: list[str], label: str, windows, size: int
-) -> Iterator[pa.Table]:
-    """Requests that took something, with their windows."""
-    columns = list(dict.fromkeys([*features, "item_id", label, "user_index", "history_end"]))
-    for path in files:
-        behaviors = read_behaviors(behaviors_dir, path, spec.history) if windows else None
-        for raw in pq.ParquetFile(path).iter_batches(size, columns=columns):
-            batch = pa.Table.from_batches([raw])
-            labels = batch[label].combine_chunks()
-            parent = np.repeat(np.arange(len(batch)), list_lengths(labels))
-            took = np.zeros(len(batch), bool)
-            took[parent[labels.flatten().to_numpy(zero_copy_only=False) > 0]] = True
-            batch = batch.filter(pa.array(took))
-            if not len(batch):
-                continue
-            yield attach_histories(batch, behaviors, spec.history, windows) if windows else batch
+def _column(table: pa.Table, name: str) -> pa.Array:
+    column = table[name]
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()

@@ -9,15 +9,18 @@ import pytest
 import tensorflow as tf
 
 from evaluation.retrieval_metrics import index_recall
-from features.catalogue import read_catalogue
+from features.catalogue import item_rows, read_catalogue
 from features.raw_histories import attach_histories
 from features.retrieval_ranks import exact_top_k
 from models.input_pipeline import InputConfig, count_positives, make_dataset
 from models.item_corpus import ItemCorpus
+from models.retrieval_training import embed_pairs, pairs_dataset
+from models.training import TrainingConfig
 from models.two_tower import TwoTower, TwoTowerConfig
 from serving import retrieval_export
 from serving.raw_requests import feature_tensor, window_tensors
 from serving.retrieval_export import ITEM_EMBEDDINGS_FILE, chunked_top_k, export_two_tower, read_item_embeddings
+from serving.retrieval_scoring import SavedTwoTower
 from serving.scann_index import ScannIndex, have_scann
 
 
@@ -140,3 +143,19 @@ def test_scann_is_refused_by_name_or_finds_most():
     queries = rng.normal(size=(50, 16)).astype(np.float32)
     found, _ = ScannIndex(items, leaves_to_search=40).search(queries, 10)
     assert index_recall(found, exact_top_k(queries, items, 10)[0]) > 0.8
+
+
+def test_takes_of_raw_examples_are_the_pairs_of_the_encoded_ones(exported, small_log, raw_small_log):
+    """One row a positive, items out of the catalogue too; the others are the offline pairs, in order."""
+    model, directory, _ = exported
+    queries, taken = SavedTwoTower(directory).embed_takes(raw_small_log, raw_small_log / "behaviors", "eval")
+    config = TrainingConfig(input=InputConfig(batch_size=100_000))
+    expected, truth, _ = embed_pairs(model, pairs_dataset(small_log[0], "eval", small_log[1], config))
+    rows = item_rows(model.corpus.item_ids, taken)
+    assert (rows == 0).any()
+    np.testing.assert_array_equal(rows[rows > 0] - 1, truth)
+    np.testing.assert_allclose(queries[rows > 0], expected, atol=1e-5)
+    with pytest.raises(FileNotFoundError, match="split `test`"):
+        SavedTwoTower(directory).embed_takes(raw_small_log, raw_small_log / "behaviors", "test")
+    with pytest.raises(FileNotFoundError, match="no exported two-tower"):
+        SavedTwoTower(raw_small_log)
