@@ -92,7 +92,7 @@ class BseStore:
         """
         if version is not None:
             check_version(version)
-        self.root = Path(root)
+        self.root = Path(root).absolute()
         self._environment, self._build = _open_published(self.root, version)
         try:
             self.header = self._read_header()
