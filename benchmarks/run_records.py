@@ -1,0 +1,38 @@
+"""Finished runs of a benchmark as one JSON file that several processes may add to."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+
+class RunRecords:
+    """Runs by key, with a summary that is made anew whenever one is added.
+
+    Args:
+      path: the JSON file: `{"summary": …, "runs": […]}`.
+      key: of a run; a run of the same key gives way to a newer one.
+      summarise: of all runs.
+    """
+
+    def __init__(self, path: Path, key: Callable[[dict], object], summarise: Callable[[list[dict]], object]):
+        self._path, self._key, self._summarise = path, key, summarise
+
+    def load(self) -> list[dict]:
+        return json.loads(self._path.read_text())["runs"] if self._path.exists() else []
+
+    def find(self, wanted: dict) -> dict | None:
+        """The finished run of the key of `wanted`."""
+        return next((run for run in self.load() if self._key(run) == self._key(wanted)), None)
+
+    def add(self, run: dict) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self._path.with_suffix(".lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            runs = [other for other in self.load() if self._key(other) != self._key(run)] + [run]
+            aside = self._path.with_suffix(".tmp")
+            aside.write_text(json.dumps({"summary": self._summarise(runs), "runs": runs}, indent=1) + "\n")
+            os.replace(aside, self._path)
