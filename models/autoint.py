@@ -9,8 +9,10 @@ import tensorflow as tf
 from pydantic import Field
 
 from features.encoding import FeatureEncoding
+from features.item_signatures import ItemSignatures
 from features.spec import Strict
 from models.embedding import FeatureEmbedding
+from models.history_interest import HistoryConfig, HistoryInterest
 from models.interacting_layer import InteractingLayer
 from models.ranking_model import RankingModel
 
@@ -35,6 +37,7 @@ class AutoIntConfig(Strict):
       deep_layers: widths of the feed-forward network; not empty makes it AutoInt+ (reference: 400, 400).
       deep_dropout: rate after each hidden layer of that network.
       exclude_features: features of the spec that this model leaves out.
+      history: adds the user's short- and long-term interest in the candidate as fields; None: no histories.
     """
 
     variant: Literal["paper", "reference"] = "paper"
@@ -47,6 +50,7 @@ class AutoIntConfig(Strict):
     deep_layers: tuple[int, ...] = ()
     deep_dropout: float = Field(0.0, ge=0.0, lt=1.0)
     exclude_features: tuple[str, ...] = ()
+    history: HistoryConfig | None = None
 
 
 class AutoInt(RankingModel):
@@ -63,12 +67,21 @@ class AutoInt(RankingModel):
     Args:
       encoding: the fitted feature encoding.
       config: sizes and regularisation.
+      item_signatures: of the catalogue, where `config.history` reads long histories by them.
     """
 
-    def __init__(self, encoding: FeatureEncoding, config: AutoIntConfig, name: str = "autoint"):
+    def __init__(
+        self,
+        encoding: FeatureEncoding,
+        config: AutoIntConfig,
+        item_signatures: ItemSignatures | None = None,
+        name: str = "autoint",
+    ):
         super().__init__(name=name)
         self.config = config
         self.embedding = FeatureEmbedding(encoding, exclude=config.exclude_features)
+        if config.history is not None:
+            self.history_interest = HistoryInterest(self.embedding, encoding, config.history, item_signatures)
         self.interacting_layers = [
             InteractingLayer(
                 config.num_heads,
@@ -86,11 +99,16 @@ class AutoInt(RankingModel):
     @property
     def field_names(self) -> tuple[str, ...]:
         """Names of the M fields, in the order of the attention maps' rows and columns."""
-        return self.embedding.field_names
+        return self.embedding.field_names + (self.history_interest.field_names if self.history_interest else ())
+
+    def embed(self, batch: dict) -> tf.Tensor:
+        """Returns the embedded fields `[N, M, d]`, features first, then the interests."""
+        fields = self.embedding(batch)
+        return tf.concat([fields, self.history_interest(batch)], axis=1) if self.history_interest else fields
 
     def call(self, batch: dict, training: bool | None = None, attention_mask: tf.Tensor | None = None) -> tf.Tensor:
         """Returns logits `[N]` of a batch of N candidates; `attention_mask` as in `InteractingLayer`."""
-        embedded = self.embedding(batch)
+        embedded = self.embed(batch)
         if training and self.config.embedding_dropout:
             embedded = tf.nn.dropout(embedded, self.config.embedding_dropout)
         fields = embedded
@@ -106,7 +124,7 @@ class AutoInt(RankingModel):
 
         Read layers and heads apart: their average hides what single heads attend to.
         """
-        fields = self.embedding(batch)
+        fields = self.embed(batch)
         maps = []
         for layer in self.interacting_layers:
             fields, weights = layer.attention(fields)

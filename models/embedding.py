@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 from features.encoding import FeatureEncoding
@@ -70,14 +72,23 @@ class FeatureEmbedding(tf.keras.layers.Layer):
             parts.append(self._embed("candidate", features))
         return parts[0] if len(parts) == 1 else tf.concat(parts, axis=1)
 
+    def concatenated(self, names: tuple[str, ...], ids: dict) -> tf.Tensor:
+        """Embeds single-valued features of any shape: `[…, len(names) · d]` from ids `[…]` by feature."""
+        rows = self._rows(names, ids)
+        return tf.reshape(rows, tf.concat([tf.shape(rows)[:-2], [len(names) * self.embedding_dim]], axis=0))
+
+    def _rows(self, names: Sequence[str], ids: dict) -> tf.Tensor:
+        """One look-up of several single-valued features: `[…, len(names), d]`."""
+        stacked = tf.stack([ids[name] for name in names], axis=-1)
+        offsets = tf.constant([self._offsets[name] for name in names], stacked.dtype)
+        present = tf.cast(stacked > 0, self.compute_dtype)
+        return tf.gather(self.table, stacked + offsets) * present[..., tf.newaxis]
+
     def _embed(self, scope: Scope, features: dict) -> tf.Tensor:
         block = self._blocks[scope]
         parts = []
         if block.single:
-            ids = tf.stack([features[f.name] for f in block.single], axis=1)
-            offsets = tf.constant([self._offsets[f.name] for f in block.single], ids.dtype)
-            present = tf.cast(ids > 0, self.compute_dtype)
-            parts.append(tf.gather(self.table, ids + offsets) * present[..., tf.newaxis])
+            parts.append(self._rows([f.name for f in block.single], features))
         for feature in block.multi:
             parts.append(self._mean(feature.name, features[feature.name])[:, tf.newaxis])
         if block.numeric:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
+from models.history_interest import HistoryInterest
+
 
 class RankingModel(tfrs.Model):
     """A TFRS model whose `call(batch, training)` returns logits `[N]` of the batch's N candidates.
@@ -14,10 +16,15 @@ class RankingModel(tfrs.Model):
 
     Training and prediction trace `call` without AutoGraph: branch on Python values or with `tf.cond`, loop with
     `tf.while_loop`.
+
+    Attributes:
+      history_interest: what reads behaviour histories; None: the model's batches need none.
     """
 
     def __init__(self, name: str):
         super().__init__(name=name)
+        # Not a class attribute: Keras does not track what its class has.
+        self.history_interest: HistoryInterest | None = None
         self.log_loss = tf.keras.metrics.Mean("log_loss")
 
     def compute_loss(self, inputs: dict, training: bool = False) -> tf.Tensor:

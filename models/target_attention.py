@@ -26,6 +26,22 @@ def dot_product_attention(
     return tf.matmul(weights, history * mask[..., tf.newaxis])
 
 
+class DotProductAttention(tf.keras.layers.Layer):
+    """`dot_product_attention` whose inverse temperature is learnt, from 10.
+
+    Embeddings start small, so their products do: at a fixed temperature of 1 the attention would start, and for long
+    stay, a mean.
+    """
+
+    def build(self, input_shape):
+        self.sharpness = self.add_weight("sharpness", (), initializer=tf.keras.initializers.Constant(10.0))
+        super().build(input_shape)
+
+    def call(self, candidates: tf.Tensor, history: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+        """Returns `[B, C, d]` from candidates `[B, C, d]`, history `[B, L, d]` and mask `[B, L]`."""
+        return dot_product_attention(candidates, history, mask, 1.0 / self.sharpness)
+
+
 class DinAttention(tf.keras.layers.Layer):
     """DIN's local activation unit (Zhou et al., KDD 2018, arXiv 1706.06978): `Σ_j MLP([s_j, q, s_j - q, s_j ⊙ q]) s_j`.
 

@@ -6,18 +6,23 @@ describes signatures and tensors.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 
 from features.encoding import FeatureEncoding
-from features.spec import Feature
-from serving.signature_inputs import RANK_REQUESTS, REQUEST_INDEX, SERVING_DEFAULT, SPEC_FILE, check_spec
+from features.item_signatures import ItemSignatures
+from serving.history_inputs import ENCODE_BEHAVIORS, LONG_SUMS, HistoryInputs
+from serving.publish import published
+from serving.signature_inputs import (
+    RANK_REQUESTS,
+    REQUEST_INDEX,
+    SERVING_DEFAULT,
+    SPEC_FILE,
+    check_spec,
+    tensor_spec,
+    window_specs,
+)
 from serving.warmup import write_warmup_requests
 
 
@@ -27,19 +32,25 @@ def export_ranker(
     directory: str | Path,
     warmup_rows: pa.Table | None = None,
     *,
+    item_signatures: ItemSignatures | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Exports a ranker with the signatures `serving_default` (one request) and `rank_requests` (B requests).
+
+    A ranker that reads histories takes them as further inputs (`serving/history_inputs.py`). With SDIM,
+    `serving_default` takes the user's bucket table from BSE, `rank_requests` the long history itself (the joint graph
+    of the training), and `encode_behaviors` gives what BSE adds up.
 
     The SavedModel is written beside `directory` under a hidden name and renamed when it is complete: a reader sees all
     of it or nothing.
 
     Args:
-      model: a trained Keras model; `model(batch, training=False)` returns logits `[N]`; its batch is that of
-        docs/data_formats.md with `features` and `request_index` only.
+      model: a trained `RankingModel`; `model(batch, training=False)` returns logits `[N]`; its batch is that of
+        docs/data_formats.md, `history` and `item_row` only where its `history_interest` is not None.
       encoding: the encoding that the model was trained with.
       directory: where the SavedModel appears, for example `serving_models/<name>/<version>`.
       warmup_rows: raw request rows that a server replays before it takes traffic; None writes no warm-up file.
+      item_signatures: those that the model was built with, if any.
       overwrite: replace what stands at `directory`.
 
     Returns:
@@ -52,13 +63,16 @@ def export_ranker(
     import tensorflow as tf
 
     check_spec(encoding.spec)
-    with _published(Path(directory), overwrite) as aside:
+    with published(Path(directory), overwrite) as aside:
         spec_file = aside / SPEC_FILE
         spec_file.parent.mkdir()
         spec_file.write_text(encoding.spec.model_dump_json(indent=1), encoding="utf-8")
+        history_inputs = HistoryInputs.of(model, encoding.spec)
+        if history_inputs is not None:
+            history_inputs.save(aside)
         if warmup_rows is not None:
-            write_warmup_requests(aside, encoding.spec, warmup_rows)
-        module, signatures = _ranker_module(model, encoding)
+            write_warmup_requests(aside, encoding.spec, warmup_rows, history_inputs)
+        module, signatures = _ranker_module(model, encoding, history_inputs, item_signatures)
         # Tracing may have built the model, so its variables are collected only now. The model itself stays out: Keras
         # would trace and save each of its layers once more.
         module.model_variables = list(model.variables)
@@ -66,18 +80,39 @@ def export_ranker(
     return Path(directory)
 
 
-def _ranker_module(model, encoding: FeatureEncoding):
+def _ranker_module(model, encoding: FeatureEncoding, history_inputs: HistoryInputs | None, item_signatures):
     """Returns the module that owns tables (and later variables), and its signatures by name."""
     import tensorflow as tf
 
-    from serving.transforms import RawFeatureEncoder
+    from serving.transforms import ItemRows, RawFeatureEncoder
 
     spec = encoding.spec
     of_request, of_candidate = spec.of_scope("request"), spec.of_scope("candidate")
+    module = tf.Module(name=f"{spec.name}_ranker")
+    encoder = module.encoder = RawFeatureEncoder(encoding)
+    if history_inputs is not None and model.history_interest.uses_item_rows:
+        module.item_rows = ItemRows(item_signatures.item_ids)
 
-    def rank(inputs, request_index):
+    def encoded(names, inputs, prefix="") -> dict:
+        """Ids by feature, and catalogue rows where items are signed by them."""
+        ids = {name: encoder.encode_any_shape(name, inputs[f"{prefix}{name}"]) for name in names}
+        if "item_id" in names and model.history_interest.uses_item_rows:
+            ids["item_row"] = module.item_rows(inputs[f"{prefix}item_id"])
+        return ids
+
+    def rank(inputs, request_index, with_table=False):
         features = {feature.name: encoder.encode(feature.name, inputs[feature.name]) for feature in spec.features}
-        logits = model({"features": features, REQUEST_INDEX: request_index}, training=False)
+        batch = {"features": features, REQUEST_INDEX: request_index}
+        if history_inputs is not None:
+            history = batch["history"] = {}
+            for window, names in history_inputs.windows(with_table).items():
+                history[window] = encoded(names, inputs, prefix=f"{window}_")
+                history[f"{window}_length"] = inputs[f"{window}_length"]
+            if with_table and history_inputs.simhash:
+                history[LONG_SUMS] = inputs[LONG_SUMS]
+            if model.history_interest.uses_item_rows:
+                batch["item_row"] = module.item_rows(inputs["item_id"])
+        logits = model(batch, training=False)
         logits = tf.cast(tf.reshape(logits, [-1]), tf.float32)
         return {"score": tf.sigmoid(logits), "logit": logits}
 
@@ -85,65 +120,27 @@ def _ranker_module(model, encoding: FeatureEncoding):
         # Without a feature of their own all candidates are alike: the request is ranked as one candidate.
         first = inputs[of_candidate[0].name] if of_candidate else None
         count = 1 if first is None else tf.shape(first)[0]
-        return rank(inputs, tf.zeros([count], tf.int32))
+        return rank(inputs, tf.zeros([count], tf.int32), with_table=True)
 
     def rank_many(**inputs):
         return rank(inputs, inputs[REQUEST_INDEX])
 
-    module = tf.Module(name=f"{spec.name}_ranker")
-    encoder = module.encoder = RawFeatureEncoder(encoding)
-    one = {f.name: _tensor_spec(f, 1) for f in of_request} | {f.name: _tensor_spec(f, None) for f in of_candidate}
-    many = {f.name: _tensor_spec(f, None) for f in spec.features}
+    def encode_behaviors(**inputs):
+        ids = encoded(history_inputs.long_features, inputs)
+        values, signatures = model.history_interest.encode_behaviors(ids, ids.get("item_row"))
+        return {"embedding": values, "signature": signatures, "known": signatures[:, 0] >= 0}
+
+    one = {f.name: tensor_spec(f, 1) for f in of_request} | {f.name: tensor_spec(f, None) for f in of_candidate}
+    many = {f.name: tensor_spec(f, None) for f in spec.features}
     many[REQUEST_INDEX] = tf.TensorSpec([None], tf.int32, name=REQUEST_INDEX)
-    return module, {
-        SERVING_DEFAULT: tf.function(rank_one).get_concrete_function(**one),
-        RANK_REQUESTS: tf.function(rank_many).get_concrete_function(**many),
-    }
-
-
-def _tensor_spec(feature: Feature, rows: int | None):
-    import tensorflow as tf
-
-    shape = [rows, None] if feature.multi_valued else [rows]
-    return tf.TensorSpec(shape, tf.as_dtype(feature.dtype), name=feature.name)
-
-
-@contextlib.contextmanager
-def _published(directory: Path, overwrite: bool) -> Iterator[Path]:
-    """Gives a hidden directory beside `directory` to write into; renames it if the body succeeds, else removes it."""
-    _refuse_existing(directory, overwrite)
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    aside = directory.parent / f".{directory.name}.{uuid.uuid4().hex}"
-    aside.mkdir()
-    try:
-        yield aside
-        # What was written meanwhile by another export is not ours to replace either.
-        _refuse_existing(directory, overwrite)
-        if directory.is_dir() and any(directory.iterdir()):
-            _swap(aside, directory)
-        else:
-            os.replace(aside, directory)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _swap(aside: Path, directory: Path) -> None:
-    """Replaces a directory that is not empty: rename(2) cannot, so the old one is moved away first."""
-    old = directory.parent / f"{aside.name}.old"
-    os.replace(directory, old)
-    try:
-        os.replace(aside, directory)
-    except OSError:
-        os.replace(old, directory)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _refuse_existing(directory: Path, overwrite: bool) -> None:
-    if overwrite and not directory.is_file():
-        return
-    if directory.is_file() or (directory.is_dir() and any(directory.iterdir())):
-        raise FileExistsError(
-            f"`directory` already holds an export and a served version never changes. Received: {directory}. Export "
-            "under a new version, or pass `overwrite=True`."
-        )
+    signatures = {}
+    if history_inputs is not None:
+        one |= window_specs(spec, history_inputs.windows(with_table=True), 1)
+        many |= window_specs(spec, history_inputs.windows(with_table=False), None)
+    if history_inputs is not None and history_inputs.simhash:
+        one[LONG_SUMS] = tf.TensorSpec([1, *history_inputs.table_shape], tf.float32, name=LONG_SUMS)
+        behaviors = {name: tensor_spec(spec[name], None) for name in history_inputs.long_features}
+        signatures[ENCODE_BEHAVIORS] = tf.function(encode_behaviors).get_concrete_function(**behaviors)
+    signatures[SERVING_DEFAULT] = tf.function(rank_one).get_concrete_function(**one)
+    signatures[RANK_REQUESTS] = tf.function(rank_many).get_concrete_function(**many)
+    return module, signatures

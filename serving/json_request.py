@@ -3,11 +3,13 @@
     {"request_id": "r1",
      "user": {"user_id": "u7", "age_band": "25-34"},
      "context": {"hour": 21},
-     "candidates": [{"item_id": "i3", "price": 12.5, "title": ["red", "shoe"]}, {"item_id": "i9"}]}
+     "candidates": [{"item_id": "i3", "price": 12.5, "title": ["red", "shoe"]}, {"item_id": "i9"}],
+     "history": [{"item_id": "i8"}, {"item_id": "i1"}]}
 
 `user` and `context` hold the features of scope `request` (either may hold any of them), each entry of `candidates`
-those of scope `candidate`. A feature that is absent or null is missing. The keys of the log contract (`user_id`,
-`timestamp`, `item_id`, …) are allowed where they belong even if the model does not read them.
+those of scope `candidate`; `history` holds the user's behaviours, oldest first, with the spec's history features
+(models that read no histories ignore it). A feature that is absent or null is missing. The keys of the log contract
+(`user_id`, `timestamp`, `item_id`, …) are allowed where they belong even if the model does not read them.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ def tensors_from_request(spec: FeatureSpec, request: dict[str, Any]) -> dict[str
     if not isinstance(request, dict):
         raise RequestError(f"a request must be a JSON object. Received: {type(request).__name__}.")
     for key in request:
-        if key not in (*_SECTIONS, "request_id", "timestamp"):
+        if key not in (*_SECTIONS, "history", "request_id", "timestamp"):
             raise RequestError(f"`{key}` is not a part of a request.{_hint(spec, key, _SECTIONS)}")
     request_values = _request_values(spec, request)
     candidates = _candidate_values(spec, request)
@@ -59,6 +61,28 @@ def tensors_from_request(spec: FeatureSpec, request: dict[str, Any]) -> dict[str
         array = pa.array(values, pa.list_(value_type) if feature.multi_valued else value_type)
         tensors[feature.name] = feature_tensor(feature, array)
     return tensors
+
+
+def behaviors_from_request(spec: FeatureSpec, request: dict[str, Any]) -> pa.Table:
+    """Returns the `history` of a JSON request: one row a behaviour, oldest first, with the spec's history features.
+
+    Raises:
+      RequestError: if it is not a list of objects, or a value is of the wrong type.
+    """
+    history = request.get("history")
+    history = [] if history is None else history
+    if not isinstance(history, list) or not all(isinstance(behavior, dict) for behavior in history):
+        raise RequestError("`history` must be a list of objects of features, oldest first.")
+    names = spec.history.features
+    for index, behavior in enumerate(history):
+        for name in behavior:
+            if name not in (*names, "item_id", "timestamp", "action"):
+                raise RequestError(f"`history[{index}]`: `{name}` is not a history feature.{nearest(name, names)}")
+    columns = {}
+    for name in names:
+        values = [_checked(spec[name], behavior.get(name), f"`history[{i}]`") for i, behavior in enumerate(history)]
+        columns[name] = pa.array(values, arrow_type(spec[name]))
+    return pa.table(columns)
 
 
 def _request_values(spec: FeatureSpec, request: dict[str, Any]) -> dict[str, Any]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
+from features.bucket_table import BucketTable
+from features.raw_histories import attach_histories, history_column
 from features.spec import FeatureSpec
-from serving.json_request import tensors_from_request
+from serving.json_request import behaviors_from_request, tensors_from_request
+from serving.raw_requests import feature_tensor, table_tensor, window_tensors
 from serving.saved_model import SavedRanker
 
 
@@ -37,13 +42,19 @@ class Ranker:
       directory: the version that was loaded, for example `serving_models/autoint/3`.
     """
 
-    def __init__(self, model_dir: str | Path):
+    def __init__(self, model_dir: str | Path, tables: Callable[[str | int], BucketTable | None] | None = None):
         """Loads the latest version under `serving_models/<name>/`, or the version directory itself.
+
+        Args:
+          model_dir: where the model is.
+          tables: gives the bucket table of a user's long history, for example `BseStore.get`; without it tables are
+            made of the requests' own `history`.
 
         Raises:
           FileNotFoundError: if there is no SavedModel.
         """
         self._saved = SavedRanker(model_dir)
+        self._tables = tables
 
     @property
     def directory(self) -> Path:
@@ -71,6 +82,8 @@ class Ranker:
         candidates = request["candidates"]
         if not candidates:
             return []
+        if self._saved.history is not None:
+            tensors |= self._history_tensors(request)
         outputs = self._saved.serving_default(tensors)
         # By logit, not score: probabilities near 1 are equal in float32 while their logits still differ.
         order = np.argsort(-outputs["logit"], kind="stable")[:k]
@@ -83,3 +96,33 @@ class Ranker:
             )
             for index in order
         ]
+
+    def _history_tensors(self, request: dict[str, Any]) -> dict[str, np.ndarray]:
+        history = self._saved.history
+        behaviors = behaviors_from_request(self.spec, request)
+        count = len(behaviors)
+        end = {"user_index": pa.array([0], pa.int32()), "history_end": [count]}
+        lists = {
+            name: pa.ListArray.from_arrays(pa.array([0, count], pa.int32()), behaviors[name].combine_chunks())
+            for name in behaviors.column_names
+        }
+        row = attach_histories(pa.table(end), pa.table(lists), self.spec.history)
+        tensors = window_tensors(self.spec, history.windows(with_table=True), row)
+        if history.simhash is None:
+            return tensors
+        if self._tables is None:
+            return tensors | table_tensor(history, self._sums_of(row))
+        user_id = (request.get("user") or {}).get("user_id")
+        table = None if user_id is None else self._tables(user_id)
+        return tensors | table_tensor(history, None if table is None else table.sums)
+
+    def _sums_of(self, row: pa.Table) -> np.ndarray:
+        """Bucket sums of the long window of a request."""
+        history = self._saved.history
+        columns = {name: row[history_column("long", name)].combine_chunks().flatten() for name in history.long_features}
+        encoded = self._saved.encode_behaviors(
+            {name: feature_tensor(self.spec[name], values) for name, values in columns.items()}
+        )
+        known = encoded["known"]
+        values, signatures = encoded["embedding"][known], encoded["signature"][known].astype(np.uint8)
+        return BucketTable.build(values, signatures, history.simhash.num_buckets).sums

@@ -11,7 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.encoding import numbers
+from features.raw_histories import history_column
 from features.spec import Feature, FeatureSpec, nearest
+from serving.history_inputs import LONG_SUMS, HistoryInputs
 from serving.signature_inputs import REQUEST_INDEX, arrow_type, missing_mark, numpy_dtype
 
 
@@ -20,16 +22,21 @@ def candidate_counts(table: pa.Table) -> np.ndarray:
     return list_lengths(_column(table, "item_id"))
 
 
-def tensors_from_table(spec: FeatureSpec, table: pa.Table) -> dict[str, np.ndarray]:
+def tensors_from_table(
+    spec: FeatureSpec, table: pa.Table, history: HistoryInputs | None = None
+) -> dict[str, np.ndarray]:
     """Turns B raw request rows with N candidates in all into the inputs of the signature `rank_requests`.
 
     Args:
       spec: the features to read; other columns are ignored.
-      table: raw examples (docs/data_formats.md), one row a request.
+      table: raw examples (docs/data_formats.md), one row a request; with their windows
+        (`features.raw_histories.attach_histories`) where the ranker takes histories.
+      history: what it takes of them.
 
     Returns:
-      `{feature: [B] or [N], multi-valued [B, V] or [N, V], "request_index": [N] int32}`; strings as UTF-8 bytes, nulls
-      as the missing marks; V is the longest list of that feature in the table.
+      `{feature: [B] or [N], multi-valued [B, V] or [N, V], "request_index": [N] int32}`, and of each window
+      `{"short_<feature>": [B, S], "short_length": [B] int32}`, padded on the left; strings as UTF-8 bytes, nulls as the
+      missing marks; V and S are the longest list of that feature in the table.
 
     Raises:
       ValueError: if a column is missing or does not fit its feature.
@@ -41,18 +48,57 @@ def tensors_from_table(spec: FeatureSpec, table: pa.Table) -> dict[str, np.ndarr
         if feature.scope == "candidate":
             values = flatten_candidates(values, counts, feature.name)
         tensors[feature.name] = feature_tensor(feature, values)
+    if history is not None:
+        tensors |= window_tensors(spec, history.windows(with_table=False), table)
     return tensors
 
 
-def single_request_tensors(spec: FeatureSpec, table: pa.Table) -> dict[str, np.ndarray]:
-    """Turns one raw request row into the inputs of `serving_default`; raises like `tensors_from_table`."""
+def window_tensors(spec: FeatureSpec, windows: dict[str, tuple[str, ...]], table: pa.Table) -> dict[str, np.ndarray]:
+    """Turns the windows of raw requests into the inputs `<window>_<feature>` `[B, S]` and `<window>_length` `[B]`."""
+    tensors = {}
+    for window, names in windows.items():
+        for name in names:
+            column = history_column(window, name)
+            tensors[column], lengths = _left_padded(spec[name], _column(table, column))
+        tensors[f"{window}_length"] = lengths.astype(np.int32)
+    return tensors
+
+
+def single_request_tensors(
+    spec: FeatureSpec,
+    table: pa.Table,
+    history: HistoryInputs | None = None,
+    long_sums: np.ndarray | None = None,
+) -> dict[str, np.ndarray]:
+    """Turns one raw request row into the inputs of `serving_default`; raises like `tensors_from_table`.
+
+    Args:
+      spec, table, history: as of `tensors_from_table`.
+      long_sums: `[G, 2^tau, d]`, the user's bucket sums; None: a user without a long history.
+    """
     if table.num_rows != 1:
         raise ValueError(
             f"`serving_default` takes one request: pass a table of one row. Received: {table.num_rows} rows."
         )
     tensors = tensors_from_table(spec, table)
     del tensors[REQUEST_INDEX]
+    if history is not None:
+        tensors |= window_tensors(spec, history.windows(with_table=True), table)
+        tensors |= table_tensor(history, long_sums)
     return tensors
+
+
+def table_tensor(history: HistoryInputs, long_sums: np.ndarray | None) -> dict[str, np.ndarray]:
+    """The input `long_sums` of one request, `[1, G, 2^tau, d]`; nothing for rankers that take none."""
+    if history.simhash is None:
+        return {}
+    if long_sums is None:
+        long_sums = np.zeros(history.table_shape, np.float32)
+    if long_sums.shape != history.table_shape:
+        raise ValueError(
+            f"`long_sums` must be {history.table_shape}, as this ranker's BSE tables. Received: {long_sums.shape}."
+        )
+    return {LONG_SUMS: long_sums[np.newaxis].astype(np.float32, copy=False)}
 
 
 def feature_tensor(feature: Feature, values: pa.Array) -> np.ndarray:
@@ -119,6 +165,15 @@ def _positions_in_lists(lengths: np.ndarray) -> np.ndarray:
     """`[sum(lengths)]`: 0, 1, … within each list."""
     starts = np.cumsum(lengths) - lengths
     return np.arange(int(lengths.sum())) - np.repeat(starts, lengths)
+
+
+def _left_padded(feature: Feature, lists: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """`[B, S]` values of lists, padded with the missing mark on the left, S at least 1; and their lengths `[B]`."""
+    lengths = list_lengths(lists)
+    width = max(1, int(lengths.max(initial=0)))
+    padded = np.full((len(lists), width), missing_mark(feature), numpy_dtype(feature))
+    padded[np.arange(width) >= width - lengths[:, np.newaxis]] = feature_tensor(feature, lists.flatten())
+    return padded, lengths
 
 
 def _flat(feature: Feature, values: pa.Array) -> np.ndarray:

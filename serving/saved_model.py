@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from features.spec import FeatureSpec
+from serving.history_inputs import ENCODE_BEHAVIORS, HistoryInputs
 from serving.signature_inputs import RANK_REQUESTS, SERVING_DEFAULT, SPEC_FILE
 
 
@@ -37,6 +38,7 @@ class SavedRanker:
     Attributes:
       directory: the SavedModel directory (one version).
       spec: the features of its signatures.
+      history: what it takes of behaviour histories; None: nothing.
     """
 
     def __init__(self, model_dir: str | Path):
@@ -50,6 +52,7 @@ class SavedRanker:
         if not spec_file.is_file():
             raise FileNotFoundError(f"{self.directory} has no `{SPEC_FILE}`: it is not a ranker exported by Clickmill.")
         self.spec = FeatureSpec.model_validate_json(spec_file.read_text(encoding="utf-8"))
+        self.history = HistoryInputs.load(self.directory)
         import tensorflow as tf
 
         self._module = tf.saved_model.load(str(self.directory))
@@ -61,6 +64,10 @@ class SavedRanker:
     def rank_requests(self, tensors: dict) -> dict:
         """Scores B requests: `{"score": [N], "logit": [N]}` float32 from `tensors_from_table`."""
         return self._run(RANK_REQUESTS, tensors)
+
+    def encode_behaviors(self, tensors: dict) -> dict:
+        """Embeds and signs T behaviours for BSE: `{"embedding": [T, d], "signature": [T, G], "known": [T]}`."""
+        return self._run(ENCODE_BEHAVIORS, tensors)
 
     def _run(self, signature: str, tensors: dict) -> dict:
         import tensorflow as tf

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from features.raw_histories import attach_histories, read_behaviors
 from features.spec import FeatureSpec, nearest
 from serving.raw_requests import candidate_counts, flatten_candidates, tensors_from_table
 from serving.saved_model import SavedRanker
@@ -25,6 +26,7 @@ def score_examples(
     split: str,
     slice_features: Sequence[str] = (),
     *,
+    behaviors_dir: str | Path | None = None,
     batch_requests: int = 1024,
 ) -> pa.Table:
     """Scores every candidate of a split through the signature `rank_requests`.
@@ -34,6 +36,7 @@ def score_examples(
       raw_examples_dir: raw examples (docs/data_formats.md), with `Split-<split>/requests-*.parquet`.
       split: name of the split, for example `eval`.
       slice_features: features whose raw values are wanted beside the scores.
+      behaviors_dir: the raw behaviour log, needed by rankers that take histories.
       batch_requests: requests that are scored at a time.
 
     Returns:
@@ -41,8 +44,9 @@ def score_examples(
       `label` float32, `score` float32 (probability), `history_end`, and the slice features.
 
     Raises:
-      FileNotFoundError: if there is no model or no such split.
-      ValueError: if a slice feature is unknown, or the label or another column is missing.
+      FileNotFoundError: if there is no model, no such split or no behaviours of a shard.
+      ValueError: if a slice feature is unknown, the label or another column is missing, or the ranker takes
+        histories and there is no `behaviors_dir`.
     """
     if batch_requests < 1:
         raise ValueError(f"`batch_requests` must be positive. Received: `batch_requests`={batch_requests}.")
@@ -51,12 +55,16 @@ def score_examples(
     for name in slice_features:
         if name not in known:
             raise ValueError(f"slice feature `{name}` is not a feature of the model.{nearest(name, known)}")
-    files = _split_files(Path(raw_examples_dir), split)
-    tables = [
-        _scored(ranker, batch, slice_features)
-        for path in files
-        for batch in _batches(ranker.spec, path, batch_requests)
-    ]
+    if ranker.history is not None and behaviors_dir is None:
+        raise ValueError(f"`behaviors_dir` is needed: the ranker in {ranker.directory} takes behaviour histories.")
+    tables = []
+    for path in _split_files(Path(raw_examples_dir), split):
+        history = ranker.history and ranker.spec.history
+        behaviors = read_behaviors(behaviors_dir, path, history) if history else None
+        for batch in _batches(ranker.spec, path, batch_requests, with_histories=bool(history)):
+            if history:
+                batch = attach_histories(batch, behaviors, history)
+            tables.append(_scored(ranker, batch, slice_features))
     return pa.concat_tables(tables)
 
 
@@ -71,10 +79,12 @@ def _split_files(raw_examples_dir: Path, split: str) -> list[Path]:
     return files
 
 
-def _batches(spec: FeatureSpec, path: Path, batch_requests: int) -> Iterator[pa.Table]:
+def _batches(spec: FeatureSpec, path: Path, batch_requests: int, with_histories: bool) -> Iterator[pa.Table]:
     """Reads only the columns that are needed; an empty file gives one empty table, which keeps its columns."""
     file = pq.ParquetFile(path)
     wanted = {*_REQUEST_COLUMNS, *_CANDIDATE_COLUMNS, spec.label, *(feature.name for feature in spec.features)}
+    if with_histories:
+        wanted.add("user_index")
     columns = [name for name in file.schema_arrow.names if name in wanted]
     missing = sorted(wanted - set(columns))
     if missing:
@@ -87,7 +97,7 @@ def _batches(spec: FeatureSpec, path: Path, batch_requests: int) -> Iterator[pa.
 
 def _scored(ranker: SavedRanker, batch: pa.Table, slice_features: Sequence[str]) -> pa.Table:
     counts = candidate_counts(batch)
-    tensors = tensors_from_table(ranker.spec, batch)
+    tensors = tensors_from_table(ranker.spec, batch, ranker.history)
     scores = ranker.rank_requests(tensors)["score"] if counts.sum() else np.zeros(0, np.float32)
     of_request = pa.array(tensors[REQUEST_INDEX])
 

@@ -6,6 +6,7 @@ numeric transforms are those of `features/hashing.py` and `features/numeric.py`.
 
 from __future__ import annotations
 
+import pyarrow as pa
 import tensorflow as tf
 
 from features import hashing, numeric
@@ -64,6 +65,10 @@ class RawFeatureEncoder(tf.Module):
         ids = tf.reshape(self._encode_terms(feature, tf.reshape(values, [-1])), tf.shape(values))
         return tf.ragged.boolean_mask(ids, ids > 0) if feature.multi_valued else ids
 
+    def encode_any_shape(self, name: str, values: tf.Tensor) -> tf.Tensor:
+        """Encodes a single-valued feature of any shape, elementwise."""
+        return tf.reshape(self.encode(name, tf.reshape(values, [-1])), tf.shape(values))
+
     def _encode_terms(self, feature: Feature, values: tf.Tensor) -> tf.Tensor:
         if feature.hash_buckets is not None:
             missing = tf.equal(values, _missing_mark(feature))
@@ -90,6 +95,25 @@ class RawFeatureEncoder(tf.Module):
         center, scale = self._numbers[feature.name]
         x = numeric.transform(x, feature.transform, center, scale, TensorFlowOps)
         return tf.cast(TensorFlowOps.where(missing, 0.0, x), tf.float32)
+
+
+class ItemRows(tf.Module):
+    """Raw item ids to rows of the catalogue, from 1; 0 for items that are not in it.
+
+    Args:
+      item_ids: [n] string or int64, in the catalogue's order.
+    """
+
+    def __init__(self, item_ids: pa.Array, name: str | None = None):
+        super().__init__(name=name)
+        dtype = tf.string if pa.types.is_string(item_ids.type) else tf.int64
+        keys = tf.constant(item_ids.to_numpy(zero_copy_only=False), dtype, shape=[len(item_ids)])
+        rows = tf.range(1, len(item_ids) + 1)
+        self._table = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, rows), default_value=0)
+
+    def __call__(self, item_ids: tf.Tensor) -> tf.Tensor:
+        """Returns rows int32 of the shape of `item_ids`."""
+        return self._table.lookup(item_ids)
 
 
 class TensorFlowOps:

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from features.spec import FeatureSpec
+from serving.history_inputs import HistoryInputs
 from serving.raw_requests import single_request_tensors, tensors_from_table
 from serving.signature_inputs import RANK_REQUESTS, SERVING_DEFAULT
 
@@ -20,13 +21,16 @@ WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 _MAX_RECORDS = 1000
 
 
-def write_warmup_requests(saved_model_dir: str | Path, spec: FeatureSpec, rows: pa.Table) -> Path:
+def write_warmup_requests(
+    saved_model_dir: str | Path, spec: FeatureSpec, rows: pa.Table, history_inputs: HistoryInputs | None = None
+) -> Path:
     """Writes one `serving_default` request a row, and one `rank_requests` request of all rows.
 
     Args:
       saved_model_dir: the SavedModel to write into.
       spec: the features of its signatures.
-      rows: raw request rows (docs/data_formats.md), between 1 and 999.
+      rows: raw request rows (docs/data_formats.md), between 1 and 999; with their windows if it takes histories.
+      history_inputs: what it takes of them. Bucket tables are left empty: their size is what warms up.
 
     Returns:
       The file.
@@ -39,10 +43,10 @@ def write_warmup_requests(saved_model_dir: str | Path, spec: FeatureSpec, rows: 
     import tensorflow as tf
 
     logs = [
-        prediction_log(spec.name, SERVING_DEFAULT, single_request_tensors(spec, rows.slice(row, 1)))
+        prediction_log(spec.name, SERVING_DEFAULT, single_request_tensors(spec, rows.slice(row, 1), history_inputs))
         for row in range(rows.num_rows)
     ]
-    logs.append(prediction_log(spec.name, RANK_REQUESTS, tensors_from_table(spec, rows)))
+    logs.append(prediction_log(spec.name, RANK_REQUESTS, tensors_from_table(spec, rows, history_inputs)))
     path = Path(saved_model_dir) / WARMUP_FILE
     path.parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as writer:

@@ -1,0 +1,179 @@
+"""Rankers with histories score alike in training, in the exported joint graph, from a stored table and from JSON."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from benchmarks.preparation import ingest_and_encode
+from features.bucket_table import BucketTable
+from features.catalogue import read_catalogue
+from features.encoding import FeatureEncoding
+from features.ingest import IngestConfig
+from features.item_signatures import sign_items
+from features.raw_histories import attach_histories, history_column, read_behaviors
+from features.simulator import SimulatorConfig, simulate
+from features.spec import load_spec
+from pipeline.raw_sample import json_request
+from serving.export import export_ranker
+from serving.raw_requests import feature_tensor, single_request_tensors
+from serving.saved_model import SavedRanker
+from serving.scoring import score_examples
+
+SHORT, LONG = 4, 9
+MODELS = {
+    "two_tower": {"short": "din", "long": "sdim", "signature_source": "two_tower"},
+    "end_to_end": {"short": "target_attention", "long": "sdim", "signature_source": "end_to_end"},
+    "target_attention": {"short": "none", "long": "target_attention"},
+    "short_only": {"short": "din", "long": "none"},
+}
+SDIM = ["two_tower", "end_to_end"]
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory):
+    """Raw and encoded examples of a simulated log whose users have histories longer and shorter than both windows."""
+    work = tmp_path_factory.mktemp("log")
+    simulate(SimulatorConfig(impressions=6000, num_users=30, seed=4, shards=2), work / "log")
+    tables = {name: str(work / "log" / name) for name in ("impressions", "clicks", "items", "users")}
+    config = IngestConfig.model_validate({"tables": tables, "num_shards": 2})
+    spec = load_spec("tfx_config/features_simulated.yaml")
+    history = spec.history.model_copy(update={"short_length": SHORT, "long_length": LONG})
+    raw, encoded, encoding = ingest_and_encode(config, spec.model_copy(update={"history": history}), work)
+    return {
+        "raw": raw,
+        "behaviors": raw.parent / "behaviors",
+        "encoded": encoded,
+        "encoding": FeatureEncoding.load(encoding),
+    }
+
+
+@pytest.fixture(scope="module")
+def signatures(log):
+    ids = read_catalogue(log["encoded"])["_item_id"].combine_chunks()
+    return sign_items(ids, np.random.default_rng(1).normal(size=(len(ids), 12)))
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def ranker(request, log, signatures, tmp_path_factory):
+    """The trained model's name, itself and its export."""
+    from models.autoint import AutoInt, AutoIntConfig
+    from models.input_pipeline import InputConfig
+    from models.optimizers import OptimizerConfig
+    from models.training import TrainingConfig, train
+
+    config = AutoIntConfig.model_validate(
+        {"num_layers": 1, "head_dim": 8, "exclude_features": ["title"], "history": MODELS[request.param]}
+    )
+    training = TrainingConfig(
+        epochs=1,
+        steps_per_execution=1,
+        input=InputConfig(batch_size=256),
+        optimizer=OptimizerConfig(learning_rate=0.02),
+    )
+    given = signatures if request.param == "two_tower" else None
+    model, _ = train(
+        lambda: AutoInt(log["encoding"], config, given),
+        log["encoding"],
+        log["encoded"],
+        training,
+        tmp_path_factory.mktemp("work"),
+        histories=True,
+    )
+    directory = tmp_path_factory.mktemp("export") / "1"
+    export_ranker(model, log["encoding"], directory, raw_rows(log, 3), item_signatures=given)
+    return request.param, model, directory
+
+
+def raw_rows(log, count):
+    """Requests of the test split with their windows, those with long histories first."""
+    tables = []
+    for path in sorted((log["raw"] / "Split-test").glob("requests-*.parquet")):
+        history = log["encoding"].spec.history
+        tables.append(attach_histories(pq.read_table(path), read_behaviors(log["behaviors"], path, history), history))
+    table = pa.concat_tables(tables)
+    return table.sort_by([("history_end", "descending")]).slice(0, count)
+
+
+def test_joint_graph_scores_as_training(ranker, log):
+    from models.input_pipeline import InputConfig, make_dataset
+    from models.training import predict
+
+    _, model, directory = ranker
+    dataset = make_dataset(log["encoded"], "test", log["encoding"], InputConfig(batch_size=64), histories=True)
+    _, logits = predict(model, dataset)
+    scored = score_examples(directory, log["raw"], "test", behaviors_dir=log["behaviors"], batch_requests=7)
+    expected = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    np.testing.assert_allclose(scored["score"].to_numpy(), expected, rtol=0, atol=1e-6)
+    assert np.std(expected) > 0.01
+
+
+def stored_sums(saved, row):
+    """What a BSE job stores for the user of a request: the long window, through `encode_behaviors`."""
+    spec, history = saved.spec, saved.history
+    raw = {name: row[history_column("long", name)].combine_chunks().flatten() for name in history.long_features}
+    encoded = saved.encode_behaviors({name: feature_tensor(spec[name], values) for name, values in raw.items()})
+    known = encoded["known"]
+    table = BucketTable.build(
+        encoded["embedding"][known], encoded["signature"][known].astype(np.uint8), history.simhash.num_buckets
+    )
+    return table.sums
+
+
+def test_stored_table_scores_as_the_joint_graph(ranker, log):
+    name, _, directory = ranker
+    if name not in SDIM:
+        pytest.skip("no table")
+    saved = SavedRanker(directory)
+    joint = score_examples(directory, log["raw"], "test", behaviors_dir=log["behaviors"])
+    expected = {
+        (request, item): score
+        for request, item, score in zip(
+            *(joint[c].to_pylist() for c in ("request_id", "item_id", "score")), strict=True
+        )
+    }
+    rows, changed = raw_rows(log, 30), 0
+    for number in range(len(rows)):
+        row = rows.slice(number, 1)
+        sums = stored_sums(saved, row)
+        found = saved.serving_default(single_request_tensors(saved.spec, row, saved.history, sums))["score"]
+        keys = [(row["request_id"][0].as_py(), item) for item in row["item_id"][0].as_py()]
+        np.testing.assert_allclose(found, [expected[key] for key in keys], rtol=0, atol=1e-5)
+        without = saved.serving_default(single_request_tensors(saved.spec, row, saved.history))["score"]
+        changed += np.abs(found - without).max() > 1e-4
+    assert changed > len(rows) / 2  # the table matters, so that parity says something
+
+
+def test_json_request_with_its_whole_history_scores_as_the_joint_graph(ranker, log):
+    from serving.ranker import Ranker
+
+    _, _, directory = ranker
+    rows = raw_rows(log, 20)
+    joint = score_examples(directory, log["raw"], "test", behaviors_dir=log["behaviors"])
+    scores = dict(
+        zip(
+            zip(joint["request_id"].to_pylist(), joint["item_id"].to_pylist(), strict=True),
+            joint["score"].to_pylist(),
+            strict=True,
+        )
+    )
+    ranker = Ranker(directory)
+    for row in rows.to_pylist():
+        for item in ranker.rank(json_request(row, ranker.spec)):
+            assert item.score == pytest.approx(scores[row["request_id"], item.item_id], abs=1e-5)
+
+
+def test_two_exports_of_other_weights_have_other_versions(log, tmp_path):
+    from models.autoint import AutoInt, AutoIntConfig
+    from serving.history_inputs import HistoryInputs
+
+    config = AutoIntConfig.model_validate({"history": MODELS["end_to_end"]})
+    versions = []
+    for _ in range(2):
+        model = AutoInt(log["encoding"], config)
+        model.embedding.build(None)
+        versions.append(HistoryInputs.of(model, log["encoding"].spec).version)
+        assert HistoryInputs.of(model, log["encoding"].spec).version == versions[-1]
+        model.embedding.table.assign_add(0.0 * model.embedding.table)
+        assert HistoryInputs.of(model, log["encoding"].spec).version == versions[-1]
+    assert versions[0] != versions[1]
