@@ -23,6 +23,7 @@ REQUIRES = [
     "rich",
     "setuptools",  # builds the editable install from the lock alone
     "tensorboard",
+    "threadpoolctl",
     "typer",
 ]
 

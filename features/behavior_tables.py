@@ -6,7 +6,9 @@ Each item is embedded and signed once, whoever met it how often. A user's table 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, Protocol
 
 import apache_beam as beam
@@ -15,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from apache_beam.metrics import Metrics, MetricsFilter
+from threadpoolctl import threadpool_limits
 
 from features.beam_runner import make_pipeline
 from features.bucket_table import bucket_sums, check_signatures
@@ -26,8 +29,8 @@ USER, ITEM = "user_id", "item_id"
 COUNTERS = ("users", "users_without", "behaviors", "unknown_behaviors", "items")
 
 _ENCODE_ROWS = 1 << 15
-_READ_BEHAVIORS = 1 << 21
-_READ_USERS = (64, 4096)
+_READ_BEHAVIORS = 1 << 20
+_READ_USERS = (64, 1024)
 _WRITE_USERS = 256
 
 
@@ -113,6 +116,11 @@ class _BuildTables(beam.DoFn):
         self._items = ItemEncodings(self._encoder)
 
     def process(self, path: str) -> None:
+        # Threads of ours each multiply for another user; BLAS splitting such small products only wastes the processor.
+        with threadpool_limits(1, user_api="blas"):
+            self._build(path)
+
+    def _build(self, path: str) -> None:
         items = len(self._items)
         for block in shard_tables(path, self._items, self._encoder.history):
             if len(block.user_ids):
@@ -174,10 +182,16 @@ class ItemEncodings:
         config = self._encoder.simhash
         shape = (len(splits) - 1, config.num_groups, config.num_buckets, self._encoder.dim + 1)
         sums = np.empty(shape, np.float32)
-        for user in range(len(sums)):
-            mine = rows[splits[user] : splits[user + 1]]
-            values, signatures = self._values.take(mine, axis=0), self._signatures.take(mine, axis=0)
-            sums[user] = bucket_sums(values, signatures, config.num_buckets)
+
+        def add_up(users: range) -> None:
+            for user in users:
+                mine = rows[splits[user] : splits[user + 1]]
+                values, signatures = self._values.take(mine, axis=0), self._signatures.take(mine, axis=0)
+                sums[user] = bucket_sums(values, signatures, config.num_buckets)
+
+        threads = os.cpu_count() or 1
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(add_up, [range(thread, len(sums), threads) for thread in range(threads)]))
         return sums
 
     def _add(self, ids: pa.Array, features: pa.Table) -> None:
@@ -258,7 +272,7 @@ def _batch_tables(path, batch, names, items, history) -> Iterator[TableBlock]:
 
 
 def _batch_users(metadata) -> int:
-    """Users of a batch, so that it holds about two million behaviours."""
+    """Users of a batch, so that it holds about a million behaviours."""
     groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
     columns = [group.column(index) for group in groups for index in range(group.num_columns)]
     behaviors = sum(column.num_values for column in columns if column.path_in_schema.split(".")[0] == ITEM)
