@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +18,14 @@ class ModelOutcome:
     Attributes:
       evaluation: of a ranker an `EvaluationResult`, of the two-tower a `RetrievalEvaluation`.
       pushed: the version directory that holds the model; None if it was not blessed.
+      tables: what BehaviorTables built for it (`behavior_tables.json`); None if nothing.
+      tables_dir: the store that holds them.
     """
 
     evaluation: object
     pushed: Path | None
+    tables: dict | None = None
+    tables_dir: Path | None = None
 
     @property
     def blessed(self) -> bool:
@@ -37,7 +42,7 @@ def model_outcomes(config: PipelineConfig, components: Sequence[ComponentRun]) -
     """Returns the outcome of every model that is switched on.
 
     Raises:
-      FileNotFoundError: if a model that an earlier run pushed was deleted since.
+      FileNotFoundError: if a model that an earlier run pushed, or its tables, were deleted since.
     """
     from evaluation.retrieval_evaluator import RetrievalEvaluation
 
@@ -48,7 +53,10 @@ def model_outcomes(config: PipelineConfig, components: Sequence[ComponentRun]) -
             evaluation = RetrievalEvaluation.load(outputs["RetrievalEvaluator.two_tower"]["evaluation"])
         else:
             evaluation = _ranking_evaluation(config, outputs, name)
-        found[name] = ModelOutcome(evaluation, _pushed(config, components, name))
+        tables = _tables(config, outputs.get(f"BehaviorTables.{name}"), name)
+        found[name] = ModelOutcome(
+            evaluation, _pushed(config, components, name), tables, config.tables_dir(name) if tables else None
+        )
     return found
 
 
@@ -90,3 +98,16 @@ def _pushed(config: PipelineConfig, components: Sequence[ComponentRun], name: st
             f"{pusher.outputs['pushed_model']}: copy it back, or delete {config.run_dir} and run again."
         )
     return pushed
+
+
+def _tables(config: PipelineConfig, outputs: dict[str, str] | None, name: str) -> dict | None:
+    if outputs is None:
+        return None
+    built = json.loads((Path(outputs["tables"]) / "behavior_tables.json").read_text(encoding="utf-8"))
+    store = config.tables_dir(name)
+    if built is not None and not (store / built["version"]).exists():
+        raise FileNotFoundError(
+            f"{store}: bucket tables were built here by an earlier run and were deleted since. Build "
+            f"them by `clickmill bse build --store {store}`, or delete {config.run_dir} and run again."
+        )
+    return built

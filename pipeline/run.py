@@ -135,6 +135,9 @@ def _show_result(result: RunResult, say) -> None:
         say(f"{name}: {_retrieval_line(outcome) if name == 'two_tower' else _ranking_line(outcome)}")
         if outcome.pushed:
             say(f"  [green]blessed[/] and pushed: {shown_path(outcome.pushed)}")
+            if outcome.tables:
+                size = f"{outcome.tables['users']:,} users, {outcome.tables['record_bytes']:,} bytes each"
+                say(f"  bucket tables of {size}: {shown_path(outcome.tables_dir)}")
         else:
             say(f"  [yellow]not blessed[/], not pushed; gates failed: {', '.join(outcome.failed_gates)}")
     ranked = next((o for name, o in result.models.items() if name != "two_tower" and o.pushed), None)

@@ -144,3 +144,11 @@ def test_report_of_no_run(tmp_path):
     result = runner.invoke(app, ["report", str(tmp_path)])
     assert result.exit_code == 2
     assert "no report.json in it" in result.stderr
+
+
+def test_an_unknown_model_is_answered_before_anything_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = runner.invoke(app, ["run", "--config", str(ROOT / "tfx_config/simulated.yaml"), "--models", "autont"])
+    assert result.exit_code == 2
+    assert "model `autont` is not in the profile's `models`. Did you mean `autoint`?" in result.stderr
+    assert not list(tmp_path.iterdir())
