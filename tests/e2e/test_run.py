@@ -194,6 +194,21 @@ def test_the_same_run_again_does_nothing(first, root):
     assert json.loads(again.report_json.read_text())["timings"] == json.loads(first.report_json.read_text())["timings"]
 
 
+def test_tables_are_not_built_twice_and_their_loss_is_named(first, outputs, root):
+    from pipeline.outcomes import model_outcomes
+    from serving.behavior_tables import build_behavior_tables
+
+    store = root / "serving" / "e2e_autoint_bse"
+    arguments = (first.models["autoint"].pushed, outputs["LogIngest"]["behaviors"], store)
+    assert build_behavior_tables(*arguments) == {**first.models["autoint"].tables, "built": False}
+    aside = store.rename(store.with_name("elsewhere"))
+    try:
+        with pytest.raises(FileNotFoundError, match="were deleted since. Build them by `clickmill bse build"):
+            model_outcomes(make_config(root), first.components)
+    finally:
+        aside.rename(store)
+
+
 def test_a_model_that_fails_a_gate_is_not_pushed_and_gets_no_tables(first, root):
     store = root / "serving" / "e2e_autoint_bse"
     current, pushed = (store / "current").readlink(), first.models["autoint"].pushed
