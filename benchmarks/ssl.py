@@ -1,0 +1,281 @@
+"""Does self-supervised learning on items help the long tail? The two-tower with each method, at equal tuning.
+
+    python -m benchmarks.ssl [--data simulated movielens_1m] [--fraction 1.0] [--methods none cfm …] [--seeds 1 2 3]
+
+Each method has one parameter and three settings of it (α, or the dropout rate). The setting is chosen by recall@50 on
+`eval` with the first seed, and trained with the other seeds; the table is recall on `test` over the whole corpus. Head,
+tail and unseen items are fixed by the train split (evaluation/retrieval_metrics.py). `--fraction` trains on that share
+of the train split's requests. Finished runs are kept in benchmarks/results/ssl.json and skipped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.run_records import RunRecords
+
+RESULTS = Path(__file__).parent / "results" / "ssl.json"
+CONFIGS = Path(__file__).parents[1] / "tfx_config"
+SPECS = {"simulated": "features_simulated.yaml", "movielens_1m": "features_movielens_1m_time.yaml"}
+
+# A corpus of which most items are seldom taken: nine tenths of the items share about half of the clicks.
+SIMULATION = {"impressions": 600_000, "num_items": 1_500, "seed": 11}
+
+# Of a corpus of few thousand items a larger sample holds many that are alike in all their features, as negatives.
+SSL_ITEMS = 256
+
+ALPHAS = (0.03, 0.1, 0.3)
+METHODS = {
+    "none": [{}],
+    "cfm": [{"method": "cfm", "alpha": alpha} for alpha in ALPHAS],
+    "rfm": [{"method": "rfm", "alpha": alpha} for alpha in ALPHAS],
+    "spread_out": [{"method": "spread_out", "alpha": alpha} for alpha in ALPHAS],
+    "feature_dropout": [{"method": "feature_dropout", "dropout_rate": rate} for rate in (0.1, 0.2, 0.3)],
+    # Ablations of CFM: what becomes of the item id.
+    "cfm_plug_in": [{"method": "cfm", "alpha": alpha, "estimate": "plug_in"} for alpha in ALPHAS],
+    "cfm_id_masked": [{"method": "cfm", "alpha": alpha, "item_id": "masked"} for alpha in ALPHAS],
+}
+CHOSEN_BY = "recall@50"
+
+# Tuned on `eval` without SSL; the same for all methods.
+SETTINGS = {
+    "simulated": {
+        "model": {"hidden_units": [128], "output_dim": 64, "temperature": 0.07},
+        "training": {
+            "epochs": 30,
+            "patience": 3,
+            "input": {"batch_size": 1024},
+            "optimizer": {"name": "adagrad", "learning_rate": 0.05},
+        },
+    },
+    "movielens_1m": {
+        "model": {"hidden_units": [128], "output_dim": 64, "temperature": 0.07},
+        "training": {
+            "epochs": 20,
+            "patience": 3,
+            "input": {"batch_size": 1024, "buffer_shards": 8},
+            "optimizer": {"name": "adagrad", "learning_rate": 0.05},
+        },
+    },
+}
+
+
+def prepare(data: str, work: Path) -> tuple[Path, Path]:
+    """Ingests and encodes once, split by time. Returns directories of the encoded examples and of the encoding."""
+    from benchmarks.preparation import ingest_and_encode
+    from features import movielens, movielens_download
+    from features.beam_runner import make_pipeline
+    from features.ingest import IngestConfig
+    from features.mutual_information import estimate_mutual_information
+    from features.simulator import SimulatorConfig, simulate
+    from features.spec import load_spec
+
+    log, names = work / "log", ["impressions", "items", "users"]
+    if data == "simulated":
+        names.append("clicks")
+        if not log.exists():
+            simulate(SimulatorConfig(**SIMULATION), log)
+        tables = {name: str(log / name) for name in names}
+    else:
+        if not log.exists():
+            movielens.convert(movielens_download.fetch(work / "download", print), log)
+        tables = {name: str(log / f"{name}.parquet") for name in names}
+    spec = load_spec(CONFIGS / SPECS[data])
+    # Twenty behaviours say what fifty do here, in half the time.
+    spec = spec.model_copy(update={"history": spec.history.model_copy(update={"short_length": 20})})
+    split = {"by": "time", "eval_fraction": 0.1, "test_fraction": 0.1}
+    config = IngestConfig.model_validate({"tables": tables, "split": split, "num_shards": 4})
+    _, encoded, encoding = ingest_and_encode(config, spec, work)
+    if not (work / "mutual_information.json").exists():
+        with make_pipeline() as root:
+            estimate_mutual_information(root, encoded, spec, work / "mutual_information.json")
+    return encoded, encoding
+
+
+def thin_out(encoded: Path, fraction: float) -> Path:
+    """Encoded examples with a share of the train split's requests, drawn with a fixed seed; the rest is linked."""
+    if fraction == 1.0:
+        return encoded
+    thin = encoded.with_name(f"encoded_{fraction:g}")
+    if not thin.exists():
+        aside = thin.with_name(f".{thin.name}")
+        shutil.rmtree(aside, ignore_errors=True)
+        shutil.copytree(encoded, aside, copy_function=os.link)
+        rng = np.random.default_rng(0)
+        for path in sorted((aside / "Split-train").glob("*.parquet")):
+            table = pq.read_table(path)
+            path.unlink()
+            pq.write_table(table.filter(pa.array(rng.random(len(table)) < fraction)), path)
+        aside.rename(thin)
+    return thin
+
+
+def run(data: str, fraction: float, method: str, setting: dict, seed: int, work: Path) -> dict:
+    """Trains once and returns its record."""
+    encoded, encoding_dir = prepare(data, work)
+    from evaluation.retrieval_metrics import RetrievalMetrics, item_slices
+    from features.encoding import FeatureEncoding
+    from features.mutual_information import MutualInformation
+    from features.retrieval_ranks import count_above
+    from models.input_pipeline import count_positives
+    from models.retrieval_training import embed_pairs, pairs_dataset, train_two_tower
+    from models.training import TrainingConfig
+    from models.two_tower import TwoTowerConfig
+
+    encoding = FeatureEncoding.load(encoding_dir)
+    examples = thin_out(encoded, fraction)
+    settings = SETTINGS[data]
+    ssl = {"items": SSL_ITEMS, **setting}
+    training = TrainingConfig.model_validate({**settings["training"], "seed": seed})
+    training_dir = work / "training" / f"{fraction:g}-{method}-{json.dumps(setting)}-{seed}".replace(" ", "")
+    started = time.perf_counter()
+    model, history = train_two_tower(
+        encoding,
+        examples,
+        TwoTowerConfig.model_validate({**settings["model"], "ssl": ssl}),
+        training,
+        training_dir,
+        mutual_information=MutualInformation.load(work / "mutual_information.json"),
+    )
+    seconds = time.perf_counter() - started
+    items = model.embed_corpus()
+    slices = item_slices(count_positives(examples, "train", encoding.spec.label, len(items)))
+    found = {}
+    for split in ("eval", "test"):
+        queries, truth, _ = embed_pairs(model, pairs_dataset(examples, split, encoding, training))
+        state = RetrievalMetrics(ks=(10, 50))
+        state.update(*count_above(queries, items, truth), slices[truth])
+        found[split] = state.result()
+    shutil.rmtree(training_dir)
+    return {
+        **key_of(data, fraction, method, setting, seed),
+        "best_epoch": history.best_epoch,
+        "epochs": len(history.epochs),
+        "seconds": round(seconds, 1),
+        **found,
+    }
+
+
+def settings_of(data: str) -> dict:
+    """What all runs on a data set have in common."""
+    return {**SETTINGS[data], "ssl_items": SSL_ITEMS}
+
+
+def key_of(data: str, fraction: float, method: str, setting: dict, seed: int) -> dict:
+    """What names a run, its configuration included."""
+    return {
+        "data": data,
+        "fraction": fraction,
+        "method": method,
+        "setting": setting,
+        "seed": seed,
+        "settings": settings_of(data),
+    }
+
+
+def same_key(found: dict) -> str:
+    names = ("data", "fraction", "method", "setting", "seed", "settings")
+    return json.dumps({name: found[name] for name in names}, sort_keys=True)
+
+
+def chosen_setting(runs: list[dict], method: str) -> dict | None:
+    """The setting of highest recall on `eval` with the seed that tried all of them; None before all were tried."""
+    mine = [r for r in runs if r["method"] == method and r["setting"] in METHODS[method]]
+    for seed in sorted({r["seed"] for r in mine}):
+        tried = [r for r in mine if r["seed"] == seed]
+        if len(tried) == len(METHODS[method]):
+            return max(tried, key=lambda r: r["eval"]["all"][CHOSEN_BY])["setting"]
+    return None
+
+
+def summarise(runs: list[dict]) -> dict:
+    """Of each data set and fraction: mean and deviation over seeds, and what each seed gained over no SSL."""
+    tables = {}
+    for name in sorted({f"{r['data']} {r['fraction']:g}" for r in runs}):
+        group = [
+            r for r in runs if f"{r['data']} {r['fraction']:g}" == name and r["settings"] == settings_of(r["data"])
+        ]
+        base = {r["seed"]: r for r in group if r["method"] == "none"}
+        tables[name] = {}
+        for method in METHODS:
+            setting = chosen_setting(group, method)
+            mine = {r["seed"]: r for r in group if r["method"] == method and r["setting"] == setting}
+            if not mine:
+                continue
+            row = tables[name][method] = {"setting": setting, "seeds": sorted(mine)}
+            for part in ("all", "head", "tail", "unseen"):
+                row[part] = {"pairs": next(iter(mine.values()))["test"][part]["pairs"]}
+                for metric in ("recall@10", "recall@50", "map@10"):
+                    row[part][metric] = _spread([r["test"][part][metric] for r in mine.values()])
+                    gains = [mine[s]["test"][part][metric] - base[s]["test"][part][metric] for s in mine if s in base]
+                    if method != "none" and gains:
+                        row[part][metric]["gain"] = _spread(gains)
+    return tables
+
+
+def _spread(values: list[float]) -> dict:
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    return {"mean": statistics.mean(values), "std": deviation}
+
+
+def print_table(tables: dict) -> None:
+    for name, rows in tables.items():
+        print(f"\n{name}: test recall, mean ± deviation over seeds (gain over no SSL)")
+        for method, row in rows.items():
+            cells = []
+            for part in ("all", "head", "tail", "unseen"):
+                for metric in ("recall@10", "recall@50"):
+                    value = row[part][metric]
+                    gain = f" ({value['gain']['mean']:+.4f})" if "gain" in value else ""
+                    cells.append(f"{part} {metric[7:]}: {value['mean']:.4f} ± {value['std'] or 0:.4f}{gain}")
+            print(f"  {method} {row['setting']} seeds {row['seeds']}\n    " + "\n    ".join(cells))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", nargs="+", choices=SETTINGS, default=list(SETTINGS))
+    parser.add_argument("--fraction", type=float, nargs="+", default=[1.0])
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--work", type=Path, default=Path("data/benchmark_ssl"))
+    parser.add_argument("--threads", type=int, default=None, help="of TensorFlow; with two processes, 1 each")
+    arguments = parser.parse_args()
+    if arguments.threads:
+        # TensorFlow reads them when it is imported, which is later.
+        os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = str(arguments.threads)
+    records = RunRecords(RESULTS, same_key, summarise)
+
+    def do(data, fraction, method, setting, seed) -> None:
+        if records.find(key_of(data, fraction, method, setting, seed)) is None:
+            done = run(data, fraction, method, setting, seed, arguments.work / data)
+            records.add(done)
+            short = {part: round(done["test"][part]["recall@50"], 4) for part in ("all", "head", "tail", "unseen")}
+            print(f"{data} {fraction:g} {method} {setting} seed {seed}: {short}, {done['seconds']} s", flush=True)
+
+    for data in arguments.data:
+        for fraction in arguments.fraction:
+            for method in arguments.methods:
+                for setting in METHODS[method]:
+                    do(data, fraction, method, setting, arguments.seeds[0])
+                group = [
+                    r
+                    for r in records.load()
+                    if (r["data"], r["fraction"], r["settings"]) == (data, fraction, settings_of(data))
+                ]
+                for seed in arguments.seeds[1:]:
+                    do(data, fraction, method, chosen_setting(group, method), seed)
+    print_table(summarise(records.load()))
+
+
+if __name__ == "__main__":
+    main()
