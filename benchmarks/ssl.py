@@ -34,6 +34,9 @@ SIMULATION = {"impressions": 600_000, "num_items": 1_500, "seed": 11}
 # Of a corpus of few thousand items a larger sample holds many that are alike in all their features, as negatives.
 SSL_ITEMS = 256
 
+# Twenty behaviours find as much as fifty here, in half the time.
+SHORT_LENGTH = 20
+
 ALPHAS = (0.03, 0.1, 0.3)
 METHODS = {
     "none": [{}],
@@ -91,8 +94,8 @@ def prepare(data: str, work: Path) -> tuple[Path, Path]:
             movielens.convert(movielens_download.fetch(work / "download", print), log)
         tables = {name: str(log / f"{name}.parquet") for name in names}
     spec = load_spec(CONFIGS / SPECS[data])
-    # Twenty behaviours say what fifty do here, in half the time.
-    spec = spec.model_copy(update={"history": spec.history.model_copy(update={"short_length": 20})})
+    history = spec.history.model_copy(update={"short_length": SHORT_LENGTH})
+    spec = spec.model_copy(update={"history": history})
     split = {"by": "time", "eval_fraction": 0.1, "test_fraction": 0.1}
     config = IngestConfig.model_validate({"tables": tables, "split": split, "num_shards": 4})
     _, encoded, encoding = ingest_and_encode(config, spec, work)
@@ -168,7 +171,8 @@ def run(data: str, fraction: float, method: str, setting: dict, seed: int, work:
 
 def settings_of(data: str) -> dict:
     """What all runs on a data set have in common."""
-    return {**SETTINGS[data], "ssl_items": SSL_ITEMS}
+    log = {"simulation": SIMULATION} if data == "simulated" else {}
+    return {**SETTINGS[data], **log, "ssl_items": SSL_ITEMS, "short_length": SHORT_LENGTH}
 
 
 def key_of(data: str, fraction: float, method: str, setting: dict, seed: int) -> dict:
