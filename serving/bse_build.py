@@ -30,6 +30,9 @@ BUILDS = ".builds"
 HEADER_KEY = b"header"
 FORMAT = 1
 
+REOPEN_USERS = 1 << 14
+"""Pages of a mapped file stay in memory once they were touched: a build closes its file after so many users."""
+
 VERSION_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
 
@@ -45,9 +48,10 @@ class TableWriter:
         self.directory = directory
         self.layout = layout
         self._environment: SharedEnvironment | None = None
+        self._written = 0
 
     def __getstate__(self):
-        return {"directory": self.directory, "layout": self.layout, "_environment": None}
+        return self.__dict__ | {"_environment": None, "_written": 0}
 
     def write(self, user_ids: pa.Array, sums: np.ndarray, counts: np.ndarray) -> None:
         """Writes a block of users in one transaction.
@@ -72,12 +76,16 @@ class TableWriter:
                 cursor.putmulti(long_ids)
 
         environment.write(put)
+        self._written += len(records)
+        if self._written >= REOPEN_USERS:
+            self.close()
 
     def close(self) -> None:
         """Closes the store here; the next write opens it again."""
         if self._environment is not None:
             self._environment.close()
             self._environment = None
+        self._written = 0
 
 
 class StoreBuilder:

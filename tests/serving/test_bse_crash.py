@@ -105,6 +105,7 @@ def is_whole(root, version, users):
 @pytest.mark.parametrize("version", ["v1", "v2"])
 def test_killed_at_every_step(tmp_path, version):
     """A new version beside the old one, and the same version built anew."""
+    build(tmp_path / "whole", "v1", range(40))
     moments = int(run(BUILDER, version, f"{tmp_path / 'whole'}=-1"))
     assert moments > 20
     for moment in range(moments):

@@ -11,7 +11,7 @@ import pytest
 
 from features.bucket_table import BucketTable
 from features.simhash import SimHash
-from serving import lmdb_environment
+from serving import bse_build, lmdb_environment
 from serving.bse_build import BUILDS, StoreBuilder, remove_version, versions
 from serving.bse_record import PRECISIONS, RecordLayout
 from serving.bse_store import BseStore, Change, VersionMismatch
@@ -148,6 +148,16 @@ def test_rebuilding_a_version_swaps_it(tmp_path):
     assert len(list((tmp_path / BUILDS).glob("v1-*"))) == 1
 
 
+def test_a_build_that_reopens_its_file_loses_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(bse_build, "REOPEN_USERS", 50)
+    with StoreBuilder(tmp_path, "v1", LAYOUT) as builder:
+        for start in range(0, 300, 30):
+            write(builder, range(start, start + 30))
+        builder.publish()
+    with BseStore(tmp_path) as store:
+        assert [user for user, _ in store] == list(range(300)) and store.verify().faults == []
+
+
 def test_an_unfinished_build_leaves_nothing(tmp_path):
     build(tmp_path, "v1", range(3))
     with pytest.raises(RuntimeError, match="planned"), StoreBuilder(tmp_path, "v2", LAYOUT) as builder:
@@ -256,7 +266,7 @@ def test_the_map_grows_while_threads_read(tmp_path, monkeypatch):
 
 WRITER = """
 import sys
-from serving import lmdb_environment
+from serving import bse_build, lmdb_environment
 from serving.bse_store import BseStore, Change
 from tests.serving.bse_example import behaviors
 values, signatures = behaviors(0)
