@@ -18,6 +18,11 @@ def table(results: Path = RESULTS) -> str:
         ("training", _training),
         ("simulated_lead", _simulated_lead),
         ("movielens_1m", _movielens),
+        ("sdim", _sdim),
+        ("long_interest", _long_interest),
+        ("bse_job", _bse_job),
+        ("bse_store", _bse_store),
+        ("ssl", _ssl),
     ):
         path = results / f"{name}.json"
         if path.exists():
@@ -98,6 +103,60 @@ def _movielens(found: dict) -> list[tuple[str, str]]:
                 f"test AUC {_spread(row['test_auc'])}, log loss {_spread(row['test_log_loss'])}",
             )
         )
+    return rows
+
+
+def _sdim(found: dict) -> list[tuple[str, str]]:
+    rows = []
+    for run in found["runs"]:
+        if run["dim"] == 64:
+            sizes = f"1 user x {run['candidates']} candidates, {run['length']} behaviours, d = {run['dim']}"
+            for stage, of in (("training", "SDIM, training step"), ("serving", "SDIM from a stored table")):
+                times = run[stage]["times_slower"]
+                figure = f"{times['dot_product']:.1f} times faster than dot-product target attention, "
+                figure += f"{times['din_plain']:.0f} times than DIN's ({times['din']:.0f} in our factored form)"
+                rows.append((f"{of}, long-history part alone ({sizes})", figure))
+    return rows
+
+
+def _long_interest(found: dict) -> list[tuple[str, str]]:
+    names = {"simulated": "planted long-term interest", "movielens_1m": "MovieLens-1M by time"}
+    rows = []
+    for data, candidates in found["summary"].items():
+        for name, row in candidates.items():
+            figure = f"test AUC {_spread(row['auc'])}"
+            over = row.get("auc_over_short_only")
+            if over is not None:
+                figure += f"; over `short_only` {over['mean']:+.4f}" + (f" ± {over['std']:.4f}" if over["std"] else "")
+            rows.append((f"AutoInt, {names[data]}: `{name}`, {len(row['seeds'])} seed(s)", figure))
+    return rows
+
+
+def _bse_job(found: dict) -> list[tuple[str, str]]:
+    users, speed = found["memory"]["users"], found["speed"]
+    figure = ", ".join(f"{run['users_per_second']:,} users/s ({name})" for name, run in speed.items())
+    return [
+        (f"BSE job, {speed['fp32']['behaviors_a_user']:,} behaviours a user, d = {found['dim']}, 2 cores", figure),
+        (f"its peak memory, {users[1]:,} users against {users[0]:,}", f"{found['memory']['growth']:.2f} times"),
+    ]
+
+
+def _bse_store(found: dict) -> list[tuple[str, str]]:
+    figure = "; ".join(
+        f"{name}: p50 {run['get']['p50_microseconds']:.0f} µs, p99 {run['get']['p99_microseconds']:.0f} µs, "
+        f"{run['record_bytes']:,} bytes"
+        for name, run in found["precisions"].items()
+    )
+    return [(f"BSE store, {found['users']:,} users, a warm `get` with decoding", figure)]
+
+
+def _ssl(found: dict) -> list[tuple[str, str]]:
+    rows = []
+    for data, methods in found["summary"].items():
+        for name, row in methods.items():
+            figure = f"recall@10 {_spread(row['all']['recall@10'])}, head {_spread(row['head']['recall@10'])}"
+            figure += f", tail {_spread(row['tail']['recall@10'])}"
+            rows.append((f"two-tower, {data}: `{name}`, {len(row['seeds'])} seed(s)", figure))
     return rows
 
 
