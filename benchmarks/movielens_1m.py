@@ -23,8 +23,8 @@ SPEC = Path(__file__).parents[1] / "tfx_config" / "features_movielens_1m.yaml"
 PAPER = {"autoint": {"auc": 0.8456, "log_loss": 0.3797}, "autoint_plus": {"auc": 0.8488, "log_loss": 0.3753}}
 
 # The reference's dropout (attention 0.4, embedding 0.1). Tuned on validation with one seed: the peak learning rate, its
-# schedule and the number of epochs; the reference has a constant 1e-3 for 50 epochs. Validation log loss of AutoInt, seed
-# 1: 0.3790 as below, 0.3821 with 30 epochs, 0.3806 with embedding dropout 0.2.
+# schedule and the number of epochs; the reference has a constant 1e-3 for 50 epochs. Validation log loss of
+# AutoInt, seed 1: 0.3790 as below, 0.3821 with 30 epochs, 0.3806 with embedding dropout 0.2.
 MODEL = {"attention_dropout": 0.4, "embedding_dropout": 0.1}
 CANDIDATES = {
     "autoint_paper": {"of": "autoint", "model": {**MODEL, "variant": "paper"}, "epochs": 40, "learning_rate": 4e-3},
