@@ -2,11 +2,11 @@
 
     python -m benchmarks.long_interest [--data simulated movielens_1m] [--candidates …] [--seeds 1 2 3] [--threads 1]
 
-AutoInt with the short history by target attention, and beside it no long history, its mean, SDIM with signatures of either source,
-or full target attention (dot product, DIN). `simulated`: a log whose users have planted interests that only behaviours
-older than the last 50 show. `movielens_1m`: split by time. Each candidate is trained on `train` with each seed (the
-two-tower too, whose item embeddings are signed), stopped on `eval`, and scored on `test`. Finished runs are kept in
-benchmarks/results/long_interest.json and skipped.
+AutoInt with the short history by target attention, and beside it no long history, its mean, SDIM with signatures of
+either source, or full target attention (dot product, DIN). `simulated`: a log whose users have planted interests that
+only behaviours older than the last 50 show. `movielens_1m`: split by time. Each candidate is trained on `train` with
+each seed (the two-tower too, whose item embeddings are signed), stopped on `eval`, and scored on `test`. Finished runs
+are kept in benchmarks/results/long_interest.json and skipped.
 """
 
 from __future__ import annotations
