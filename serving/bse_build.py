@@ -30,7 +30,7 @@ BUILDS = ".builds"
 HEADER_KEY = b"header"
 FORMAT = 1
 
-REOPEN_USERS = 1 << 14
+REOPEN_USERS = 1 << 12
 """Pages of a mapped file stay in memory once they were touched: a build closes its file after so many users."""
 
 VERSION_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
