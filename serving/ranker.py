@@ -56,6 +56,25 @@ class Ranker:
         self._saved = SavedRanker(model_dir)
         self._tables = tables
 
+    @classmethod
+    def with_store(cls, model_dir: str | Path, store_dir: str | Path) -> Ranker:
+        """Loads a ranker that reads long histories from a BSE store.
+
+        Raises:
+          FileNotFoundError: if there is no SavedModel.
+          ValueError: if the ranker takes no tables.
+          VersionMismatch: if the store has no tables of this ranker's version.
+          StoreError: if the store cannot be opened.
+        """
+        ranker = cls(model_dir)
+        history = ranker._saved.history
+        if history is None or history.simhash is None:
+            raise ValueError(f"the ranker in {ranker.directory} takes no bucket tables: leave the store out.")
+        from serving.bse_store import BseStore
+
+        ranker._tables = BseStore(store_dir, history.version).get
+        return ranker
+
     @property
     def directory(self) -> Path:
         return self._saved.directory

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.parquet as pq
 import pytest
 
@@ -177,3 +178,47 @@ def test_two_exports_of_other_weights_have_other_versions(log, tmp_path):
         model.embedding.table.assign_add(0.0 * model.embedding.table)
         assert HistoryInputs.of(model, log["encoding"].spec).version == versions[-1]
     assert versions[0] != versions[1]
+
+
+def test_ranker_reads_the_long_history_from_a_store(ranker, log, tmp_path):
+    from serving.behavior_tables import build_behavior_tables
+    from serving.bse_store import VersionMismatch
+    from serving.ranker import Ranker
+
+    name, _, directory = ranker
+    if name not in SDIM:
+        with pytest.raises(ValueError, match="takes no bucket tables"):
+            Ranker.with_store(directory, tmp_path / "store")
+        return
+    build_behavior_tables(directory, log["behaviors"], tmp_path / "store")
+    # The store's window is that of a request now: of the user's whole history.
+    row = raw_rows(log, 1)
+    users = pa.concat_tables([pq.read_table(path) for path in sorted(log["behaviors"].glob("*.parquet"))])
+    whole = users.filter(pa.compute.equal(users["user_id"], row["user_id"][0]))
+    now = row.set_column(
+        row.column_names.index("history_end"), "history_end", pa.compute.list_value_length(whole["item_id"])
+    )
+    now = now.set_column(now.column_names.index("user_index"), "user_index", pa.array([0], pa.int32()))
+    names = [name for name in now.column_names if not name.startswith(("short_", "long_"))]
+    history = log["encoding"].spec.history
+    request = json_request(attach_histories(now.select(names), whole, history).to_pylist()[0], log["encoding"].spec)
+    from_history = Ranker(directory).rank(request)
+    request["history"] = request["history"][-SHORT:]
+    stored = Ranker.with_store(directory, tmp_path / "store").rank(request)
+    assert [item.index for item in stored] == [item.index for item in from_history]
+    np.testing.assert_allclose([i.logit for i in stored], [i.logit for i in from_history], atol=1e-5)
+    short = Ranker(directory).rank(request)
+    assert (
+        max(
+            abs(a.logit - b.logit)
+            for a, b in zip(sorted(short, key=lambda i: i.index), sorted(stored, key=lambda i: i.index), strict=True)
+        )
+        > 1e-3
+    )
+
+    from serving.bse_build import versions
+
+    (version,) = versions(tmp_path / "store")
+    (tmp_path / "store" / version).rename(tmp_path / "store" / "another")
+    with pytest.raises(VersionMismatch, match=version):
+        Ranker.with_store(directory, tmp_path / "store")
