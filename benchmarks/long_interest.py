@@ -24,8 +24,8 @@ from benchmarks.run_records import RunRecords
 RESULTS = Path(__file__).parent / "results" / "long_interest.json"
 CONFIGS = Path(__file__).parents[1] / "tfx_config"
 
-#: Few users with long histories: in the last fifth of the log the long-term term is on for 12 % of the impressions, and the
-#: AUC of the true attraction is 0.807 with it, 0.743 without.
+#: Few users with long histories: in the last fifth of the log the long-term term is on for 12 % of the impressions, and
+#: the AUC of the true attraction is 0.807 with it, 0.743 without.
 SIMULATION = {"impressions": 300_000, "num_users": 60, "activity_exponent": 0.2, "seed": 5}
 DATA = {
     "simulated": {
