@@ -53,30 +53,6 @@ CANDIDATES = {
 }
 
 
-def prepare(data: str, work: Path) -> tuple[Path, Path]:
-    """Makes, ingests and encodes the log once. Returns directories of the encoded examples and of the encoding."""
-    from benchmarks.preparation import ingest_and_encode
-    from features import movielens, movielens_download
-    from features.ingest import IngestConfig
-    from features.simulator import SimulatorConfig, simulate
-    from features.spec import load_spec
-
-    log, names, suffix = work / "log", ["impressions", "items", "users"], ""
-    if data == "simulated":
-        names.append("clicks")
-        if not log.exists():
-            simulate(SimulatorConfig(**SIMULATION), log)
-    else:
-        suffix = ".parquet"
-        if not log.exists():
-            movielens.convert(movielens_download.fetch(work / "download", print), log)
-    tables = {name: str(log / f"{name}{suffix}") for name in names}
-    split = {"by": "time", "eval_fraction": 0.1, "test_fraction": 0.1}
-    config = IngestConfig.model_validate({"tables": tables, "split": split, "num_shards": 4})
-    _, encoded, encoding = ingest_and_encode(config, load_spec(CONFIGS / DATA[data]["spec"]), work)
-    return encoded, encoding
-
-
 def settings(data: str, candidate: str, seed: int) -> dict:
     """What makes a run: the key of its record."""
     chosen = DATA[data]
@@ -115,15 +91,18 @@ def item_signatures(data: str, seed: int, work: Path, examples: Path, encoding):
 
 def run(wanted: dict, work: Path) -> dict:
     """Trains one candidate with one seed and returns its record."""
+    from benchmarks.preparation import encode_by_time
     from evaluation.metrics import compute_metrics
     from evaluation.scored_rows import ScoredRows
     from features.encoding import FeatureEncoding
+    from features.spec import load_spec
     from models.autoint import AutoInt, AutoIntConfig
     from models.input_pipeline import make_dataset
     from models.training import TrainingConfig, predict, train
 
     data, candidate, seed = wanted["data"], wanted["candidate"], wanted["seed"]
-    examples, encoding_dir = prepare(data, work)
+    spec = load_spec(CONFIGS / DATA[data]["spec"])
+    examples, encoding_dir = encode_by_time(work, wanted["simulation"], spec)
     encoding = FeatureEncoding.load(encoding_dir)
     config = AutoIntConfig.model_validate(wanted["model"])
     training = TrainingConfig.model_validate({**wanted["training"], "seed": seed})

@@ -56,16 +56,11 @@ def training_settings(candidate: str) -> dict:
 
 def prepare(work: Path) -> tuple[Path, Path]:
     """Downloads, ingests and encodes once. Returns the directories of the encoded examples and of the encoding."""
-    from benchmarks.preparation import ingest_and_encode
-    from features import movielens, movielens_download
+    from benchmarks.preparation import ingest_and_encode, log_tables
     from features.ingest import IngestConfig
     from features.spec import load_spec
 
-    log = work / "log"
-    if not log.exists():
-        counts = movielens.convert(movielens_download.fetch(work / "download", print), log)
-        print("converted:", counts)
-    tables = {table: str(log / f"{table}.parquet") for table in ("impressions", "items", "users")}
+    tables = log_tables(work, simulation=None)
     split = {"by": "column", "column": "split"}
     config = IngestConfig.model_validate({"tables": tables, "split": split, "num_shards": 8})
     _, encoded, encoding = ingest_and_encode(config, load_spec(SPEC), work)

@@ -11,6 +11,33 @@ from features.spec import FeatureSpec
 from features.vocabulary import fit_encoding
 
 
+def log_tables(work: Path, simulation: dict | None) -> dict[str, str]:
+    """Makes a log once, simulated (arguments of `SimulatorConfig`) or MovieLens-1M. Returns its tables by name."""
+    from features import movielens, movielens_download
+    from features.simulator import SimulatorConfig, simulate
+
+    log, names = work / "log", ["impressions", "items", "users"]
+    if simulation is not None:
+        if not log.exists():
+            simulate(SimulatorConfig(**simulation), log)
+        return {name: str(log / name) for name in [*names, "clicks"]}
+    if not log.exists():
+        print("converted:", movielens.convert(movielens_download.fetch(work / "download", print), log))
+    return {name: str(log / f"{name}.parquet") for name in names}
+
+
+def encode_by_time(work: Path, simulation: dict | None, spec: FeatureSpec) -> tuple[Path, Path]:
+    """Makes, ingests and encodes a log once, split by time.
+
+    Returns:
+      Directories of the encoded examples and of the encoding.
+    """
+    split = {"by": "time", "eval_fraction": 0.1, "test_fraction": 0.1}
+    tables = log_tables(work, simulation)
+    config = IngestConfig.model_validate({"tables": tables, "split": split, "num_shards": 4})
+    return ingest_and_encode(config, spec, work)[1:]
+
+
 def ingest_and_encode(config: IngestConfig, spec: FeatureSpec, work: Path) -> tuple[Path, Path, Path]:
     """Runs LogIngest, Vocabulary and FeatureEncoder once.
 

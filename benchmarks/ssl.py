@@ -75,30 +75,15 @@ SETTINGS = {
 
 def prepare(data: str, work: Path) -> tuple[Path, Path]:
     """Ingests and encodes once, split by time. Returns directories of the encoded examples and of the encoding."""
-    from benchmarks.preparation import ingest_and_encode
-    from features import movielens, movielens_download
+    from benchmarks.preparation import encode_by_time
     from features.beam_runner import make_pipeline
-    from features.ingest import IngestConfig
     from features.mutual_information import estimate_mutual_information
-    from features.simulator import SimulatorConfig, simulate
     from features.spec import load_spec
 
-    log, names = work / "log", ["impressions", "items", "users"]
-    if data == "simulated":
-        names.append("clicks")
-        if not log.exists():
-            simulate(SimulatorConfig(**SIMULATION), log)
-        tables = {name: str(log / name) for name in names}
-    else:
-        if not log.exists():
-            movielens.convert(movielens_download.fetch(work / "download", print), log)
-        tables = {name: str(log / f"{name}.parquet") for name in names}
     spec = load_spec(CONFIGS / SPECS[data])
     history = spec.history.model_copy(update={"short_length": SHORT_LENGTH})
     spec = spec.model_copy(update={"history": history})
-    split = {"by": "time", "eval_fraction": 0.1, "test_fraction": 0.1}
-    config = IngestConfig.model_validate({"tables": tables, "split": split, "num_shards": 4})
-    _, encoded, encoding = ingest_and_encode(config, spec, work)
+    encoded, encoding = encode_by_time(work, SIMULATION if data == "simulated" else None, spec)
     if not (work / "mutual_information.json").exists():
         with make_pipeline() as root:
             estimate_mutual_information(root, encoded, spec, work / "mutual_information.json")

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import ClassVar, TypeVar
 
 from pydantic import Field
 
 from features.spec import Strict
 
 EVALUATION_FILE = "evaluation.json"
+
+_Verdict = TypeVar("_Verdict", bound="Verdict")
 
 
 class Estimate(Strict):
@@ -167,7 +170,38 @@ class GateResult(Strict):
         return f"≤ {self.maximum:g}" if self.maximum is not None else "none"
 
 
-class EvaluationResult(Strict):
+class Verdict(Strict):
+    """What an evaluation ends with; saved as one JSON file.
+
+    Attributes:
+      gates: every condition, passed or not.
+      blessed: whether all gates passed.
+    """
+
+    file_name: ClassVar[str]
+    gates: tuple[GateResult, ...]
+    blessed: bool
+
+    @property
+    def failed_gates(self) -> tuple[GateResult, ...]:
+        return tuple(gate for gate in self.gates if not gate.passed)
+
+    def save(self, directory: str | os.PathLike) -> Path:
+        """Writes `file_name` into the directory (made if missing), aside and then renamed. Returns its path."""
+        path = Path(directory) / self.file_name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        aside.write_text(self.model_dump_json(indent=2), encoding="utf-8")
+        os.replace(aside, path)
+        return path
+
+    @classmethod
+    def load(cls: type[_Verdict], directory: str | os.PathLike) -> _Verdict:
+        """Reads what `save` wrote. Raises FileNotFoundError, or pydantic's ValidationError where it does not fit."""
+        return cls.model_validate_json((Path(directory) / cls.file_name).read_text(encoding="utf-8"))
+
+
+class EvaluationResult(Verdict):
     """All that one evaluation found.
 
     Attributes:
@@ -180,13 +214,12 @@ class EvaluationResult(Strict):
       omitted_slices: what is not among them.
       reliability: bins of the reliability diagram, by rising score.
       live: the comparison with the live model; None for a first model.
-      gates: every condition, passed or not.
-      blessed: whether all gates passed.
       interval_level: of every interval, e.g. 0.95.
       bootstrap_replicates: resamples of users behind the intervals.
       seed: of the resampling.
     """
 
+    file_name: ClassVar[str] = EVALUATION_FILE
     counts: Counts
     model: MetricSet
     baselines: tuple[MetricSet, ...] = ()
@@ -195,26 +228,6 @@ class EvaluationResult(Strict):
     omitted_slices: tuple[OmittedSlices, ...] = ()
     reliability: tuple[ReliabilityBin, ...] = ()
     live: LiveComparison | None = None
-    gates: tuple[GateResult, ...]
-    blessed: bool
     interval_level: float
     bootstrap_replicates: int
     seed: int
-
-    def save(self, directory: str | os.PathLike) -> Path:
-        """Writes `evaluation.json` into the directory (made if missing), aside and then renamed. Returns its path."""
-        path = Path(directory) / EVALUATION_FILE
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        aside.write_text(self.model_dump_json(indent=2), encoding="utf-8")
-        os.replace(aside, path)
-        return path
-
-    @classmethod
-    def load(cls, directory: str | os.PathLike) -> EvaluationResult:
-        """Reads what `save` wrote. Raises FileNotFoundError, or pydantic's ValidationError where it does not fit."""
-        return cls.model_validate_json((Path(directory) / EVALUATION_FILE).read_text(encoding="utf-8"))
-
-    @property
-    def failed_gates(self) -> tuple[GateResult, ...]:
-        return tuple(gate for gate in self.gates if not gate.passed)

@@ -6,14 +6,13 @@ the baseline that a personal retrieval has to beat.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from evaluation.results import GateResult
+from evaluation.results import GateResult, Verdict
 from evaluation.retrieval_metrics import HEAD_SHARE, OVERALL, SLICES, RetrievalMetrics, item_slices
 from features.retrieval_ranks import count_above
 from features.spec import Strict
@@ -71,7 +70,7 @@ class RetrievalScores(Strict):
     slices: dict[str, dict[str, float | None]]
 
 
-class RetrievalEvaluation(Strict):
+class RetrievalEvaluation(Verdict):
     """What one evaluation found.
 
     Attributes:
@@ -82,10 +81,9 @@ class RetrievalEvaluation(Strict):
       model: the judged model.
       popularity: items ordered by how often they were taken in train.
       live: the model that serves now, on the same takes; None: there is none.
-      gates: every condition, passed or not.
-      blessed: whether all gates passed.
     """
 
+    file_name: ClassVar[str] = RETRIEVAL_EVALUATION_FILE
     takes: dict[str, int]
     unknown_takes: int = 0
     items: int
@@ -93,26 +91,6 @@ class RetrievalEvaluation(Strict):
     model: RetrievalScores
     popularity: RetrievalScores
     live: RetrievalScores | None = None
-    gates: tuple[GateResult, ...]
-    blessed: bool
-
-    @property
-    def failed_gates(self) -> tuple[GateResult, ...]:
-        return tuple(gate for gate in self.gates if not gate.passed)
-
-    def save(self, directory: str | os.PathLike) -> Path:
-        """Writes `retrieval_evaluation.json`, aside and then renamed. Returns its path."""
-        path = Path(directory) / RETRIEVAL_EVALUATION_FILE
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        aside.write_text(self.model_dump_json(indent=2), encoding="utf-8")
-        os.replace(aside, path)
-        return path
-
-    @classmethod
-    def load(cls, directory: str | os.PathLike) -> RetrievalEvaluation:
-        """Reads what `save` wrote."""
-        return cls.model_validate_json((Path(directory) / RETRIEVAL_EVALUATION_FILE).read_text(encoding="utf-8"))
 
 
 def evaluate_retrieval(

@@ -7,7 +7,7 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types.standard_artifacts import Model
 from tfx.utils import path_utils
 
-from pipeline.components.blessing import serving_path
+from pipeline.components.evaluator import serving_path
 
 #: Properties of the artifact.
 OCCUPANCY_ENTROPY, MAX_ENTROPY, CENTERED, ITEMS = "occupancy_entropy", "max_entropy", "centered", "items"

@@ -4,38 +4,15 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tfx import types
-from tfx.dsl.components.base import base_component, base_executor, executor_spec
-from tfx.types import artifact_utils, component_spec
-from tfx.types.standard_artifacts import Examples, Model, ModelBlessing, ModelEvaluation
+from tfx.dsl.components.base import base_executor, executor_spec
+from tfx.types import artifact_utils
 
 from evaluation.baselines import count_items
 from evaluation.ranking_evaluator import KEY_COLUMNS, EvaluationConfig, evaluate
 from evaluation.slices import HISTORY_LENGTH
-from pipeline.artifacts import BehaviorLog
-from pipeline.components.blessing import LiveModelDriver, mark_blessing, serving_path
+from pipeline.components.evaluator import Evaluator, mark_blessing, serving_path
 
 PREDICTIONS_FILE = "predictions.parquet"
-
-
-class RankingEvaluatorSpec(component_spec.ComponentSpec):
-    """Interface of RankingEvaluator."""
-
-    PARAMETERS = {
-        "evaluation_config": component_spec.ExecutionParameter(type=str),
-        "label": component_spec.ExecutionParameter(type=str),
-        "split": component_spec.ExecutionParameter(type=str),
-        "serving_dir": component_spec.ExecutionParameter(type=str),
-    }
-    INPUTS = {
-        "examples": component_spec.ChannelParameter(type=Examples),
-        "behaviors": component_spec.ChannelParameter(type=BehaviorLog),
-        "model": component_spec.ChannelParameter(type=Model),
-    }
-    OUTPUTS = {
-        "evaluation": component_spec.ChannelParameter(type=ModelEvaluation),
-        "blessing": component_spec.ChannelParameter(type=ModelBlessing),
-    }
 
 
 class RankingEvaluatorExecutor(base_executor.BaseExecutor):
@@ -63,32 +40,13 @@ class RankingEvaluatorExecutor(base_executor.BaseExecutor):
         mark_blessing(artifact_utils.get_single_instance(output_dict["blessing"]), result, model, live)
 
 
-class RankingEvaluator(base_component.BaseComponent):
+class RankingEvaluator(Evaluator):
     """Evaluates a ranker on `split` of the raw examples and blesses it if it passes every gate.
 
     Outputs: `evaluation` (evaluation.json and predictions.parquet) and `blessing`, both standard artifacts.
     """
 
-    SPEC_CLASS = RankingEvaluatorSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(RankingEvaluatorExecutor)
-    DRIVER_CLASS = LiveModelDriver
-
-    def __init__(
-        self, examples, behaviors, model, evaluation_config: EvaluationConfig, label: str, split: str, serving_dir: str
-    ):
-        super().__init__(
-            RankingEvaluatorSpec(
-                examples=examples,
-                behaviors=behaviors,
-                model=model,
-                evaluation_config=evaluation_config.model_dump_json(),
-                label=label,
-                split=split,
-                serving_dir=serving_dir,
-                evaluation=types.Channel(type=ModelEvaluation),
-                blessing=types.Channel(type=ModelBlessing),
-            )
-        )
 
 
 def slice_columns(config: EvaluationConfig) -> tuple[str, ...]:

@@ -5,36 +5,13 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from tfx import types
-from tfx.dsl.components.base import base_component, base_executor, executor_spec
-from tfx.types import artifact_utils, component_spec
-from tfx.types.standard_artifacts import Examples, Model, ModelBlessing, ModelEvaluation
+from tfx.dsl.components.base import base_executor, executor_spec
+from tfx.types import artifact_utils
 
 from evaluation.baselines import count_items
 from evaluation.retrieval_evaluator import RetrievalEvaluationConfig, Takes, evaluate_retrieval
 from features.catalogue import item_rows
-from pipeline.artifacts import BehaviorLog
-from pipeline.components.blessing import LiveModelDriver, mark_blessing, serving_path
-
-
-class RetrievalEvaluatorSpec(component_spec.ComponentSpec):
-    """Interface of RetrievalEvaluator."""
-
-    PARAMETERS = {
-        "evaluation_config": component_spec.ExecutionParameter(type=str),
-        "label": component_spec.ExecutionParameter(type=str),
-        "split": component_spec.ExecutionParameter(type=str),
-        "serving_dir": component_spec.ExecutionParameter(type=str),
-    }
-    INPUTS = {
-        "examples": component_spec.ChannelParameter(type=Examples),
-        "behaviors": component_spec.ChannelParameter(type=BehaviorLog),
-        "model": component_spec.ChannelParameter(type=Model),
-    }
-    OUTPUTS = {
-        "evaluation": component_spec.ChannelParameter(type=ModelEvaluation),
-        "blessing": component_spec.ChannelParameter(type=ModelBlessing),
-    }
+from pipeline.components.evaluator import Evaluator, mark_blessing, serving_path
 
 
 class RetrievalEvaluatorExecutor(base_executor.BaseExecutor):
@@ -81,36 +58,10 @@ def _embedded(saved_model: str, examples_dir: str, behaviors_dir: str, split: st
     return _Embedded(queries, taken.cast(item_ids.type), item_ids, items)
 
 
-class RetrievalEvaluator(base_component.BaseComponent):
+class RetrievalEvaluator(Evaluator):
     """Evaluates a two-tower on `split` of the raw examples and blesses it if it passes every gate.
 
     Outputs: `evaluation` (retrieval_evaluation.json) and `blessing`, both standard artifacts.
     """
 
-    SPEC_CLASS = RetrievalEvaluatorSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(RetrievalEvaluatorExecutor)
-    DRIVER_CLASS = LiveModelDriver
-
-    def __init__(
-        self,
-        examples,
-        behaviors,
-        model,
-        evaluation_config: RetrievalEvaluationConfig,
-        label: str,
-        split: str,
-        serving_dir: str,
-    ):
-        super().__init__(
-            RetrievalEvaluatorSpec(
-                examples=examples,
-                behaviors=behaviors,
-                model=model,
-                evaluation_config=evaluation_config.model_dump_json(),
-                label=label,
-                split=split,
-                serving_dir=serving_dir,
-                evaluation=types.Channel(type=ModelEvaluation),
-                blessing=types.Channel(type=ModelBlessing),
-            )
-        )

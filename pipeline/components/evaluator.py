@@ -1,13 +1,38 @@
-"""What every evaluator does: find the model that serves now, and mark its blessing for the standard Pusher."""
+"""What every evaluator is: its interface, the model that serves now, the blessing that the standard Pusher reads."""
 
 from pathlib import Path
 
+from tfx import types
 from tfx.components.evaluator import constants
-from tfx.types import artifact_utils
+from tfx.dsl.components.base import base_component
+from tfx.types import artifact_utils, component_spec
+from tfx.types.standard_artifacts import Examples, Model, ModelBlessing, ModelEvaluation
 from tfx.utils import path_utils
 
+from features.spec import Strict
+from pipeline.artifacts import BehaviorLog
 from pipeline.components.drivers import PropertyDriver
 from pipeline.components.live_model import find_live_model
+
+
+class EvaluatorSpec(component_spec.ComponentSpec):
+    """Interface of every evaluator."""
+
+    PARAMETERS = {
+        "evaluation_config": component_spec.ExecutionParameter(type=str),
+        "label": component_spec.ExecutionParameter(type=str),
+        "split": component_spec.ExecutionParameter(type=str),
+        "serving_dir": component_spec.ExecutionParameter(type=str),
+    }
+    INPUTS = {
+        "examples": component_spec.ChannelParameter(type=Examples),
+        "behaviors": component_spec.ChannelParameter(type=BehaviorLog),
+        "model": component_spec.ChannelParameter(type=Model),
+    }
+    OUTPUTS = {
+        "evaluation": component_spec.ChannelParameter(type=ModelEvaluation),
+        "blessing": component_spec.ChannelParameter(type=ModelBlessing),
+    }
 
 
 class LiveModelDriver(PropertyDriver):
@@ -17,6 +42,31 @@ class LiveModelDriver(PropertyDriver):
         candidate = serving_path(execution_info.input_dict)
         live = find_live_model(execution_info.exec_properties["serving_dir"], candidate)
         return {"live_model": str(live or "")}
+
+
+class Evaluator(base_component.BaseComponent):
+    """Evaluates a model on `split` of the raw examples and blesses it if it passes every gate of `evaluation_config`.
+
+    Subclasses name the executor. Outputs: `evaluation` and `blessing`, both standard artifacts.
+    """
+
+    SPEC_CLASS = EvaluatorSpec
+    DRIVER_CLASS = LiveModelDriver
+
+    def __init__(self, examples, behaviors, model, evaluation_config: Strict, label: str, split: str, serving_dir: str):
+        super().__init__(
+            EvaluatorSpec(
+                examples=examples,
+                behaviors=behaviors,
+                model=model,
+                evaluation_config=evaluation_config.model_dump_json(),
+                label=label,
+                split=split,
+                serving_dir=serving_dir,
+                evaluation=types.Channel(type=ModelEvaluation),
+                blessing=types.Channel(type=ModelBlessing),
+            )
+        )
 
 
 def serving_path(input_dict, key: str = "model") -> str:
