@@ -10,6 +10,7 @@ A record is a checksum, the counts, and the sums in one of three precisions:
 from __future__ import annotations
 
 import hashlib
+import math
 import zlib
 from dataclasses import dataclass
 from functools import cached_property
@@ -104,13 +105,25 @@ class RecordLayout:
         """
         if len(payload) != self.num_bytes:
             raise RecordError(f"a record has {len(payload)} bytes, not {self.num_bytes}")
-        record = np.frombuffer(payload, self.dtype)[0]
-        if zlib.crc32(memoryview(payload)[_CHECKSUM_BYTES:]) != record["checksum"]:
+        payload = memoryview(payload)
+        if zlib.crc32(payload[_CHECKSUM_BYTES:]) != int.from_bytes(payload[:_CHECKSUM_BYTES], "little"):
             raise RecordError("the checksum of a record is wrong")
-        sums = record["sums"].astype(np.float32)
+        sums = self._field(payload, "sums").astype(np.float32)
         if self.precision != "fp32":
-            sums *= record["scales"][..., np.newaxis]
-        return BucketTable(sums, record["counts"].astype(np.int32))
+            sums *= self._field(payload, "scales")[..., np.newaxis]
+        return BucketTable(sums, self._field(payload, "counts").astype(np.int32))
+
+    def _field(self, payload: memoryview, name: str) -> np.ndarray:
+        """A field of a record, without a copy. Several times faster than NumPy's own access to a structure."""
+        kind, offset, shape, count = self._fields[name]
+        return np.frombuffer(payload, kind, count, offset).reshape(shape)
+
+    @cached_property
+    def _fields(self) -> dict[str, tuple]:
+        fields = {}
+        for name, (kind, offset) in self.dtype.fields.items():
+            fields[name] = (kind.base, offset, kind.shape, math.prod(kind.shape))
+        return fields
 
 
 def user_key(user: str | int) -> tuple[bytes, bytes | None]:
