@@ -22,6 +22,7 @@ def table(results: Path = RESULTS) -> str:
         ("long_interest", _long_interest),
         ("bse_job", _bse_job),
         ("bse_store", _bse_store),
+        ("bse_parity", _bse_parity),
         ("ssl", _ssl),
     ):
         path = results / f"{name}.json"
@@ -148,6 +149,14 @@ def _bse_store(found: dict) -> list[tuple[str, str]]:
         for name, run in found["precisions"].items()
     )
     return [(f"BSE store, {found['users']:,} users, a warm `get` with decoding", figure)]
+
+
+def _bse_parity(found: dict) -> list[tuple[str, str]]:
+    figure = "; ".join(
+        f"{name}: {found[name]['largest_change']:.1e} (AUC {found[name]['auc_change']:+.1e})"
+        for name in ("fp32", "fp16", "int8")
+    )
+    return [(f"largest change of a score by the store's precision, {found['requests']:,} requests", figure)]
 
 
 def _ssl(found: dict) -> list[tuple[str, str]]:
