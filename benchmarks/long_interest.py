@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.run_records import RunRecords
+from benchmarks.run_records import RunRecords, limit_threads, spread
 
 RESULTS = Path(__file__).parent / "results" / "long_interest.json"
 CONFIGS = Path(__file__).parents[1] / "tfx_config"
@@ -150,17 +149,13 @@ def summarise(runs: list[dict]) -> dict:
                 continue
             row = {"seeds": seeds}
             for metric in ("auc", "log_loss"):
-                row[metric] = _spread([r["test"][metric] for r in mine if r["candidate"] == candidate])
+                row[metric] = spread([r["test"][metric] for r in mine if r["candidate"] == candidate])
             for other in ("short_only", "target_attention"):
                 both = [s for s in seeds if (other, s) in by_seed]
                 if both and other != candidate:
-                    row[f"auc_over_{other}"] = _spread([by_seed[candidate, s] - by_seed[other, s] for s in both])
+                    row[f"auc_over_{other}"] = spread([by_seed[candidate, s] - by_seed[other, s] for s in both])
             table.setdefault(data, {})[candidate] = row
     return table
-
-
-def _spread(values: list[float]) -> dict:
-    return {"mean": statistics.mean(values), "std": statistics.stdev(values) if len(values) > 1 else None}
 
 
 def main() -> None:
@@ -171,8 +166,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("data/benchmark_long_interest"))
     parser.add_argument("--threads", type=int, default=None, help="of TensorFlow; with two processes, 1 each")
     arguments = parser.parse_args()
-    if arguments.threads:
-        os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = str(arguments.threads)
+    limit_threads(arguments.threads)
     keys = list(settings("simulated", "mean", 0))
     records = RunRecords(RESULTS, key=lambda run: json.dumps([run[key] for key in keys]), summarise=summarise)
     for data in arguments.data:

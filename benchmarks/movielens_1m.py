@@ -11,12 +11,12 @@ side, on different candidates, seeds or both.
 from __future__ import annotations
 
 import argparse
-import fcntl
 import hashlib
 import json
-import os
 import statistics
 from pathlib import Path
+
+from benchmarks.run_records import RunRecords, limit_threads, spread
 
 RESULTS = Path(__file__).parent / "results" / "movielens_1m.json"
 SPEC = Path(__file__).parents[1] / "tfx_config" / "features_movielens_1m.yaml"
@@ -41,6 +41,16 @@ CANDIDATES = {
         "learning_rate": 3e-3,
     },
 }
+
+
+def settings(candidate: str, seed: int) -> dict:
+    """What makes a run: the key of its record."""
+    return {
+        "candidate": candidate,
+        "seed": seed,
+        "model": CANDIDATES[candidate]["model"],
+        "training": training_settings(candidate),
+    }
 
 
 def training_settings(candidate: str) -> dict:
@@ -100,10 +110,7 @@ def run(candidate: str, seed: int, work: Path, examples: Path, encoding_dir: Pat
         return compute_metrics(ScoredRows(labels, scores, rows, rows), ["auc", "log_loss"])
 
     return {
-        "candidate": candidate,
-        "seed": seed,
-        "model": CANDIDATES[candidate]["model"],
-        "training": training_settings(candidate),
+        **settings(candidate, seed),
         "best_epoch": history.best_epoch,
         "epochs": len(history.epochs),
         "parameters": history.parameters,
@@ -113,43 +120,26 @@ def run(candidate: str, seed: int, work: Path, examples: Path, encoding_dir: Pat
     }
 
 
+def key(run: dict) -> str:
+    """Tells runs of different candidates, seeds or configurations apart."""
+    return json.dumps([run[name] for name in ("candidate", "seed", "model", "training")])
+
+
 def summarise(runs: list[dict]) -> dict:
     """Mean and standard deviation by candidate, and the AutoInt variant that validation chose."""
     table = {}
-    for candidate, settings in CANDIDATES.items():
-        mine = [r for r in runs if r["candidate"] == candidate]
+    for candidate in CANDIDATES:
+        # Runs of an earlier configuration are kept, but means are of one.
+        mine = [r for r in runs if r["candidate"] == candidate and key(r) == key(settings(candidate, r["seed"]))]
         if not mine:
             continue
-        table[candidate] = {"of": settings["of"], "seeds": sorted(r["seed"] for r in mine)}
+        table[candidate] = {"of": CANDIDATES[candidate]["of"], "seeds": sorted(r["seed"] for r in mine)}
         for split in ("eval", "test"):
             for metric in ("auc", "log_loss"):
-                values = [r[split][metric] for r in mine]
-                spread = statistics.stdev(values) if len(values) > 1 else None
-                table[candidate][f"{split}_{metric}"] = {"mean": statistics.mean(values), "std": spread}
+                table[candidate][f"{split}_{metric}"] = spread([r[split][metric] for r in mine])
     variants = {c: row for c, row in table.items() if row["of"] == "autoint"}
     chosen = min(variants, key=lambda c: variants[c]["eval_log_loss"]["mean"], default=None)
     return {"candidates": table, "autoint_variant_chosen_on_validation": chosen, "paper": PAPER}
-
-
-def same_run(found: dict, candidate: str, seed: int) -> bool:
-    """Whether a record is of this candidate as it is configured now."""
-    settings = {"model": CANDIDATES[candidate]["model"], "training": training_settings(candidate)}
-    return (found["candidate"], found["seed"]) == (candidate, seed) and {k: found[k] for k in settings} == settings
-
-
-def record(update: dict | None) -> list[dict]:
-    """Adds a run to the results under a lock, and returns all of them."""
-    RESULTS.parent.mkdir(exist_ok=True)
-    with open(RESULTS.with_suffix(".lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        runs = json.loads(RESULTS.read_text())["runs"] if RESULTS.exists() else []
-        if update is not None:
-            # A run of an earlier configuration gives way: means are of one configuration.
-            runs = [r for r in runs if same_run(r, r["candidate"], r["seed"])] + [update]
-            aside = RESULTS.with_suffix(".tmp")
-            aside.write_text(json.dumps({"summary": summarise(runs), "runs": runs}, indent=1) + "\n")
-            os.replace(aside, RESULTS)
-    return runs
 
 
 def main() -> None:
@@ -160,17 +150,16 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=None, help="of TensorFlow; with two processes, 1 each")
     arguments = parser.parse_args()
     examples, encoding_dir = prepare(arguments.work)
-    if arguments.threads:
-        # TensorFlow reads them when it is imported, which is later.
-        os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = str(arguments.threads)
+    limit_threads(arguments.threads)
+    records = RunRecords(RESULTS, key, summarise)
     for seed in arguments.seeds:
         for candidate in arguments.candidates:
-            if any(same_run(r, candidate, seed) for r in record(None)):
+            if records.find(settings(candidate, seed)) is not None:
                 continue
             done = run(candidate, seed, arguments.work, examples, encoding_dir)
-            record(done)
+            records.add(done)
             print(f"{candidate} seed {seed}: test {done['test']} eval {done['eval']} after {done['epochs']} epochs")
-    print(json.dumps(summarise(record(None)), indent=1))
+    print(json.dumps(summarise(records.load()), indent=1))
 
 
 if __name__ == "__main__":

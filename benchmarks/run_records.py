@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,3 +37,14 @@ class RunRecords:
             aside = self._path.with_suffix(".tmp")
             aside.write_text(json.dumps({"summary": self._summarise(runs), "runs": runs}, indent=1) + "\n")
             os.replace(aside, self._path)
+
+
+def spread(values: list[float]) -> dict:
+    """Mean and standard deviation of a figure over seeds; None for the deviation of a single one."""
+    return {"mean": statistics.mean(values), "std": statistics.stdev(values) if len(values) > 1 else None}
+
+
+def limit_threads(threads: int | None) -> None:
+    """Sets TensorFlow's threads, which it reads when it is imported: call this before."""
+    if threads:
+        os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = str(threads)

@@ -19,6 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.run_records import limit_threads
+
 RESULTS = Path(__file__).parent / "results" / "sdim.json"
 LENGTH, GROUPS, BUCKETS = 1024, 16, 8
 SIZES = [(200, 64), (200, 32), (200, 128), (1000, 64), (1000, 128)]
@@ -163,8 +165,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=100)
     arguments = parser.parse_args()
-    # TensorFlow reads them when it is imported, which is later.
-    os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = str(arguments.threads)
+    limit_threads(arguments.threads)
     import models  # noqa: F401
 
     runs = []

@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import shutil
-import statistics
 import time
 from pathlib import Path
 
@@ -22,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.run_records import RunRecords
+from benchmarks.run_records import RunRecords, limit_threads, spread
 
 RESULTS = Path(__file__).parent / "results" / "ssl.json"
 CONFIGS = Path(__file__).parents[1] / "tfx_config"
@@ -205,16 +204,11 @@ def summarise(runs: list[dict]) -> dict:
             for part in ("all", "head", "tail", "unseen"):
                 row[part] = {"pairs": next(iter(mine.values()))["test"][part]["pairs"]}
                 for metric in ("recall@10", "recall@50", "map@10"):
-                    row[part][metric] = _spread([r["test"][part][metric] for r in mine.values()])
+                    row[part][metric] = spread([r["test"][part][metric] for r in mine.values()])
                     gains = [mine[s]["test"][part][metric] - base[s]["test"][part][metric] for s in mine if s in base]
                     if method != "none" and gains:
-                        row[part][metric]["gain"] = _spread(gains)
+                        row[part][metric]["gain"] = spread(gains)
     return tables
-
-
-def _spread(values: list[float]) -> dict:
-    deviation = statistics.stdev(values) if len(values) > 1 else None
-    return {"mean": statistics.mean(values), "std": deviation}
 
 
 def print_table(tables: dict) -> None:
@@ -239,9 +233,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("data/benchmark_ssl"))
     parser.add_argument("--threads", type=int, default=None, help="of TensorFlow; with two processes, 1 each")
     arguments = parser.parse_args()
-    if arguments.threads:
-        # TensorFlow reads them when it is imported, which is later.
-        os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = str(arguments.threads)
+    limit_threads(arguments.threads)
     records = RunRecords(RESULTS, same_key, summarise)
 
     def do(data, fraction, method, setting, seed) -> None:
