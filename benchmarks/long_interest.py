@@ -3,10 +3,10 @@
     python -m benchmarks.long_interest [--data simulated movielens_1m] [--candidates …] [--seeds 1 2 3] [--threads 1]
 
 AutoInt with the short history by target attention, and beside it no long history, its mean, SDIM with signatures of
-either source, or full target attention (dot product, DIN). `simulated`: a log whose users have planted interests that
-only behaviours older than the last 50 show. `movielens_1m`: split by time. Each candidate is trained on `train` with
-each seed (the two-tower too, whose item embeddings are signed), stopped on `eval`, and scored on `test`. Finished runs
-are kept in benchmarks/results/long_interest.json and skipped.
+either source, or full target attention (dot product, the same over unit vectors, DIN). `simulated`: a log whose users
+have planted interests that only behaviours older than the last 50 show. `movielens_1m`: split by time. Each candidate
+is trained on `train` with each seed (the two-tower too, whose item embeddings are signed), stopped on `eval`, and
+scored on `test`. Finished runs are kept in benchmarks/results/long_interest.json and skipped.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ CANDIDATES = {
     "sdim_two_tower": {"long": "sdim", "signature_source": "two_tower"},
     "sdim_end_to_end": {"long": "sdim", "signature_source": "end_to_end"},
     "target_attention": {"long": "target_attention"},
+    "cosine_attention": {"long": "cosine_attention"},
     "din": {"long": "din"},
 }
 
@@ -150,7 +151,7 @@ def summarise(runs: list[dict]) -> dict:
             row = {"seeds": seeds}
             for metric in ("auc", "log_loss"):
                 row[metric] = spread([r["test"][metric] for r in mine if r["candidate"] == candidate])
-            for other in ("short_only", "target_attention"):
+            for other in ("short_only", "target_attention", "cosine_attention"):
                 both = [s for s in seeds if (other, s) in by_seed]
                 if both and other != candidate:
                     row[f"auc_over_{other}"] = spread([by_seed[candidate, s] - by_seed[other, s] for s in both])

@@ -15,7 +15,7 @@ from models.embedding import FeatureEmbedding
 from models.request_layout import RequestLayout
 from models.target_attention import DinAttention, DotProductAttention, mean_pooling
 
-Attention = Literal["none", "mean", "target_attention", "din"]
+Attention = Literal["none", "mean", "target_attention", "cosine_attention", "din"]
 
 
 class HistoryConfig(Strict):
@@ -24,7 +24,7 @@ class HistoryConfig(Strict):
     Attributes:
       features: the history features that make up a behaviour's embedding; all of the spec's by default, without those
         that the model excludes.
-      short: attention over the short history.
+      short: attention over the short history; `cosine_attention` is `target_attention` over unit vectors.
       long: attention over the long history; `sdim` is the one that a server can afford.
       signature_source: of `sdim`: `two_tower` looks item signatures up (made once, by BehaviorSignatures), `end_to_end`
         hashes the ranker's own embeddings as they are now, as in the paper.
@@ -34,7 +34,7 @@ class HistoryConfig(Strict):
 
     features: tuple[str, ...] | None = None
     short: Attention = "din"
-    long: Literal["none", "mean", "target_attention", "din", "sdim"] = "sdim"
+    long: Attention | Literal["sdim"] = "sdim"
     signature_source: Literal["two_tower", "end_to_end"] = "two_tower"
     simhash: SimHashConfig = SimHashConfig()
     din_hidden_units: tuple[int, ...] = (36,)
@@ -172,7 +172,9 @@ class HistoryInterest(tf.keras.layers.Layer):
         kind = getattr(self.config, window)
         if kind == "din":
             return DinAttention(self.config.din_hidden_units, name=f"{window}_din")
-        return DotProductAttention(name=f"{window}_attention") if kind == "target_attention" else mean_pooling
+        if kind == "mean":
+            return mean_pooling
+        return DotProductAttention(unit_vectors=kind == "cosine_attention", name=f"{window}_attention")
 
 
 def _history_features(embedding: FeatureEmbedding, encoding: FeatureEncoding, config: HistoryConfig) -> tuple[str, ...]:

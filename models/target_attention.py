@@ -31,7 +31,15 @@ class DotProductAttention(tf.keras.layers.Layer):
 
     Embeddings start small, so their products do: at a fixed temperature of 1 the attention would start, and for long
     stay, a mean.
+
+    Args:
+      unit_vectors: attend over unit vectors, by cosines, as SDIM's collisions do (their probability is one of angles);
+        the interest's scale then does not start as small as the embeddings'.
     """
+
+    def __init__(self, unit_vectors: bool = False, **kwargs):
+        super().__init__(**kwargs)
+        self.unit_vectors = unit_vectors
 
     def build(self, input_shape):
         self.sharpness = self.add_weight("sharpness", (), initializer=tf.keras.initializers.Constant(10.0))
@@ -39,6 +47,8 @@ class DotProductAttention(tf.keras.layers.Layer):
 
     def call(self, candidates: tf.Tensor, history: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
         """Returns `[B, C, d]` from candidates `[B, C, d]`, history `[B, L, d]` and mask `[B, L]`."""
+        if self.unit_vectors:
+            candidates, history = (tf.math.l2_normalize(x, axis=-1) for x in (candidates, history))
         return dot_product_attention(candidates, history, mask, 1.0 / self.sharpness)
 
 

@@ -15,6 +15,7 @@ KINDS = [
     {"short": "din", "long": "sdim"},
     {"short": "mean", "long": "sdim", "signature_source": "end_to_end"},
     {"short": "target_attention", "long": "target_attention"},
+    {"short": "none", "long": "cosine_attention"},
     {"short": "none", "long": "din"},
     {"short": "din", "long": "none"},
 ]

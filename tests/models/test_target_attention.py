@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.target_attention import DinAttention, dot_product_attention, mean_pooling
+from models.target_attention import DinAttention, DotProductAttention, dot_product_attention, mean_pooling
 
 RNG = np.random.default_rng(0)
 CANDIDATES = RNG.normal(size=(2, 3, 8)).astype(np.float32)
@@ -16,6 +16,17 @@ def test_dot_product_is_the_softmax_of_the_products():
     found = dot_product_attention(CANDIDATES, HISTORY, MASK, temperature=0.5).numpy()
     scores = np.exp(CANDIDATES[0] @ HISTORY[0, 2:].T / 0.5)
     np.testing.assert_allclose(found[0], scores / scores.sum(axis=1, keepdims=True) @ HISTORY[0, 2:], rtol=1e-4)
+    np.testing.assert_array_equal(found[1], np.zeros((3, 8)))
+
+
+def test_attention_over_unit_vectors_knows_no_lengths():
+    layer = DotProductAttention(unit_vectors=True)
+    found = layer(CANDIDATES, HISTORY, MASK).numpy()
+    unit = HISTORY[0, 2:] / np.linalg.norm(HISTORY[0, 2:], axis=1, keepdims=True)
+    cosines = CANDIDATES[0] @ unit.T / np.linalg.norm(CANDIDATES[0], axis=1, keepdims=True)
+    weights = np.exp(10 * cosines)
+    np.testing.assert_allclose(found[0], weights / weights.sum(axis=1, keepdims=True) @ unit, rtol=1e-4)
+    np.testing.assert_allclose(layer(3 * CANDIDATES, 0.1 * HISTORY, MASK), found, rtol=1e-4)
     np.testing.assert_array_equal(found[1], np.zeros((3, 8)))
 
 
