@@ -52,6 +52,7 @@ class FeatureEmbedding(tf.keras.layers.Layer):
         self._total_ids = total
         self._numeric_row = {f.name: i for i, f in enumerate(f for f in kept if not f.has_ids)}
         self.field_names = tuple(f.name for scope in self._blocks for f in self._blocks[scope].fields)
+        self.request_features = tuple(f.name for f in self._blocks["request"].fields)
 
     def build(self, input_shape):
         if self._total_ids:
@@ -66,11 +67,14 @@ class FeatureEmbedding(tf.keras.layers.Layer):
         features = batch["features"]
         parts = []
         if self._blocks["request"].fields:
-            of_requests = self._embed("request", features)
-            parts.append(tf.gather(of_requests, batch["request_index"]))
+            parts.append(tf.gather(self.request_fields(features), batch["request_index"]))
         if self._blocks["candidate"].fields:
             parts.append(self._embed("candidate", features))
         return parts[0] if len(parts) == 1 else tf.concat(parts, axis=1)
+
+    def request_fields(self, features: dict) -> tf.Tensor:
+        """Embeds requests, [B, M, d] in the order of `request_features`."""
+        return self._embed("request", features)
 
     def concatenated(self, names: tuple[str, ...], ids: dict) -> tf.Tensor:
         """Embeds single-valued features of any shape: `[…, len(names) · d]` from ids `[…]` by feature."""

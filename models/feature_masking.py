@@ -98,7 +98,6 @@ class MaskedFeatureEmbedding(FeatureEmbedding):
         super().__init__(encoding, (*exclude, *of_impressions), name=name)
         self._maskable = maskable
         self.item_features = tuple(feature.name for feature in self._blocks["candidate"].fields)
-        self.request_features = tuple(feature.name for feature in self._blocks["request"].fields)
         self._multi_valued = tuple(feature.name for feature in self._blocks["candidate"].multi)
 
     def build(self, input_shape):
@@ -133,7 +132,3 @@ class MaskedFeatureEmbedding(FeatureEmbedding):
         if masked is not None:
             masks |= masked
         return tf.where(masks[..., tf.newaxis], self.defaults, fields)
-
-    def request_fields(self, features: dict) -> tf.Tensor:
-        """Embeds requests, [B, M, d] in the order of `request_features`."""
-        return self._embed("request", features)

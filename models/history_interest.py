@@ -126,7 +126,7 @@ class HistoryInterest(tf.keras.layers.Layer):
         fields = []
         for window in self.windows:
             if window in self._attention:
-                values, mask, _ = self._window(history, window)
+                values, mask, _ = self.behaviors(history, window)
                 interest = layout.to_flat(self._attention[window](grid, values, mask))
             else:
                 if sums is None:
@@ -146,8 +146,11 @@ class HistoryInterest(tf.keras.layers.Layer):
         values = self.embed(features)
         return values, self._sign(values, item_row)
 
-    def _window(self, history: dict, window: str) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
-        """Embedded behaviours `[B, L, d_h]`, their mask `[B, L]` and catalogue rows, without what pads all requests."""
+    def behaviors(self, history: dict, window: str) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
+        """Embeds a window's behaviours: `[B, L, d_h]`, their mask `[B, L]` and catalogue rows.
+
+        L is the longest history's length: what pads all requests is cut off.
+        """
         lengths = history[f"{window}_length"]
         # More padding must not even change the order of a sum: the outputs are the same to the bit.
         width = tf.maximum(tf.reduce_max(lengths), 1)
@@ -157,7 +160,7 @@ class HistoryInterest(tf.keras.layers.Layer):
         return values, tf.cast(positions <= lengths[:, tf.newaxis], values.dtype), ids.get("item_row")
 
     def _bucket_sums(self, history: dict) -> tf.Tensor:
-        values, mask, item_row = self._window(history, "long")
+        values, mask, item_row = self.behaviors(history, "long")
         signed = self._sign(values, item_row)
         known = (mask > 0) & (signed[..., 0] >= 0)
         return sdim.bucket_sums(values, signed, known, self.simhash_config.num_buckets)

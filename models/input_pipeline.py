@@ -235,6 +235,7 @@ def _batch(arrays: RequestArrays, behaviors: BehaviorShards | None, spec: Featur
         batch[ITEM_ROW] = np.zeros(len(batch["label"]), np.int32) if rows is None else rows
         users, ends = arrays.request["_user_index"], arrays.request["_history_end"]
         batch["history"] = behaviors.windows(users, ends, spec.history, windows)
+        batch["user_index"] = users.astype(np.int32)
     return batch
 
 
@@ -255,6 +256,7 @@ def _signature(spec: FeatureSpec, windows: tuple[str, ...]) -> dict:
     if windows:
         signature[ITEM_ROW] = vector(tf.int32)
         signature["history"] = history_signature(spec.history, windows)
+        signature["user_index"] = vector(tf.int32)
     return signature
 
 

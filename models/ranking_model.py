@@ -29,7 +29,10 @@ class RankingModel(tfrs.Model):
 
     def compute_loss(self, inputs: dict, training: bool = False) -> tf.Tensor:
         """Returns the mean log loss of a batch, a scalar in nats; `log_loss` averages it over candidates."""
-        logits = self(inputs, training=training)
+        return self.ranking_loss(inputs, self(inputs, training=training))
+
+    def ranking_loss(self, inputs: dict, logits: tf.Tensor) -> tf.Tensor:
+        """Returns the mean log loss of logits `[N]` of a batch."""
         losses = tf.nn.sigmoid_cross_entropy_with_logits(labels=inputs["label"], logits=logits)
         self.log_loss.update_state(losses)
         return tf.reduce_mean(losses)

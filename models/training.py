@@ -139,7 +139,8 @@ def predict(model: RankingModel, dataset: tf.data.Dataset) -> tuple[np.ndarray, 
 
 
 def _run_epoch(model, run_steps, batches, epoch, config, examples, validate, show_progress) -> EpochRecord:
-    model.log_loss.reset_state()
+    for metric in model.metrics:
+        metric.reset_state()
     started = time.perf_counter()
     iterator, going = iter(batches("train", epoch)), True
     with TrainingProgress(epoch, examples, enabled=show_progress) as progress:

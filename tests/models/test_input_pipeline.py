@@ -149,6 +149,27 @@ def test_trimming_leaves_the_values_of_a_wide_batch(small_log):
     assert narrow > 0
 
 
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_requests_have_one_number_if_and_only_if_they_have_one_user(small_log, shuffle):
+    directory, encoding = small_log
+    users = {}
+    for path in list_shards(directory, "train"):
+        shard = path.name  # the small log's users are users of one shard, as everywhere
+        for row in pq.read_table(path).to_pylist():
+            users[float(np.float32(row["hour"]))] = (shard, row["_user_id"]) if row["_user_index"] >= 0 else None
+    crossed = 0
+    dataset = make_dataset(directory, "train", encoding, CONFIG, histories=True, shuffle=shuffle)
+    for batch in dataset.as_numpy_iterator():
+        numbers = batch["user_index"].tolist()
+        names = [users[float(hour)] for hour in batch["features"]["hour"]]
+        for number, name in zip(numbers, names, strict=True):
+            assert (number == -1) == (name is None)
+            for other, other_name in zip(numbers, names, strict=True):
+                assert (number == other) == (name == other_name)
+        crossed += len({name[0] for name in names if name}) > 1
+    assert not shuffle or crossed  # users of two shards met in a batch
+
+
 def test_without_behaviours_windows_are_one_pad_wide():
     none = BehaviorShards(np.zeros(1, np.int64), {"item_id": np.zeros(0, np.int32)})
     windows = none.windows(np.array([-1, -1]), np.array([0, 0]), HistorySpec())
