@@ -69,6 +69,7 @@ class ModelsConfig(Strict):
 
     two_tower: RetrievalConfig | None = None
     autoint: RankerConfig | None = None
+    aw_moe: RankerConfig | None = None
 
     @model_validator(mode="before")
     @classmethod

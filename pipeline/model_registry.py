@@ -11,7 +11,7 @@ from features.spec import SpecError, parse_model
 from pipeline.config import PipelineConfig
 
 #: How the report calls a model.
-TITLES = {"two_tower": "SSL two-tower", "autoint": "AutoInt"}
+TITLES = {"two_tower": "SSL two-tower", "autoint": "AutoInt", "aw_moe": "AW-MoE"}
 
 
 def parse_parameters(name: str, parameters: dict[str, Any]):
@@ -36,7 +36,11 @@ def make_ranker(name: str, config, encoding, item_signatures):
         from models.autoint import AutoInt
 
         return AutoInt(encoding, config, item_signatures)
-    raise ValueError(f"`name` must be a ranker: autoint. Received: {name!r}.")
+    if name == "aw_moe":
+        from models.aw_moe import AwMoe
+
+        return AwMoe(encoding, config, item_signatures)
+    raise ValueError(f"`name` must be a ranker: autoint, aw_moe. Received: {name!r}.")
 
 
 def reads_histories(config) -> bool:
@@ -90,6 +94,10 @@ def _config_class(name: str):
         from models.two_tower import TwoTowerConfig
 
         return TwoTowerConfig
+    if name == "aw_moe":
+        from models.aw_moe import AwMoeConfig
+
+        return AwMoeConfig
     from models.autoint import AutoIntConfig
 
     return {"autoint": AutoIntConfig}[name]
