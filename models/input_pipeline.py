@@ -91,7 +91,10 @@ def make_dataset(
         output_signature=tuple(tf.nest.flatten(signature)),
     )
     dataset = dataset.map(lambda *flat: _to_batch(tf.nest.pack_sequence_as(signature, flat), spec))
-    return dataset.prefetch(config.prefetch)
+    options = tf.data.Options()
+    # Nothing here is left to be tuned, and tf.data's tuner holds up the end of an iterator by up to five seconds.
+    options.autotune.enabled = False
+    return dataset.prefetch(config.prefetch).with_options(options)
 
 
 def list_shards(examples_dir: str | Path, split: str) -> list[Path]:
