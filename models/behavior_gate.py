@@ -115,6 +115,7 @@ class AttentionGate(BehaviorGate):
         hidden += tf.matmul(behaviors, self.of_behavior)[:, tf.newaxis]
         hidden += (tf.matmul(contexts, self.of_context) + self.hidden_bias)[:, :, tf.newaxis]
         of_gate, of_activation = tf.split(tf.nn.relu(hidden), 2, axis=-1)
+        # tensordot, not matmul: TensorFlow 2.16's batched product by a kernel of one column writes past its buffer.
         gate_units = tf.tensordot(of_gate, self.gate_kernel, 1) + self.gate_bias
         return gate_units * (tf.tensordot(of_activation, self.activation_kernel, 1) + self.activation_bias)
 
