@@ -59,20 +59,23 @@ def _data_prep(found: dict) -> list[tuple[str, str]]:
 
 def _training(found: dict) -> list[tuple[str, str]]:
     sides, pipeline = found["training"], found["input_pipeline"]
-    ours, pointwise = sides["clickmill"]["per_second"], sides["clickmill, point-wise"]["per_second"]
-    deepctr, fuxictr = sides["deepctr"]["per_second"], sides["fuxictr, batches in memory"]["per_second"]
+    ours = sides["clickmill"]["per_second"]
     adam = found["optimizers"]["lazy_adam"]["per_second"] / found["optimizers"]["adam"]["per_second"]
     sizes = f"{found['fields']} fields, batch {found['batch_size']}, {found['threads']} threads"
+
+    def beside_rivals(name: str) -> str:
+        side, figures = sides[name], []
+        for rival, key in (("DeepCTR", "deepctr"), ("FuxiCTR", "fuxictr, batches in memory")):
+            clock, cpu = (side[per] / sides[key][per] for per in ("per_second", "per_cpu_second"))
+            figures.append(f"{clock:.2f} times {rival} ({cpu:.2f} a processor second)")
+        return f"{side['per_second']:,.0f} examples/s: {', '.join(figures)}"
+
     return [
         (
             f"AutoInt training on requests of {found['candidates_per_request']} candidates ({sizes})",
-            f"{ours:,.0f} examples/s: {ours / deepctr:.2f} times DeepCTR, {ours / fuxictr:.2f} times FuxiCTR",
+            beside_rivals("clickmill"),
         ),
-        (
-            "the same with one candidate a request",
-            f"{pointwise:,.0f} examples/s: {pointwise / deepctr:.2f} times DeepCTR, "
-            f"{pointwise / fuxictr:.2f} times FuxiCTR",
-        ),
+        ("the same with one candidate a request", beside_rivals("clickmill, point-wise")),
         (
             "input pipeline alone, against what training consumes",
             f"{pipeline['requests']['per_second'] / ours:.0f} times",
