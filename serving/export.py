@@ -6,6 +6,7 @@ describes signatures and tensors.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,6 +16,8 @@ from features.item_signatures import ItemSignatures
 from serving.history_inputs import ENCODE_BEHAVIORS, LONG_SUMS, HistoryInputs
 from serving.publish import published
 from serving.signature_inputs import (
+    ATTENTION_FIELDS_FILE,
+    EXPLAIN,
     RANK_REQUESTS,
     REQUEST_INDEX,
     SERVING_DEFAULT,
@@ -39,7 +42,8 @@ def export_ranker(
 
     A ranker that reads histories takes them as further inputs (`serving/history_inputs.py`). With SDIM,
     `serving_default` takes the user's bucket table from BSE, `rank_requests` the long history itself (the joint graph
-    of the training), and `encode_behaviors` gives what BSE adds up.
+    of the training), and `encode_behaviors` gives what BSE adds up. A ranker with `attention_maps` (AutoInt) also
+    exports `explain`: the inputs of `serving_default` to `attention` `[N, layers, H, M, M]`, query field by key field.
 
     The SavedModel is written beside `directory` under a hidden name and renamed when it is complete: a reader sees all
     of it or nothing.
@@ -70,6 +74,8 @@ def export_ranker(
         history_inputs = HistoryInputs.of(model, encoding.spec)
         if history_inputs is not None:
             history_inputs.save(aside)
+        if hasattr(model, "attention_maps"):
+            (aside / ATTENTION_FIELDS_FILE).write_text(json.dumps(model.field_names), encoding="utf-8")
         if warmup_rows is not None:
             write_warmup_requests(aside, encoding.spec, warmup_rows, history_inputs)
         module, signatures = _ranker_module(model, encoding, history_inputs, item_signatures)
@@ -100,7 +106,7 @@ def _ranker_module(model, encoding: FeatureEncoding, history_inputs: HistoryInpu
             ids["item_row"] = module.item_rows(inputs[f"{prefix}item_id"])
         return ids
 
-    def rank(inputs, request_index, with_table=False):
+    def batch_of(inputs, request_index, with_table=False):
         features = {feature.name: encoder.encode(feature.name, inputs[feature.name]) for feature in spec.features}
         batch = {"features": features, REQUEST_INDEX: request_index}
         if history_inputs is not None:
@@ -112,18 +118,27 @@ def _ranker_module(model, encoding: FeatureEncoding, history_inputs: HistoryInpu
                 history[LONG_SUMS] = inputs[LONG_SUMS]
             if model.history_interest.uses_item_rows:
                 batch["item_row"] = module.item_rows(inputs["item_id"])
+        return batch
+
+    def one_request(inputs):
+        # Without a feature of their own all candidates are alike: the request is ranked as one candidate.
+        first = inputs[of_candidate[0].name] if of_candidate else None
+        count = 1 if first is None else tf.shape(first)[0]
+        return batch_of(inputs, tf.zeros([count], tf.int32), with_table=True)
+
+    def rank(batch):
         logits = model(batch, training=False)
         logits = tf.cast(tf.reshape(logits, [-1]), tf.float32)
         return {"score": tf.sigmoid(logits), "logit": logits}
 
     def rank_one(**inputs):
-        # Without a feature of their own all candidates are alike: the request is ranked as one candidate.
-        first = inputs[of_candidate[0].name] if of_candidate else None
-        count = 1 if first is None else tf.shape(first)[0]
-        return rank(inputs, tf.zeros([count], tf.int32), with_table=True)
+        return rank(one_request(inputs))
 
     def rank_many(**inputs):
-        return rank(inputs, inputs[REQUEST_INDEX])
+        return rank(batch_of(inputs, inputs[REQUEST_INDEX]))
+
+    def explain(**inputs):
+        return {"attention": tf.stack(model.attention_maps(one_request(inputs)), axis=1)}
 
     def encode_behaviors(**inputs):
         ids = encoded(history_inputs.long_features, inputs)
@@ -143,4 +158,6 @@ def _ranker_module(model, encoding: FeatureEncoding, history_inputs: HistoryInpu
         signatures[ENCODE_BEHAVIORS] = tf.function(encode_behaviors).get_concrete_function(**behaviors)
     signatures[SERVING_DEFAULT] = tf.function(rank_one).get_concrete_function(**one)
     signatures[RANK_REQUESTS] = tf.function(rank_many).get_concrete_function(**many)
+    if hasattr(model, "attention_maps"):
+        signatures[EXPLAIN] = tf.function(explain).get_concrete_function(**one)
     return module, signatures

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from features.raw_histories import attach_histories
 from features.spec import KEY_COLUMNS, Feature, FeatureSpec, nearest
 from serving.raw_requests import feature_tensor
 from serving.signature_inputs import arrow_type
@@ -42,11 +43,7 @@ def tensors_from_request(spec: FeatureSpec, request: dict[str, Any]) -> dict[str
     Raises:
       RequestError: for an unknown feature, a feature in the wrong place or of the wrong type, no candidate list.
     """
-    if not isinstance(request, dict):
-        raise RequestError(f"a request must be a JSON object. Received: {type(request).__name__}.")
-    for key in request:
-        if key not in (*_SECTIONS, "history", "request_id", "timestamp"):
-            raise RequestError(f"`{key}` is not a part of a request.{_hint(spec, key, _SECTIONS)}")
+    _check_parts(spec, request)
     request_values = _request_values(spec, request)
     candidates = _candidate_values(spec, request)
     tensors = {}
@@ -83,6 +80,52 @@ def behaviors_from_request(spec: FeatureSpec, request: dict[str, Any]) -> pa.Tab
         values = [_checked(spec[name], behavior.get(name), f"`history[{i}]`") for i, behavior in enumerate(history)]
         columns[name] = pa.array(values, arrow_type(spec[name]))
     return pa.table(columns)
+
+
+def windows_from_request(spec: FeatureSpec, request: dict[str, Any]) -> pa.Table:
+    """Returns one row: the windows of a JSON request's `history` (`features.raw_histories.attach_histories`).
+
+    Raises:
+      RequestError: as `behaviors_from_request`.
+    """
+    behaviors = behaviors_from_request(spec, request)
+    count = len(behaviors)
+    lists = {
+        name: pa.ListArray.from_arrays(pa.array([0, count], pa.int32()), behaviors[name].combine_chunks())
+        for name in behaviors.column_names
+    }
+    end = pa.table({"user_index": pa.array([0], pa.int32()), "history_end": [count]})
+    return attach_histories(end, pa.table(lists), spec.history)
+
+
+def row_from_request(spec: FeatureSpec, request: dict[str, Any]) -> pa.Table:
+    """Returns a JSON request without candidates as one raw row: request features, `user_id` and windows.
+
+    Raises:
+      RequestError: for an unknown feature, a feature in the wrong place or of the wrong type, or if there are
+        `candidates`.
+    """
+    _check_parts(spec, request)
+    if "candidates" in request:
+        raise RequestError("the cascade finds the candidates itself: leave `candidates` out of the request.")
+    values = _request_values(spec, request)
+    row = windows_from_request(spec, request) if spec.history else pa.table({"history_end": [0]})
+    user_id = (request.get("user") or {}).get("user_id")
+    if "user_id" not in [feature.name for feature in spec.features]:
+        row = row.append_column("user_id", pa.array([user_id]))
+    for feature in spec.of_scope("request"):
+        value, value_type = _checked(feature, values.get(feature.name), "the request"), arrow_type(feature)
+        array = pa.array([value], pa.list_(value_type) if feature.multi_valued else value_type)
+        row = row.append_column(feature.name, array)
+    return row
+
+
+def _check_parts(spec: FeatureSpec, request: dict[str, Any]) -> None:
+    if not isinstance(request, dict):
+        raise RequestError(f"a request must be a JSON object. Received: {type(request).__name__}.")
+    for key in request:
+        if key not in (*_SECTIONS, "history", "request_id", "timestamp"):
+            raise RequestError(f"`{key}` is not a part of a request.{_hint(spec, key, _SECTIONS)}")
 
 
 def _request_values(spec: FeatureSpec, request: dict[str, Any]) -> dict[str, Any]:

@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from features.bucket_table import BucketTable
-from features.raw_histories import attach_histories, history_column
+from features.raw_histories import history_column
 from features.spec import FeatureSpec
-from serving.json_request import behaviors_from_request, tensors_from_request
+from serving.json_request import tensors_from_request, windows_from_request
 from serving.raw_requests import feature_tensor, table_tensor, window_tensors
 from serving.saved_model import SavedRanker
 
@@ -102,7 +102,8 @@ class Ranker:
         if not candidates:
             return []
         if self._saved.history is not None:
-            tensors |= self._history_tensors(request)
+            user_id = (request.get("user") or {}).get("user_id")
+            tensors |= self._history_tensors(windows_from_request(self.spec, request), user_id)
         outputs = self._saved.serving_default(tensors)
         # By logit, not score: probabilities near 1 are equal in float32 while their logits still differ.
         order = np.argsort(-outputs["logit"], kind="stable")[:k]
@@ -116,22 +117,48 @@ class Ranker:
             for index in order
         ]
 
-    def _history_tensors(self, request: dict[str, Any]) -> dict[str, np.ndarray]:
+    def score_items(self, row: pa.Table, items: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Scores items for one raw request.
+
+        Args:
+          row: a raw request of one row with its windows; with `user_id` where the ranker reads a store.
+          items: the candidate features of n items, `serving.item_catalogue.ItemCatalogue.tensors`.
+
+        Returns:
+          `score` (probability) and `logit`, [n] float32.
+
+        Raises:
+          ValueError: if a column is missing or does not fit its feature.
+        """
+        return self._saved.serving_default(self.request_tensors(row) | items)
+
+    def attention(self, row: pa.Table, items: dict[str, np.ndarray]) -> np.ndarray | None:
+        """Where the ranker looks, [n, layers, H, M, M] over `attention_fields`; None: its export does not say."""
+        if self.attention_fields is None:
+            return None
+        return self._saved.explain(self.request_tensors(row) | items)["attention"]
+
+    @property
+    def attention_fields(self) -> tuple[str, ...] | None:
+        """Names of the fields of `attention`; None: the ranker has none."""
+        return self._saved.attention_fields
+
+    def request_tensors(self, row: pa.Table) -> dict[str, np.ndarray]:
+        """The inputs of `serving_default` that belong to the request; `row` as in `score_items`."""
+        features = self.spec.of_scope("request")
+        tensors = {f.name: feature_tensor(f, row[f.name].combine_chunks()) for f in features}
+        if self._saved.history is None:
+            return tensors
+        user_id = row["user_id"][0].as_py() if self._tables is not None else None
+        return tensors | self._history_tensors(row, user_id)
+
+    def _history_tensors(self, row: pa.Table, user_id: str | int | None) -> dict[str, np.ndarray]:
         history = self._saved.history
-        behaviors = behaviors_from_request(self.spec, request)
-        count = len(behaviors)
-        end = {"user_index": pa.array([0], pa.int32()), "history_end": [count]}
-        lists = {
-            name: pa.ListArray.from_arrays(pa.array([0, count], pa.int32()), behaviors[name].combine_chunks())
-            for name in behaviors.column_names
-        }
-        row = attach_histories(pa.table(end), pa.table(lists), self.spec.history)
         tensors = window_tensors(self.spec, history.windows(with_table=True), row)
         if history.simhash is None:
             return tensors
         if self._tables is None:
             return tensors | table_tensor(history, self._sums_of(row))
-        user_id = (request.get("user") or {}).get("user_id")
         table = None if user_id is None else self._tables(user_id)
         return tensors | table_tensor(history, None if table is None else table.sums)
 

@@ -1,4 +1,4 @@
-"""An exported two-tower on raw examples: what its evaluation needs."""
+"""An exported two-tower on raw examples: embeds requests, retrieves items."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from features.raw_histories import attach_histories, read_behaviors
 from features.spec import FeatureSpec
 from serving.raw_requests import feature_tensor, window_tensors
-from serving.retrieval_export import USER_EMBEDDING
+from serving.retrieval_export import RETRIEVE, USER_EMBEDDING
 from serving.signature_inputs import SPEC_FILE
 
 _BATCH_REQUESTS = 4096
@@ -53,13 +53,38 @@ class SavedTwoTower:
         Raises:
           ValueError: if a column is missing or does not fit its feature.
         """
+        return self._embed(**self._tensors(requests))["embedding"].numpy()
+
+    def retrieve(self, requests: pa.Table, k: int) -> tuple[pa.Array, np.ndarray]:
+        """Finds each request's k items of the whole corpus, by exact search.
+
+        Args:
+          requests: as of `embed_users`, [B].
+          k: how many; more than the corpus holds gives all of it.
+
+        Returns:
+          Item ids [B·k], request after request, best first, and their scores (cosines) [B, k] float32; of equal scores
+          the earlier item of the catalogue comes first.
+
+        Raises:
+          ValueError: if a column is missing or does not fit its feature, or `k` is not positive.
+        """
+        import tensorflow as tf
+
+        if k < 1:
+            raise ValueError(f"`k` must be positive. Received: `k`={k}.")
+        found = self._saved.signatures[RETRIEVE](k=tf.constant(k, tf.int32), **self._tensors(requests))
+        ids = pa.array(found["item_id"].numpy().ravel())
+        return ids.cast(pa.string()) if pa.types.is_binary(ids.type) else ids, found["score"].numpy()
+
+    def _tensors(self, requests: pa.Table) -> dict:
+        """Inputs of `user_embedding`."""
         import tensorflow as tf
 
         inputs = {f.name: feature_tensor(f, _column(requests, f.name)) for f in self._request_features}
         if self._windows["short"]:
             inputs |= window_tensors(self.spec, self._windows, requests)
-        tensors = {name: tf.constant(values) for name, values in inputs.items()}
-        return self._embed(**tensors)["embedding"].numpy()
+        return {name: tf.constant(values) for name, values in inputs.items()}
 
     def embed_takes(
         self, examples_dir: str | Path, behaviors_dir: str | Path, split: str

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from features.spec import FeatureSpec
 from serving.history_inputs import ENCODE_BEHAVIORS, HistoryInputs
-from serving.signature_inputs import RANK_REQUESTS, SERVING_DEFAULT, SPEC_FILE
+from serving.signature_inputs import ATTENTION_FIELDS_FILE, EXPLAIN, RANK_REQUESTS, SERVING_DEFAULT, SPEC_FILE
 
 
 def resolve_version(model_dir: str | Path) -> Path:
@@ -39,6 +40,7 @@ class SavedRanker:
       directory: the SavedModel directory (one version).
       spec: the features of its signatures.
       history: what it takes of behaviour histories; None: nothing.
+      attention_fields: names of the fields of `explain`, in its order; None: it has no such signature.
     """
 
     def __init__(self, model_dir: str | Path):
@@ -53,6 +55,10 @@ class SavedRanker:
             raise FileNotFoundError(f"{self.directory} has no `{SPEC_FILE}`: it is not a ranker exported by Clickmill.")
         self.spec = FeatureSpec.model_validate_json(spec_file.read_text(encoding="utf-8"))
         self.history = HistoryInputs.load(self.directory)
+        fields_file = self.directory / ATTENTION_FIELDS_FILE
+        self.attention_fields = None
+        if fields_file.is_file():
+            self.attention_fields = tuple(json.loads(fields_file.read_text(encoding="utf-8")))
         import tensorflow as tf
 
         self._module = tf.saved_model.load(str(self.directory))
@@ -64,6 +70,10 @@ class SavedRanker:
     def rank_requests(self, tensors: dict) -> dict:
         """Scores B requests: `{"score": [N], "logit": [N]}` float32 from `tensors_from_table`."""
         return self._run(RANK_REQUESTS, tensors)
+
+    def explain(self, tensors: dict) -> dict:
+        """Where the ranker looked: `{"attention": [N, layers, H, M, M]}`, from the inputs of `serving_default`."""
+        return self._run(EXPLAIN, tensors)
 
     def encode_behaviors(self, tensors: dict) -> dict:
         """Embeds and signs T behaviours for BSE: `{"embedding": [T, d], "signature": [T, G], "known": [T]}`."""

@@ -14,8 +14,14 @@ REQUEST_INDEX = "request_index"
 SERVING_DEFAULT = "serving_default"
 RANK_REQUESTS = "rank_requests"
 
+#: Of rankers that attend over their fields: the inputs of `serving_default` to `attention` `[N, layers, H, M, M]`.
+EXPLAIN = "explain"
+
 #: Where an export keeps the spec of its features, inside the SavedModel.
 SPEC_FILE = "assets.extra/feature_spec.json"
+
+#: Where an export with the signature `explain` keeps the names of the M fields, a JSON list.
+ATTENTION_FIELDS_FILE = "assets.extra/attention_fields.json"
 
 _NUMPY_DTYPES = {"string": np.dtype(object), "int64": np.dtype(np.int64), "float64": np.dtype(np.float64)}
 _ARROW_TYPES = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64()}
