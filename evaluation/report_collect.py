@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from evaluation.report_data import (
     ComponentTiming,
     DeadLetter,
     RankedItem,
+    RankerSummary,
     ReportData,
     RunInfo,
     SignatureFigures,
@@ -26,6 +27,7 @@ from features.ingest_counts import COUNTS_FILE, IngestCounts
 PACKAGES = ("clickmill", "tfx", "tensorflow", "tensorflow-recommenders", "apache-beam", "pyarrow", "numpy")
 SAMPLE_PER_REASON = 3
 TABLES_FILE = "behavior_tables.json"
+HISTORY_FILE = "training_history.json"
 
 PathLike = str | os.PathLike
 
@@ -37,6 +39,7 @@ def collect(
     dead_letters: PathLike | None = None,
     training_history: PathLike | None = None,
     evaluation: PathLike | None = None,
+    rankers: Sequence[RankerSummary] = (),
     retrieval_evaluation: PathLike | None = None,
     retrieval_training: PathLike | None = None,
     signatures: dict | None = None,
@@ -53,6 +56,7 @@ def collect(
       dead_letters: directory of the dead letters' Parquet files; three rows of each reason are taken.
       training_history: `training_history.json`, or the directory that holds it.
       evaluation: `evaluation.json`, or the directory that holds it.
+      rankers: of the run, that of `evaluation` first.
       retrieval_evaluation: `retrieval_evaluation.json`, or the directory that holds it.
       retrieval_training: `training_history.json` of the two-tower, or the directory that holds it.
       signatures: fields of `SignatureFigures`.
@@ -65,19 +69,20 @@ def collect(
       ValueError: (pydantic's ValidationError or JSONDecodeError) where a file is there but does not fit.
     """
     counts_file = _file(counts, COUNTS_FILE)
-    history_file = _file(training_history, "training_history.json")
+    history_file = _file(training_history, HISTORY_FILE)
     evaluation_file = _file(evaluation, EVALUATION_FILE)
     retrieval_file = _file(retrieval_evaluation, RETRIEVAL_EVALUATION_FILE)
-    retrieval_history_file = _file(retrieval_training, "training_history.json")
+    retrieval_history_file = _file(retrieval_training, HISTORY_FILE)
     tables = json.loads(file.read_text(encoding="utf-8")) if (file := _file(behavior_tables, TABLES_FILE)) else None
     return ReportData(
         run=run if run.versions else run.model_copy(update={"versions": installed_versions()}),
         counts=IngestCounts.load(counts_file.parent) if counts_file else None,
         dead_letter_sample=sample_dead_letters(dead_letters) if dead_letters else (),
-        training=_training(history_file) if history_file else None,
+        training=load_training(history_file) if history_file else None,
         evaluation=EvaluationResult.load(evaluation_file.parent) if evaluation_file else None,
+        rankers=tuple(rankers),
         retrieval=RetrievalEvaluation.load(retrieval_file.parent) if retrieval_file else None,
-        retrieval_training=_training(retrieval_history_file) if retrieval_history_file else None,
+        retrieval_training=load_training(retrieval_history_file) if retrieval_history_file else None,
         signatures=SignatureFigures(**signatures) if signatures else None,
         behavior_tables=BehaviorTableFigures(**{name: tables[name] for name in BehaviorTableFigures.model_fields})
         if tables
@@ -142,5 +147,6 @@ def _json_list(path: PathLike | None, name: str) -> list[dict]:
     return value
 
 
-def _training(path: Path) -> Training:
-    return Training.model_validate_json(path.read_text(encoding="utf-8"))
+def load_training(path: PathLike) -> Training:
+    """Reads `training_history.json`, or that of the directory that holds it."""
+    return Training.model_validate_json(_file(path, HISTORY_FILE).read_text(encoding="utf-8"))

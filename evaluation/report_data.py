@@ -6,7 +6,7 @@ from datetime import datetime
 
 from pydantic import Field
 
-from evaluation.results import EvaluationResult
+from evaluation.results import Estimate, EvaluationResult
 from evaluation.retrieval_evaluator import RetrievalEvaluation
 from features.ingest_counts import IngestCounts
 from features.spec import Strict
@@ -103,6 +103,26 @@ class BehaviorTableFigures(Strict):
     precision: str
 
 
+class RankerSummary(Strict):
+    """One ranker of a run in a line.
+
+    Attributes:
+      name: how the report calls it.
+      metrics: of all judged rows, by name.
+      blessed: whether it passed every gate.
+      failed_gates: those that it did not pass.
+      pushed_version: under which it now serves; None where it was not pushed.
+      training: its learning curve.
+    """
+
+    name: str
+    metrics: dict[str, Estimate]
+    blessed: bool
+    failed_gates: tuple[str, ...] = ()
+    pushed_version: str | None = None
+    training: Training | None = None
+
+
 class ComponentTiming(Strict):
     """Wall time and peak resident memory of one pipeline component."""
 
@@ -127,6 +147,7 @@ class ReportData(Strict):
       dead_letter_sample: a few refused rows of each reason.
       training: learning curves.
       evaluation: metrics, slices, reliability, gates.
+      rankers: every ranker of the run, that of the page first.
       retrieval: recall and gates of the two-tower.
       retrieval_training: its learning curve.
       signatures: of the items.
@@ -142,6 +163,7 @@ class ReportData(Strict):
     dead_letter_sample: tuple[DeadLetter, ...] = ()
     training: Training | None = None
     evaluation: EvaluationResult | None = None
+    rankers: tuple[RankerSummary, ...] = ()
     retrieval: RetrievalEvaluation | None = None
     retrieval_training: Training | None = None
     signatures: SignatureFigures | None = None

@@ -41,6 +41,7 @@ def write_report(
     if ranker is not None:
         outcomes[ranker].evaluation.save(config.report_dir)
         pushed = outcomes[ranker].pushed
+    judged = [ranker, *(name for name in outcomes if name not in (ranker, "two_tower"))] if ranker else []
     retrieval = outputs.get("RetrievalEvaluator.two_tower", {})
     data = collect(
         RunInfo(
@@ -55,6 +56,7 @@ def write_report(
         dead_letters=outputs["LogIngest"]["dead_letters"],
         training_history=outputs[f"Trainer.{ranker}"]["model_run"] if ranker else None,
         evaluation=config.report_dir if ranker else None,
+        rankers=[_summary(TITLES[name], outcomes[name], outputs[f"Trainer.{name}"]["model_run"]) for name in judged],
         retrieval_evaluation=retrieval.get("evaluation"),
         retrieval_training=outputs.get("Trainer.two_tower", {}).get("model_run"),
         signatures=_signatures(components),
@@ -64,6 +66,20 @@ def write_report(
         pushed_version=pushed.name if pushed else None,
     )
     return build_report(data, config.report_dir)
+
+
+def _summary(title: str, outcome: ModelOutcome, model_run: str):
+    from evaluation.report_collect import load_training
+    from evaluation.report_data import RankerSummary
+
+    return RankerSummary(
+        name=title,
+        metrics=outcome.evaluation.model.metrics,
+        blessed=outcome.blessed,
+        failed_gates=outcome.failed_gates,
+        pushed_version=outcome.pushed.name if outcome.pushed else None,
+        training=load_training(model_run),
+    )
 
 
 def _signatures(components: Sequence[ComponentRun]) -> dict | None:

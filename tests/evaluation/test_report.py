@@ -77,6 +77,16 @@ def test_page_shows_retrieval_and_long_histories(built):
     assert "6,812of 7,000; 14,211 behaviours" in page.words and "17,408 Bfp32; all tables 113 MB" in page.words
 
 
+def test_page_compares_rankers_where_there_are_several(built):
+    data, _, page = built
+    other = data.rankers[1]
+    for text in ("Rankers", "AW-MoE", "version 1763", report_format.metric(other.metrics["auc"].value)):
+        assert text in page.words
+    assert page.words.count(report_format.count(other.training.parameters)) == 2  # of the page's own ranker, too
+    alone = Page(report.render(report_data(rankers=data.rankers[:1])))
+    assert "AW-MoE" not in alone.words and not [1 for _, attributes in alone.tags if attributes.get("id") == "rankers"]
+
+
 def test_page_shows_the_figures_of_the_json(built):
     data, _, page = built
     model = data.evaluation.model
