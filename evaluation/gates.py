@@ -43,6 +43,12 @@ class GateConfig(Strict):
         "(non-inferiority); small evaluations then fail for lack of proof. `not_shown`: fails only where the interval "
         "shows a larger loss.",
     )
+    max_log_loss_increase: float | None = Field(
+        0.002,
+        ge=0,
+        description="A model may order as well as the live one and yet give worse probabilities, with a mean that is "
+        "right: fails where the interval shows a larger increase (nats).",
+    )
     slice_features: tuple[str, ...] | None = Field(
         None, description="Features whose slices are judged; by default all that are sliced by."
     )
@@ -86,16 +92,16 @@ def judge(
     auc, pcoc = model.metrics["auc"], model.metrics["pcoc"]
     if config.min_rows is not None:
         found = f"{counts.rows} rows."
-        gates.append(_gate("min_rows", counts.rows, config.min_rows, None, config.why("min_rows"), found))
+        gates.append(make_gate("min_rows", counts.rows, config.min_rows, None, config.why("min_rows"), found))
     if config.min_positives is not None:
         found = f"{counts.positives} positives."
         why = config.why("min_positives")
-        gates.append(_gate("min_positives", counts.positives, config.min_positives, None, why, found))
+        gates.append(make_gate("min_positives", counts.positives, config.min_positives, None, why, found))
     if config.min_auc is not None:
         found = f"AUC is {_text(auc)}."
-        gates.append(_gate("min_auc", _low(auc), config.min_auc, None, config.why("min_auc"), found))
+        gates.append(make_gate("min_auc", _low(auc), config.min_auc, None, config.why("min_auc"), found))
     if config.pcoc is not None:
-        gates.append(_gate("pcoc", pcoc.value, *config.pcoc, config.why("pcoc"), f"PCOC is {_text(pcoc)}."))
+        gates.append(make_gate("pcoc", pcoc.value, *config.pcoc, config.why("pcoc"), f"PCOC is {_text(pcoc)}."))
     judged = [s for s in slices if config.slice_features is None or s.feature in config.slice_features]
     gates += _slice_gates(config, judged)
     if live is not None:
@@ -108,13 +114,18 @@ def _live_gates(config: GateConfig, counts: Counts, live: LiveComparison) -> lis
     if config.min_live_share is not None:
         found = f"{live.rows} of {counts.rows} rows were scored by both."
         why = config.why("min_live_share")
-        gates.append(_gate("live_rows", live.rows / counts.rows, config.min_live_share, None, why, found))
+        gates.append(make_gate("live_rows", live.rows / counts.rows, config.min_live_share, None, why, found))
     if config.max_auc_loss is not None:
         difference = live.metrics["auc"].difference if "auc" in live.metrics else Estimate()
         value = _low(difference) if config.auc_loss_rule == "ruled_out" else _high(difference)
         end = "lower" if config.auc_loss_rule == "ruled_out" else "upper"
         found = f"AUC of the model less that of the live one is {_text(difference)}; the {end} end is judged."
-        gates.append(_gate("live_auc", value, -config.max_auc_loss, None, config.why("max_auc_loss"), found))
+        gates.append(make_gate("live_auc", value, -config.max_auc_loss, None, config.why("max_auc_loss"), found))
+    if config.max_log_loss_increase is not None and "log_loss" in live.metrics:
+        difference = live.metrics["log_loss"].difference
+        found = f"log loss of the model less that of the live one is {_text(difference)}; the lower end is judged."
+        why = config.why("max_log_loss_increase")
+        gates.append(make_gate("live_log_loss", _low(difference), None, config.max_log_loss_increase, why, found))
     if config.max_slice_auc_loss is not None:
         judged = [s for s in live.slices if config.slice_features is None or s.feature in config.slice_features]
         gates += _worst_by_feature(
@@ -161,11 +172,12 @@ def _worst_by_feature(
             f"{failed} of {len(parts)} slices beyond the limit; worst: `{worst.value}` ({worst.rows} rows), {what} "
             f"{_text(found)}, judged by the interval's end nearest to passing."
         )
-        gates.append(_gate(f"{name}:{feature}", value, minimum, maximum, why, text))
+        gates.append(make_gate(f"{name}:{feature}", value, minimum, maximum, why, text))
     return gates
 
 
-def _gate(name, value, minimum, maximum, why: str, found: str) -> GateResult:
+def make_gate(name, value, minimum, maximum, why: str, found: str) -> GateResult:
+    """Puts a number to the test; one that does not exist fails. `why` and `found` are sentences."""
     passed = value is not None and _room(value, minimum, maximum) >= 0
     value = None if value is None else float(value)
     return GateResult(

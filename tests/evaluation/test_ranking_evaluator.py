@@ -110,6 +110,20 @@ def test_against_the_live_model(simulate, with_column):
     assert difference.difference.high < 0
 
 
+def test_worse_probabilities_in_the_same_order_do_not_pass(simulate, with_column):
+    table, truth = simulate(users=300)
+    live = with_column(table, "score", truth)
+    # Flatter, in the same order and with the same mean: neither AUC nor PCOC tells.
+    logit = 0.3 * np.log(truth / (1 - truth))
+    shifts = np.linspace(-6, 6, 2001)
+    means = np.array([np.mean(1 / (1 + np.exp(-(logit + shift)))) for shift in shifts])
+    flat = 1 / (1 + np.exp(-(logit + shifts[np.argmin(np.abs(means - truth.mean()))])))
+    result = evaluate(with_column(table, "score", flat), config(slice_features=()), live_predictions=live)
+    assert failed(result) == {"live_log_loss"}
+    assert gate(result, "live_log_loss").value > 0.002
+    assert evaluate(live, config(slice_features=()), live_predictions=with_column(table, "score", flat)).blessed
+
+
 def test_rows_are_matched_by_key_not_by_order(simulate):
     table, _ = simulate(users=60)
     order = np.random.default_rng(0).permutation(table.num_rows)
