@@ -22,13 +22,20 @@ from serving.saved_model import SavedRanker
 from serving.scoring import score_examples
 
 SHORT, LONG = 4, 9
-MODELS = {
+HISTORIES = {
     "two_tower": {"short": "din", "long": "sdim", "signature_source": "two_tower"},
     "end_to_end": {"short": "target_attention", "long": "sdim", "signature_source": "end_to_end"},
     "target_attention": {"short": "none", "long": "target_attention"},
     "short_only": {"short": "din", "long": "none"},
 }
-SDIM = ["two_tower", "end_to_end"]
+AUTOINT = {"num_layers": 1, "head_dim": 8, "exclude_features": ["title"]}
+AW_MOE = {"num_experts": 3, "expert_units": [16], "gate_units": 8, "exclude_features": ["title"]}
+SEARCH = {"mode": "search", "query_features": ["age_band", "hour"], "gate_normalisation": "count"}
+MODELS = {name: ("autoint", AUTOINT, history) for name, history in HISTORIES.items()} | {
+    "aw_moe": ("aw_moe", AW_MOE, HISTORIES["two_tower"]),
+    "aw_moe_search": ("aw_moe", {**AW_MOE, **SEARCH}, HISTORIES["end_to_end"]),
+}
+SDIM = [name for name, (_, _, history) in MODELS.items() if history["long"] == "sdim"]
 
 
 @pytest.fixture(scope="module")
@@ -58,23 +65,22 @@ def signatures(log):
 @pytest.fixture(scope="module", params=MODELS)
 def ranker(request, log, signatures, tmp_path_factory):
     """The trained model's name, itself and its export."""
-    from models.autoint import AutoInt, AutoIntConfig
     from models.input_pipeline import InputConfig
     from models.optimizers import OptimizerConfig
     from models.training import TrainingConfig, train
+    from pipeline.model_registry import make_ranker, parse_parameters
 
-    config = AutoIntConfig.model_validate(
-        {"num_layers": 1, "head_dim": 8, "exclude_features": ["title"], "history": MODELS[request.param]}
-    )
+    name, parameters, history = MODELS[request.param]
+    config = parse_parameters(name, {**parameters, "history": history})
     training = TrainingConfig(
         epochs=1,
         steps_per_execution=1,
         input=InputConfig(batch_size=256),
         optimizer=OptimizerConfig(learning_rate=0.02),
     )
-    given = signatures if request.param == "two_tower" else None
+    given = signatures if history.get("signature_source") == "two_tower" else None
     model, _ = train(
-        lambda: AutoInt(log["encoding"], config, given),
+        lambda: make_ranker(name, config, log["encoding"], given),
         log["encoding"],
         log["encoded"],
         training,
@@ -168,7 +174,7 @@ def test_two_exports_of_other_weights_have_other_versions(log, tmp_path):
     from models.autoint import AutoInt, AutoIntConfig
     from serving.history_inputs import HistoryInputs
 
-    config = AutoIntConfig.model_validate({"history": MODELS["end_to_end"]})
+    config = AutoIntConfig.model_validate({"history": HISTORIES["end_to_end"]})
     versions = []
     for _ in range(2):
         model = AutoInt(log["encoding"], config)

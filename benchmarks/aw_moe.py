@@ -1,0 +1,334 @@
+"""What the attention-weighted gate and its contrastive loss add, over all users and over those of short histories.
+
+    python -m benchmarks.aw_moe [--data simulated movielens_1m] [--candidates …] [--seeds 1 2 3] [--threads 1]
+    python -m benchmarks.aw_moe --tune
+
+AutoInt, a single expert, plain MoE, AW-MoE without and with its contrastive loss, and the controls: gate dropout of the
+loss's mask rate without the loss, and K experts whose weights are the same for everybody. All have about as many
+parameters. `simulated`: users come in groups that weigh the same features differently, and a user's behaviours show the
+group. `movielens_1m`: split by time. Each candidate is trained on `train` with each seed, stopped on `eval`, and scored
+on `test`; intervals are those of the candidates' scores averaged over seeds, by resampling users. What was tuned was
+tuned on `eval` (`--tune`). Finished runs are kept in benchmarks/results/aw_moe.json and skipped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from benchmarks.run_records import RunRecords, limit_threads, spread
+
+RESULTS = Path(__file__).parent / "results" / "aw_moe.json"
+CONFIGS = Path(__file__).parents[1] / "tfx_config"
+
+#: 2,000 users of 150 impressions, some 15 clicks, each on average: enough behaviours to tell the four groups apart for
+#: many users, too few for others, and none to begin with.
+SIMULATION = {"impressions": 300_000, "num_users": 2_000, "activity_exponent": 0.6, "seed": 21}
+SHORT_LENGTH = 20
+METRICS = ("auc", "gauc_request", "log_loss", "pcoc")
+
+#: A behaviour's feature must be categorical: groups differ in what prices are to them.
+PRICE_BAND = {"name": "price_band", "table": "items", "column": "price", "kind": "numeric"}
+PRICE_BAND |= {"transform": "bucketize", "num_buckets": 8}
+
+DATA = {
+    "simulated": {
+        "exclude_features": ["item_id", "title"],  # memorised in a log of two weeks, as in benchmarks/long_interest.py
+        "query_features": ["age_band", "city", "device", "hour"],
+        "training": {"epochs": 6, "learning_rate": 2e-3},
+    },
+    "movielens_1m": {
+        "exclude_features": [],
+        "query_features": ["gender", "age", "occupation"],
+        "training": {"epochs": 3, "learning_rate": 1e-3},
+    },
+}
+HISTORY = {"short": "target_attention", "long": "none"}
+AUTOINT = {"variant": "reference", "num_layers": 3, "head_dim": 30}
+
+#: Widths at which all have about as many parameters.
+EXPERTS = {"num_experts": 4, "expert_units": [32, 16], "gate_units": 16}
+GATE = {"mode": "search", "gate_normalisation": "count"}
+CONTRASTIVE = {"weight": 0.05, "mask_rate": 0.3, "negatives": 3, "temperature": 0.5}
+CANDIDATES = {
+    "autoint": AUTOINT,
+    "single_expert": {"gate": "none", "num_experts": 1, "expert_units": [160, 40], "contrastive": None},
+    "constant_gate": {**EXPERTS, "gate": "constant", "expert_units": [45, 16], "contrastive": None},
+    "plain_moe": {**EXPERTS, **GATE, "gate": "softmax_pooled", "gate_units": 32, "contrastive": None},
+    "aw_moe_no_loss": {**EXPERTS, **GATE, "contrastive": None},
+    "aw_moe": {**EXPERTS, **GATE, "contrastive": CONTRASTIVE},
+    "gate_dropout": {**EXPERTS, **GATE, "contrastive": None, "gate_dropout": CONTRASTIVE["mask_rate"]},
+}
+BASELINES = [name for name in CANDIDATES if name != "aw_moe"]
+
+#: What `--tune` tries, beside the candidates, with one seed.
+TRIED = {
+    "plain_moe_rec": {**CANDIDATES["plain_moe"], "mode": "recommendation"},
+    "no_loss_rec": {**CANDIDATES["aw_moe_no_loss"], "mode": "recommendation", "gate_units": 27},
+    "no_loss_sum": {**CANDIDATES["aw_moe_no_loss"], "gate_normalisation": "none"},
+    "no_loss_rec_sum": {**CANDIDATES["aw_moe_no_loss"], "mode": "recommendation", "gate_normalisation": "none"},
+} | {
+    f"loss_{weight:g}_{rate:g}": {
+        **CANDIDATES["aw_moe"],
+        "contrastive": {**CONTRASTIVE, "weight": weight, "mask_rate": rate},
+    }
+    for weight in (0.01, 0.05, 0.2)
+    for rate in (0.1, 0.3, 0.5)
+}
+
+
+def feature_spec(data: str):
+    """The data's feature spec, with behaviours that tell users apart, and the last `SHORT_LENGTH` of them."""
+    from features.spec import FeatureSpec, load_spec
+
+    name = {"simulated": "features_simulated", "movielens_1m": "features_movielens_1m_time"}[data]
+    spec = load_spec(CONFIGS / f"{name}.yaml").model_dump(exclude_unset=True)
+    history = {"features": list(spec["history"]["features"]), "short_length": SHORT_LENGTH, "long_length": 0}
+    if data == "simulated":
+        spec["features"] = [*spec["features"], PRICE_BAND]
+        history["features"] += ["brand", "price_band"]
+    return FeatureSpec.model_validate({**spec, "history": history})
+
+
+def prepare(data: str, work: Path) -> tuple[Path, Path]:
+    """Ingests and encodes once, split by time. Returns directories of the encoded examples and of the encoding."""
+    from benchmarks.preparation import encode_by_time
+
+    return encode_by_time(work / data, SIMULATION if data == "simulated" else None, feature_spec(data))
+
+
+def settings(data: str, candidate: str, seed: int) -> dict:
+    """What makes a run: the key of its record."""
+    chosen = DATA[data]
+    model = {**{**CANDIDATES, **TRIED}[candidate], "history": HISTORY, "exclude_features": chosen["exclude_features"]}
+    if model.get("mode") == "search":
+        model["query_features"] = chosen["query_features"]
+    training = chosen["training"]
+    return {
+        "data": data,
+        "candidate": candidate,
+        "seed": seed,
+        "simulation": SIMULATION if data == "simulated" else None,
+        "short_length": SHORT_LENGTH,
+        "model": model,
+        "training": {
+            "epochs": training["epochs"],
+            "patience": 2,
+            "optimizer": {"learning_rate": training["learning_rate"], "schedule": "cosine"},
+        },
+    }
+
+
+def run(wanted: dict, work: Path) -> dict:
+    """Trains one candidate with one seed, leaves its test scores in `work` and returns its record."""
+    data, candidate, seed = wanted["data"], wanted["candidate"], wanted["seed"]
+    examples, encoding_dir = prepare(data, work)
+    from evaluation.metrics import compute_metrics
+    from features.encoding import FeatureEncoding
+    from models.autoint import AutoInt, AutoIntConfig
+    from models.aw_moe import AwMoe, AwMoeConfig
+    from models.input_pipeline import make_dataset
+    from models.training import TrainingConfig, predict, train
+
+    encoding = FeatureEncoding.load(encoding_dir)
+    make, config_class = (AutoInt, AutoIntConfig) if candidate == "autoint" else (AwMoe, AwMoeConfig)
+    config = config_class.model_validate(wanted["model"])
+    training = TrainingConfig.model_validate({**wanted["training"], "seed": seed})
+    training_dir = work / data / "training" / f"{candidate}-{seed}"
+    histories = {"histories": True, "long_history": False}
+    model, history = train(
+        lambda: make(encoding, config), encoding, examples, training, training_dir,
+        fingerprint=json.dumps(wanted), **histories,
+    )  # fmt: skip
+    found = {}
+    for split in ("eval", "test"):
+        dataset = make_dataset(examples, split, encoding, training.input, **histories)
+        labels, logits = predict(model, dataset)
+        scores = 1.0 / (1.0 + np.exp(-logits.astype(np.float64)))
+        table = Rows.read(examples, split)
+        found[split] = compute_metrics(table.scored(labels, scores), METRICS)
+    path = scores_path(work, wanted)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, labels=labels, scores=scores)
+    shutil.rmtree(training_dir)
+    return {
+        **wanted,
+        "parameters": history.parameters,
+        "best_epoch": history.best_epoch,
+        "epochs": len(history.epochs),
+        "examples_per_second": round(statistics.median(r.examples_per_second for r in history.epochs)),
+        **found,
+        "gate": gate_record(model, dataset, table) if candidate not in ("autoint", "single_expert") else None,
+    }
+
+
+def gate_record(model, dataset, table: Rows) -> dict:
+    """Diagnostics of the gate on the test split; losses are the last epoch's of training, in nats."""
+    from evaluation import gate_diagnostics as of
+
+    labels, gates, scores = [], [], []
+    for batch in dataset:
+        gate = model.gates(batch).numpy()
+        labels.append(batch["label"].numpy())
+        gates.append(gate[batch["request_index"].numpy()] if model.config.mode == "search" else gate)
+        scores.append(model.expert_scores(batch).numpy())
+    labels, gates, scores = (np.concatenate(parts) for parts in (labels, gates, scores))
+    record = {
+        "usage_entropy": of.usage_entropy(gates),
+        "other_users_cosine": of.other_users_cosine(gates, table.user),
+        "expert_auc_drops": of.expert_auc_drops(labels, gates, scores).tolist(),
+        "mean_gate_auc_drop": of.mean_gate_auc_drop(labels, gates, scores),
+    }
+    if model.config.contrastive:
+        record["contrastive_loss"] = float(model.contrastive_loss.result())
+        record["contrastive_chance"] = float(model.contrastive_chance.result())
+    return record
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Whose a split's impressions are, [N]: user and request codes, and the behaviours that the user had before."""
+
+    user: np.ndarray
+    request: np.ndarray
+    history: np.ndarray
+
+    @classmethod
+    def read(cls, examples: Path, split: str) -> Rows:
+        columns = ["_user_id", "_history_end", "_position"]
+        shards = sorted((examples / f"Split-{split}").glob("*.parquet"))
+        table = pa.concat_tables([pq.read_table(path, columns=columns) for path in shards])
+        sizes = pc.list_value_length(table["_position"]).to_numpy()
+        users = np.unique(table["_user_id"].to_numpy(), return_inverse=True)[1]
+        per_request = (users, np.arange(len(table)), table["_history_end"].to_numpy())
+        return cls(*(np.repeat(values, sizes) for values in per_request))
+
+    def scored(self, labels: np.ndarray, scores: np.ndarray):
+        from evaluation.scored_rows import ScoredRows
+
+        return ScoredRows(labels, scores, self.user, self.request)
+
+    def slices(self) -> dict[str, np.ndarray]:
+        """Rows of all impressions, and the long tails: what a user's behaviours number when the impression is made."""
+        quartile = np.quantile(self.history, 0.25)
+        masks = {"all": self.history >= 0, "lowest_quartile": self.history <= quartile, "at_most_3": self.history <= 3}
+        return {name: np.flatnonzero(mask) for name, mask in masks.items()}
+
+
+def scores_path(work: Path, wanted: dict) -> Path:
+    return work / wanted["data"] / "scores" / f"{wanted['candidate']}-{wanted['seed']}.npz"
+
+
+def compare(data: str, seeds: list[int], work: Path, replicates: int = 1000) -> dict:
+    """AW-MoE less each other candidate, by slice, with 95 % intervals: means over seeds, under resamples of users."""
+    from evaluation.bootstrap import MetricStatistics, bootstrap, estimate, ones
+
+    names = [name for name in CANDIDATES if all(scores_path(work, settings(data, name, s)).exists() for s in seeds)]
+    table = Rows.read(prepare(data, work)[0], "test")
+    statistics_of, metrics = {}, ("auc", "gauc_request", "log_loss", "pcoc")
+    for slice_name, rows in table.slices().items():
+        for name in names:
+            parts = []
+            for seed in seeds:
+                with np.load(scores_path(work, settings(data, name, seed))) as found:
+                    parts.append(MetricStatistics(table.scored(found["labels"], found["scores"]).take(rows), metrics))
+            statistics_of[slice_name, name] = lambda w, parts=parts: np.mean([part(w) for part in parts], axis=0)
+    users = int(table.user.max()) + 1
+    values = {key: statistic(ones(users)) for key, statistic in statistics_of.items()}
+    resampled = bootstrap(statistics_of, users, replicates)
+
+    def gain(slice_name: str, name: str, other: str):
+        ours, theirs = (slice_name, name), (slice_name, other)
+        return values[ours] - values[theirs], resampled[ours] - resampled[theirs]
+
+    def listed(pair) -> dict:
+        value, replicate = pair
+        found = [estimate(v, r) for v, r in zip(value, replicate.T, strict=True)]
+        return {m: [f.value, f.low, f.high] for m, f in zip(metrics, found, strict=True)}
+
+    table_of, sizes = table.slices(), {}
+    for slice_name, rows in table_of.items():
+        sizes[slice_name] = {"rows": len(rows), "users": len(np.unique(table.user[rows])),
+                             "behaviours_at_most": int(table.history[rows].max())}  # fmt: skip
+    found = {"seeds": seeds, "slices": sizes, "metrics": {}, "aw_moe_over": {}, "gain_over_no_loss": {}}
+    for slice_name in table_of:
+        found["metrics"][slice_name] = {
+            name: dict(zip(metrics, values[slice_name, name].tolist(), strict=True)) for name in names
+        }
+        found["aw_moe_over"][slice_name] = {
+            other: listed(gain(slice_name, "aw_moe", other)) for other in names if other != "aw_moe"
+        }
+    # What the loss (and the control) adds in the tail, less what it adds overall.
+    for name in ("aw_moe", "gate_dropout"):
+        gains = {slice_name: gain(slice_name, name, "aw_moe_no_loss") for slice_name in table_of}
+        found["gain_over_no_loss"][name] = {slice_name: listed(pair) for slice_name, pair in gains.items()} | {
+            f"{tail}_less_all": listed(tuple(x - y for x, y in zip(gains[tail], gains["all"], strict=True)))
+            for tail in table_of
+            if tail != "all"
+        }
+    return found
+
+
+def summarise(runs: list[dict]) -> dict:
+    """Mean and deviation over seeds by data and candidate, on `eval` and on `test`."""
+    summary: dict = {}
+    for data in DATA:
+        for candidate in {**CANDIDATES, **TRIED}:
+            mine = [r for r in runs if r["data"] == data and r["candidate"] == candidate]
+            if mine:
+                summary.setdefault(data, {})[candidate] = {
+                    "parameters": mine[0]["parameters"],
+                    "seeds": sorted(r["seed"] for r in mine),
+                    **{s: {m: spread([r[s][m] for r in mine]) for m in METRICS} for s in ("eval", "test")},
+                }
+    return summary
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", nargs="+", choices=DATA, default=["simulated"])
+    parser.add_argument("--candidates", nargs="+", choices={**CANDIDATES, **TRIED}, default=list(CANDIDATES))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--tune", action="store_true", help="try the settings of TRIED with the first seed")
+    parser.add_argument("--work", type=Path, default=Path("data/benchmark_aw_moe"))
+    parser.add_argument("--threads", type=int, default=None, help="of TensorFlow")
+    arguments = parser.parse_args()
+    limit_threads(arguments.threads)
+    keys = list(settings("simulated", "aw_moe", 0))
+    records = RunRecords(RESULTS, key=lambda run: json.dumps([run[key] for key in keys]), summarise=summarise)
+    candidates, seeds = arguments.candidates, arguments.seeds
+    if arguments.tune:
+        candidates, seeds = list(TRIED), seeds[:1]
+    for data in arguments.data:
+        for seed in seeds:
+            for candidate in candidates:
+                wanted = settings(data, candidate, seed)
+                if records.find(wanted) is None:
+                    done = run(wanted, arguments.work)
+                    records.add(done)
+                    print(data, candidate, seed, json.dumps(done["eval"]), json.dumps(done["test"]), flush=True)
+                    print(
+                        "   ",
+                        done["parameters"],
+                        done["best_epoch"],
+                        done["examples_per_second"],
+                        done["gate"],
+                        flush=True,
+                    )
+        if not arguments.tune:
+            compared = RESULTS.with_name(f"aw_moe_{data}.json")
+            compared.write_text(json.dumps(compare(data, seeds, arguments.work), indent=1) + "\n")
+            print(compared.read_text())
+
+
+if __name__ == "__main__":
+    main()
