@@ -11,9 +11,8 @@ from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field, model_validator
 
-from features.spec import Strict
+from features.cascade_config import CascadeConfig
 from serving.attention_readout import FieldAttention, strongest_pairs
 from serving.item_catalogue import ItemCatalogue
 from serving.json_request import row_from_request
@@ -22,29 +21,6 @@ from serving.retrieval_scoring import SavedTwoTower
 from serving.saved_model import resolve_version
 
 RETRIEVE, COARSE, FINE = "retrieve", "coarse", "fine"
-
-
-class CascadeConfig(Strict):
-    """How many items pass each stage.
-
-    Attributes:
-      retrieve: n₁, items that the two-tower finds.
-      coarse: n₂, items that the coarse ranker leaves to the fine ranker; without a coarse ranker it has no effect.
-      top_k: length of the list.
-    """
-
-    retrieve: int = Field(1000, ge=1)
-    coarse: int = Field(200, ge=1)
-    top_k: int = Field(10, ge=1)
-
-    @model_validator(mode="after")
-    def _narrows(self):
-        if not self.top_k <= self.coarse <= self.retrieve:
-            raise ValueError(
-                "a cascade narrows: `top_k` ≤ `coarse` ≤ `retrieve`. Received: "
-                f"`top_k`={self.top_k}, `coarse`={self.coarse}, `retrieve`={self.retrieve}."
-            )
-        return self
 
 
 class CoarseRanker(Protocol):

@@ -130,7 +130,11 @@ class Ranker:
         Raises:
           ValueError: if a column is missing or does not fit its feature.
         """
-        return self._saved.serving_default(self.request_tensors(row) | items)
+        return self.score_tensors(self.request_tensors(row) | items)
+
+    def score_tensors(self, tensors: dict) -> dict[str, np.ndarray]:
+        """`score_items` of tensors that were made before: `request_tensors` and candidate features [n]."""
+        return self._saved.serving_default(tensors)
 
     def attention(self, row: pa.Table, items: dict[str, np.ndarray]) -> np.ndarray | None:
         """Where the ranker looks, [n, layers, H, M, M] over `attention_fields`; None: its export does not say."""
