@@ -12,6 +12,7 @@ from features.simhash import SimHash, SimHashConfig
 from features.spec import Strict
 from models import sdim
 from models.embedding import FeatureEmbedding
+from models.history_windows import trim_window
 from models.request_layout import RequestLayout
 from models.target_attention import DinAttention, DotProductAttention, mean_pooling
 
@@ -151,13 +152,9 @@ class HistoryInterest(tf.keras.layers.Layer):
 
         L is the longest history's length: what pads all requests is cut off.
         """
-        lengths = history[f"{window}_length"]
-        # More padding must not even change the order of a sum: the outputs are the same to the bit.
-        width = tf.maximum(tf.reduce_max(lengths), 1)
-        ids = {name: values[:, -width:] for name, values in history[window].items()}
+        ids, present = trim_window(history, window)
         values = self.embed(ids)
-        positions = tf.range(tf.shape(values)[1], 0, -1)  # newest last: the last behaviour has position 1
-        return values, tf.cast(positions <= lengths[:, tf.newaxis], values.dtype), ids.get("item_row")
+        return values, tf.cast(present, values.dtype), ids.get("item_row")
 
     def _bucket_sums(self, history: dict) -> tf.Tensor:
         values, mask, item_row = self.behaviors(history, "long")

@@ -100,3 +100,24 @@ def history_signature(spec: HistorySpec, windows: tuple[str, ...] = WINDOWS) -> 
         signature[window] = {name: tf.TensorSpec([None, None], tf.int32) for name in (*spec.features, ITEM_ROW)}
         signature[f"{window}_length"] = tf.TensorSpec([None], tf.int32)
     return signature
+
+
+def trim_window(history: dict, window: str, longest: int | None = None) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+    """Cuts off what pads all requests of a window, so that more padding changes no bit of what is made of it.
+
+    Args:
+      history: of a batch.
+      window: `short` or `long`.
+      longest: keep only this many behaviours, the newest.
+
+    Returns:
+      Ids by feature, [B, L] each, and [B, L] whether a behaviour stands there; L is at least 1.
+    """
+    lengths = history[f"{window}_length"]
+    if longest is not None:
+        lengths = tf.minimum(lengths, longest)
+    width = tf.maximum(tf.reduce_max(lengths), 1)
+    ids = {name: values[:, -width:] for name, values in history[window].items()}
+    # Newest last: the last behaviour has position 1. A window may be narrower than its longest length says.
+    positions = tf.range(tf.shape(next(iter(ids.values())))[1], 0, -1)
+    return ids, positions <= lengths[:, tf.newaxis]

@@ -32,10 +32,15 @@ class RankingModel(tfrs.Model):
         return self.ranking_loss(inputs, self(inputs, training=training))
 
     def ranking_loss(self, inputs: dict, logits: tf.Tensor) -> tf.Tensor:
-        """Returns the mean log loss of logits `[N]` of a batch."""
+        """Returns the mean log loss of logits `[N]` of a batch, weighted by its `weight` `[N]` if there is one."""
         losses = tf.nn.sigmoid_cross_entropy_with_logits(labels=inputs["label"], logits=logits)
-        self.log_loss.update_state(losses)
-        return tf.reduce_mean(losses)
+        if "weight" not in inputs:
+            self.log_loss.update_state(losses)
+            return tf.reduce_mean(losses)
+        # Divided by the weights, so that their scale, which follows the sampling, is not one of the learning rate.
+        mean = tf.math.divide_no_nan(tf.reduce_sum(inputs["weight"] * losses), tf.reduce_sum(inputs["weight"]))
+        self.log_loss.update_state(mean, sample_weight=tf.cast(tf.size(losses), mean.dtype))
+        return mean
 
     @tf.function(autograph=False)
     def predict_next(self, batches: tf.data.Iterator) -> tuple[tf.Tensor, tf.Tensor]:
