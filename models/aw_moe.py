@@ -16,7 +16,6 @@ from models.experts import Experts
 from models.gate_contrast import Contrast, contrast, draw_others, one_candidate_each
 from models.history_interest import HistoryConfig, HistoryInterest
 from models.ranking_model import RankingModel
-from models.request_layout import RequestLayout
 
 
 class ContrastiveConfig(Strict):
@@ -207,12 +206,10 @@ class AwMoe(RankingModel):
         if self._of_requests:
             fields = tf.gather(self.embedding.request_fields(batch["features"]), self._query_fields, axis=1)
             flat = tf.reshape(fields, [-1, len(self._query_fields) * self.embedding.embedding_dim])
-            contexts = self.query_projection(flat)[:, tf.newaxis]
-            found = [gates[:, 0] for gates in self.gate_layer(contexts, behaviors, *weights)]
+            contexts, history_of = self.query_projection(flat), tf.range(tf.shape(mask)[0])
         else:
-            layout = RequestLayout(batch["request_index"], tf.shape(mask)[0])
-            contexts = layout.to_grid(self.history_interest.embed(batch["features"]))
-            found = [layout.to_flat(gates) for gates in self.gate_layer(contexts, behaviors, *weights)]
+            contexts, history_of = self.history_interest.embed(batch["features"]), batch["request_index"]
+        found = self.gate_layer(contexts, history_of, behaviors, *weights)
         return (
             found[0],
             found[-1] if training and self.config.gate_dropout else found[0],

@@ -11,6 +11,7 @@ from models.experts import Experts
 from models.gate_contrast import contrast, draw_others, one_candidate_each
 
 K, D = 3, 5
+ONE, TWO = np.zeros(1, np.int32), np.zeros(2, np.int32)  # one and two contexts of the first history
 RNG = np.random.default_rng(0)
 
 
@@ -22,7 +23,7 @@ def normal(*shape):
 def gate():
     """A gate whose weights, biases too, are of a size."""
     layer = AttentionGate(K, units=4)
-    layer(normal(1, 1, D), normal(1, 1, D), np.ones((1, 1), np.float32))
+    layer(normal(1, D), ONE, normal(1, 1, D), np.ones((1, 1), np.float32))
     for weight in layer.weights:
         weight.assign(normal(*weight.shape))
     return layer
@@ -44,16 +45,20 @@ def vote_by_hand(gate, h, c):
 
 def test_a_single_behaviour_gives_alpha_times_u(gate):
     h, c = normal(D), normal(D)
-    (found,) = gate(c[None, None], h[None, None], np.ones((1, 1), np.float32))
-    np.testing.assert_allclose(found[0, 0], vote_by_hand(gate, h, c), rtol=1e-4, atol=1e-5)
+    (found,) = gate(c[None], ONE, h[None, None], np.ones((1, 1), np.float32))
+    np.testing.assert_allclose(found[0], vote_by_hand(gate, h, c), rtol=1e-4, atol=1e-5)
 
 
 def test_no_behaviour_gives_the_token_s_vote(gate):
-    c = normal(2, 3, D)
-    found = gate(c, normal(2, 4, D), np.zeros((2, 4), np.float32))[0].numpy()
-    for b in range(2):
-        for i in range(3):
-            np.testing.assert_allclose(found[b, i], vote_by_hand(gate, gate.no_history.numpy(), c[b, i]), atol=1e-4)
+    c, history_of = normal(5, D), np.array([0, 0, 1, 1, 1], np.int32)
+    mask = np.array([[0, 0, 0, 0], [0, 0, 1, 1]], np.float32)
+    behaviors = normal(2, 4, D)
+    found = gate(c, history_of, behaviors, mask)[0].numpy()
+    for i in range(2):
+        np.testing.assert_allclose(found[i], vote_by_hand(gate, gate.no_history.numpy(), c[i]), atol=1e-4)
+    for i in range(2, 5):
+        expected = sum(vote_by_hand(gate, behaviors[1, j], c[i]) for j in (2, 3))
+        np.testing.assert_allclose(found[i], expected, atol=1e-4)
 
 
 @settings(max_examples=25, deadline=None)
@@ -62,34 +67,34 @@ def test_gates_of_joined_histories_add_up(gate, first, second, seed):
     """What attention that is pooled first, and softmax over behaviours, do not do."""
     rng = np.random.default_rng(seed)
     draw = lambda *shape: rng.normal(size=shape).astype(np.float32)  # noqa: E731
-    contexts, one, other = draw(1, 2, D), draw(1, first, D), draw(1, second, D)
+    contexts, one, other = draw(2, D), draw(1, first, D), draw(1, second, D)
     both = np.concatenate([one, other], axis=1)
-    of = lambda h: gate(contexts, h, np.ones(h.shape[:2], np.float32))[0].numpy()  # noqa: E731
+    of = lambda h: gate(contexts, TWO, h, np.ones(h.shape[:2], np.float32))[0].numpy()  # noqa: E731
     np.testing.assert_allclose(of(both), of(one) + of(other), rtol=1e-3, atol=1e-3)
 
 
 def test_the_mean_of_votes_does_not_grow_with_the_history(gate):
     mean = AttentionGate(K, units=4, normalisation="count")
-    contexts, history = normal(1, 2, D), normal(1, 3, D)
+    contexts, history = normal(2, D), normal(1, 3, D)
     mask = np.ones((1, 3), np.float32)
-    mean(contexts, history, mask)
+    mean(contexts, TWO, history, mask)
     mean.set_weights(gate.get_weights())
-    once, total = mean(contexts, history, mask)[0].numpy(), gate(contexts, history, mask)[0].numpy()
+    once, total = mean(contexts, TWO, history, mask)[0].numpy(), gate(contexts, TWO, history, mask)[0].numpy()
     np.testing.assert_allclose(once, total / 3, rtol=1e-4, atol=1e-4)
-    twice = mean(contexts, np.tile(history, (1, 2, 1)), np.ones((1, 6), np.float32))[0]
+    twice = mean(contexts, TWO, np.tile(history, (1, 2, 1)), np.ones((1, 6), np.float32))[0]
     np.testing.assert_allclose(once, twice, rtol=1e-4, atol=1e-4)
 
 
 def test_the_pooled_gate_is_the_plain_one():
     layer = PooledGate(K, units=4)
-    contexts, history = normal(1, 2, D), normal(1, 4, D)
+    contexts, history = normal(2, D), normal(1, 4, D)
     mask = np.array([[0, 1, 1, 1]], np.float32)
-    (found,) = layer(contexts, history, mask)
+    (found,) = layer(contexts, TWO, history, mask)
     np.testing.assert_allclose(tf.reduce_sum(found, axis=-1), 1.0, atol=1e-6)
     mean = np.repeat(history[:, 1:].mean(axis=1, keepdims=True), 3, axis=1)
-    np.testing.assert_allclose(layer(contexts, mean, np.ones((1, 3), np.float32))[0], found, atol=1e-6)
-    (one,) = layer(contexts, history[:, 1:2], np.ones((1, 1), np.float32))
-    (rest,) = layer(contexts, history[:, 2:], np.ones((1, 2), np.float32))
+    np.testing.assert_allclose(layer(contexts, TWO, mean, np.ones((1, 3), np.float32))[0], found, atol=1e-6)
+    (one,) = layer(contexts, TWO, history[:, 1:2], np.ones((1, 1), np.float32))
+    (rest,) = layer(contexts, TWO, history[:, 2:], np.ones((1, 2), np.float32))
     assert np.abs(found - (one + rest)).max() > 0.1
 
 
