@@ -68,6 +68,20 @@ class HistoryInputs(Strict):
             dim=history.dim if table else None,
         )
 
+    @classmethod
+    def of_windows(cls, features: tuple[str, ...], spec: FeatureSpec) -> HistoryInputs:
+        """Describes a model that takes both windows as behaviours of these features, and no table."""
+        short, long = spec.history.short_length, spec.history.long_length
+        return cls(
+            short_features=features,
+            long_features=features,
+            short_length=short,
+            long_length=long,
+            version=_fingerprint([_windows(features, spec)]),
+            simhash=None,
+            dim=None,
+        )
+
     @property
     def table_shape(self) -> tuple[int, int, int] | None:
         """Of one user's bucket sums: groups, buckets, width."""
@@ -90,8 +104,16 @@ class HistoryInputs(Strict):
 
 def _version(history, spec: FeatureSpec) -> str:
     """A fingerprint of what a bucket table is made of: two rankers with one version have the same tables."""
-    parts = [repr((history.features, spec.history.short_length, spec.history.long_length)).encode()]
+    parts = [_windows(history.features, spec)]
     if history.uses_table:
         parts.append(history.simhash_config.model_dump_json().encode())
         parts += [weight.numpy().tobytes() for weight in history.table_weights]
+    return _fingerprint(parts)
+
+
+def _windows(features: tuple[str, ...], spec: FeatureSpec) -> bytes:
+    return repr((features, spec.history.short_length, spec.history.long_length)).encode()
+
+
+def _fingerprint(parts: list[bytes]) -> str:
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:32]

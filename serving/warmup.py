@@ -40,13 +40,20 @@ def write_warmup_requests(
     """
     if not 1 <= rows.num_rows < _MAX_RECORDS:
         raise ValueError(f"`warmup_rows` must hold 1 to {_MAX_RECORDS - 1} requests. Received: {rows.num_rows} rows.")
-    import tensorflow as tf
-
     logs = [
         prediction_log(spec.name, SERVING_DEFAULT, single_request_tensors(spec, rows.slice(row, 1), history_inputs))
         for row in range(rows.num_rows)
     ]
     logs.append(prediction_log(spec.name, RANK_REQUESTS, tensors_from_table(spec, rows, history_inputs)))
+    return write_prediction_logs(saved_model_dir, logs)
+
+
+def write_prediction_logs(saved_model_dir: str | Path, logs: list) -> Path:
+    """Writes the warm-up file of `PredictionLog`s, 1,000 at most; returns it."""
+    import tensorflow as tf
+
+    if not 1 <= len(logs) <= _MAX_RECORDS:
+        raise ValueError(f"`logs` must hold 1 to {_MAX_RECORDS} requests. Received: {len(logs)}.")
     path = Path(saved_model_dir) / WARMUP_FILE
     path.parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as writer:
