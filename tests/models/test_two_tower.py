@@ -1,7 +1,11 @@
 """The two-tower: its losses in closed form, its views, what it learns and what it must not be able to learn."""
 
+import shutil
+
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
@@ -214,6 +218,26 @@ def test_learns_the_planted_taste_and_stops_by_recall(small_log, tmp_path, relat
     )  # fmt: skip
     assert resumed == history
     np.testing.assert_array_equal(again.embed_corpus(), items)
+
+
+def test_shuffled_clicks_teach_nothing(small_log, tmp_path):
+    """Null control of the test before: clicks dealt out anew among the candidates of each shard."""
+    directory, encoding = small_log
+    shuffled = tmp_path / "shuffled"
+    shutil.copytree(directory, shuffled)
+    rng = np.random.default_rng(5)
+    for path in sorted(shuffled.glob("Split-*/*.parquet")):
+        table = pq.read_table(path).combine_chunks()
+        labels = table["_label_click"].combine_chunks()
+        dealt = pa.ListArray.from_arrays(labels.offsets, pa.array(rng.permutation(labels.flatten().to_numpy())))
+        place = table.column_names.index("_label_click")
+        pq.write_table(table.set_column(place, table.schema.field(place), dealt.cast(labels.type)), path)
+    config = TwoTowerConfig(history="none", exclude_features=("interests",))
+    model, _ = train_two_tower(encoding, shuffled, config, TRAINING, tmp_path / "work", k=9)
+    queries, truth, _ = embed_pairs(model, pairs_dataset(shuffled, "eval", encoding, TRAINING))
+    scores = queries @ model.embed_corpus().T
+    found = np.mean((scores > scores[np.arange(len(truth)), truth][:, None]).sum(axis=1) < 9)
+    assert abs(found - 1 / 3) < 4 * np.sqrt(2 / 9 / len(truth))  # the best of eight epochs: a little above chance
 
 
 def test_items_out_of_the_catalogue_are_no_positives(small_log):
