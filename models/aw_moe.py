@@ -10,11 +10,13 @@ from pydantic import Field, model_validator
 from features.encoding import FeatureEncoding
 from features.item_signatures import ItemSignatures
 from features.spec import Strict, nearest
+from models.autoint import VARIANTS
 from models.behavior_gate import AttentionGate, Normalisation, PooledGate, keep_some
 from models.embedding import FeatureEmbedding
 from models.experts import Experts
 from models.gate_contrast import Contrast, contrast, draw_others, one_candidate_each
 from models.history_interest import HistoryConfig, HistoryInterest
+from models.interacting_layer import InteractingLayer
 from models.ranking_model import RankingModel
 
 
@@ -39,7 +41,10 @@ class AwMoeConfig(Strict):
 
     Attributes:
       num_experts: K. Few: the gates of a batch are to be told apart on a sphere of K dimensions.
-      expert_units: widths of an expert's hidden layers.
+      expert_units: widths of an expert's hidden layers; none: an expert is linear in what it is given.
+      interacting_layers: layers of AutoInt (its authors' code, two heads) between the fields and the experts. The
+        abstract leaves the input network open; experts that share them need not each learn how fields interact.
+      head_dim: width of a head of those.
       expert_dropout: rate after each of them.
       embedding_dropout: rate on the experts' input.
       gate: `attention`; `softmax_pooled`, a plain mixture; `constant`, learnt weights that are the same for everybody
@@ -60,6 +65,8 @@ class AwMoeConfig(Strict):
 
     num_experts: int = Field(4, ge=1)
     expert_units: tuple[int, ...] = (64, 32)
+    interacting_layers: int = Field(0, ge=0)
+    head_dim: int = Field(16, ge=1)
     expert_dropout: float = Field(0.0, ge=0.0, lt=1.0)
     embedding_dropout: float = Field(0.0, ge=0.0, lt=1.0)
     gate: Literal["attention", "softmax_pooled", "constant", "none"] = "attention"
@@ -98,7 +105,7 @@ class AwMoe(RankingModel):
     impression, a gate made of a gate unit and an activation unit attends over the behaviours, which feed both, and an
     auxiliary loss holds the gates of randomly masked histories together:
 
-        v = [embedded features; short interest; long interest (SDIM)]      as AutoInt's fields
+        v = [embedded features; short interest; long interest (SDIM)]      AutoInt's fields, and maybe its layers
         logit = Σ_k g_k E_k(v) + b,   g by `AttentionGate`
 
     The gate's masked view enters the contrastive loss alone; the ranking loss sees the whole history. b belongs to the
@@ -128,6 +135,10 @@ class AwMoe(RankingModel):
         self.config = config
         self.embedding = FeatureEmbedding(encoding, exclude=config.exclude_features)
         self.history_interest = HistoryInterest(self.embedding, encoding, config.history, item_signatures)
+        self.interacting_layers = [
+            InteractingLayer(2, config.head_dim, name=f"interacting_{index}", **VARIANTS["reference"])
+            for index in range(config.interacting_layers)
+        ]
         self.experts = Experts(config.num_experts, config.expert_units, config.expert_dropout)
         self.bias = tf.Variable(0.0, name="output_bias")
         self.gate_layer, self.constant_gate, self.query_projection = None, None, None
@@ -170,6 +181,8 @@ class AwMoe(RankingModel):
         fields = tf.concat([self.embedding(batch), self.history_interest(batch)], axis=1)
         if training and self.config.embedding_dropout:
             fields = tf.nn.dropout(fields, self.config.embedding_dropout)
+        for layer in self.interacting_layers:
+            fields = layer(fields, training=training)
         flat = tf.reshape(fields, [-1, fields.shape[1] * fields.shape[2]])
         return self.experts(flat, training=training)
 

@@ -148,6 +148,18 @@ def test_a_ranker_without_long_history_needs_no_two_tower(tmp_path):
     assert ids(pipeline) == sorted([*DATA_NODES, *RANKER_NODES, "BehaviorTables.autoint"])
 
 
+def test_every_ranker_has_nodes_of_its_own(tmp_path):
+    parameters = {"mode": "search", "query_features": ["city"]}
+    models = {"two_tower": {}, "autoint": {}, "aw_moe": {"parameters": parameters}}
+    pipeline = dag(tmp_path, feature_spec=WITH_HISTORY, models=models)
+    own = [node.replace("autoint", "aw_moe") for node in [*RANKER_NODES, "BehaviorTables.autoint"]]
+    assert ids(pipeline) == sorted([*DATA_NODES, *RETRIEVAL_NODES, *RANKER_NODES, *own])
+    selected = dag(tmp_path, ["aw_moe"], feature_spec=WITH_HISTORY, models=models)
+    assert ids(selected) == sorted([*DATA_NODES, *RETRIEVAL_NODES, *own])
+    with pytest.raises(SpecError, match=r"models.aw_moe.parameters: .*`query_features` are the gate's context"):
+        dag(tmp_path, feature_spec=WITH_HISTORY, models={"aw_moe": {"parameters": {"mode": "search"}}})
+
+
 def test_what_a_selection_lacks_is_named(tmp_path):
     with pytest.raises(SpecError, match=r"model `autont` is not in the profile's `models`. Did you mean `autoint`\?"):
         dag(tmp_path, ["autont"])
