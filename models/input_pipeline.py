@@ -19,12 +19,16 @@ import pyarrow.parquet as pq
 import tensorflow as tf
 from pydantic import Field
 
+from features.candidate_sets import SOURCE, TEACHER_LOGIT, WEIGHT
 from features.catalogue import has_catalogue
 from features.encoding import FeatureEncoding
 from features.raw_histories import WINDOWS
 from features.spec import Feature, FeatureSpec, Strict
 from models.history_windows import ITEM_ROW, BehaviorShards, history_signature
 from models.request_arrays import Column, Lists, RequestArrays, concatenate, select, take
+
+#: Of coarse examples: what a batch calls the columns that ordinary examples lack.
+EXTRAS = {"weight": WEIGHT, "source": SOURCE, "teacher_logit": TEACHER_LOGIT}
 
 
 class InputConfig(Strict):
@@ -79,7 +83,8 @@ def make_dataset(
     shards = list_shards(examples_dir, split)
     item_rows = histories and _has_item_rows(examples_dir, shards[0])
     windows = (WINDOWS if long_history else WINDOWS[:1]) if histories else ()
-    signature = _signature(spec, windows)
+    extras = extra_columns(shards[0])
+    signature = _signature(spec, windows, extras)
 
     def batches() -> Iterator[dict]:
         rng = np.random.default_rng([seed, epoch]) if shuffle else None
@@ -95,6 +100,12 @@ def make_dataset(
     # Nothing here is left to be tuned, and tf.data's tuner holds up the end of an iterator by up to five seconds.
     options.autotune.enabled = False
     return dataset.prefetch(config.prefetch).with_options(options)
+
+
+def extra_columns(shard: Path) -> dict[str, str]:
+    """Which of `EXTRAS` a shard holds."""
+    present = pq.read_schema(shard).names
+    return {name: column for name, column in EXTRAS.items() if column in present}
 
 
 def list_shards(examples_dir: str | Path, split: str) -> list[Path]:
@@ -174,6 +185,8 @@ def _read_requests(path: Path, spec: FeatureSpec, histories: bool, item_rows: bo
     columns = [f.name for f in spec.features] + ["_position", label]
     columns += ["_user_index", "_history_end"] if histories else []
     columns += ["_item_row"] if item_rows else []
+    extras = extra_columns(path).values()
+    columns += extras
     table = pq.read_table(path, columns=columns, memory_map=True).combine_chunks()
     position = _lists(_single(table["_position"]))
     request = {f.name: _column(_single(table[f.name]), f) for f in spec.of_scope("request")}
@@ -182,6 +195,7 @@ def _read_requests(path: Path, spec: FeatureSpec, histories: bool, item_rows: bo
     candidate["_label"] = _numpy(_single(table[label]).flatten()).astype(np.float32, copy=False)
     if histories:
         request |= {name: _numpy(_single(table[name])) for name in ("_user_index", "_history_end")}
+    candidate |= {name: _numpy(_single(table[name]).flatten()) for name in extras}
     if item_rows:
         candidate["_item_row"] = _numpy(_single(table["_item_row"]).flatten())
     return RequestArrays(position.row_splits, request, candidate)
@@ -233,6 +247,7 @@ def _batch(arrays: RequestArrays, behaviors: BehaviorShards | None, spec: Featur
         "label": arrays.candidate["_label"],
         "position": arrays.candidate["_position"],
     }
+    batch |= {name: arrays.candidate[column] for name, column in EXTRAS.items() if column in arrays.candidate}
     if behaviors is not None:
         rows = arrays.candidate.get("_item_row")
         batch[ITEM_ROW] = np.zeros(len(batch["label"]), np.int32) if rows is None else rows
@@ -242,7 +257,7 @@ def _batch(arrays: RequestArrays, behaviors: BehaviorShards | None, spec: Featur
     return batch
 
 
-def _signature(spec: FeatureSpec, windows: tuple[str, ...]) -> dict:
+def _signature(spec: FeatureSpec, windows: tuple[str, ...], extras: dict[str, str]) -> dict:
     vector = lambda dtype: tf.TensorSpec([None], dtype)  # noqa: E731
     features = {}
     for feature in spec.features:
@@ -256,6 +271,7 @@ def _signature(spec: FeatureSpec, windows: tuple[str, ...]) -> dict:
         "label": vector(tf.float32),
         "position": vector(tf.int32),
     }
+    signature |= {name: vector(tf.int32 if name == "source" else tf.float32) for name in extras}
     if windows:
         signature[ITEM_ROW] = vector(tf.int32)
         signature["history"] = history_signature(spec.history, windows)
