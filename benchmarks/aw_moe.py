@@ -1,14 +1,15 @@
 """What the attention-weighted gate and its contrastive loss add, over all users and over those of short histories.
 
-    python -m benchmarks.aw_moe [--data simulated movielens_1m] [--candidates …] [--seeds 1 2 3] [--threads 1]
+    python -m benchmarks.aw_moe [--data simulated movielens_1m] [--candidates …] [--seeds 1 2 3] [--threads 1] [--compare]
     python -m benchmarks.aw_moe --tune
 
 AutoInt, a single expert, plain MoE, AW-MoE without and with its contrastive loss, and the controls: gate dropout of the
-loss's mask rate without the loss, and K experts whose weights are the same for everybody. All have about as many
-parameters. `simulated`: users come in groups that weigh the same features differently, and a user's behaviours show the
-group. `movielens_1m`: split by time. Each candidate is trained on `train` with each seed, stopped on `eval`, and scored
-on `test`; intervals are those of the candidates' scores averaged over seeds, by resampling users. What was tuned was
-tuned on `eval` (`--tune`). Finished runs are kept in benchmarks/results/aw_moe.json and skipped.
+loss's mask rate without the loss, and K experts whose weights are the same for everybody. All have the same fields and
+about as many parameters. `simulated`: users come in groups that weigh the same features differently, and a user's
+behaviours show the group. `movielens_1m`: split by time. Each candidate is trained on `train` with each seed, stopped
+on `eval`, and scored on `test`. What was tuned was tuned on `eval` (`--tune`). Finished runs are kept in
+benchmarks/results/aw_moe.json and skipped; benchmarks/results/aw_moe_<data>.json holds differences of means over seeds,
+with intervals by resampling users.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ DATA = {
     "simulated": {
         "exclude_features": ["item_id", "title"],  # memorised in a log of two weeks, as in benchmarks/long_interest.py
         "query_features": ["age_band", "city", "device", "hour"],
-        "training": {"epochs": 6, "learning_rate": 2e-3},
+        "training": {"epochs": 4, "learning_rate": 2e-3},
     },
     "movielens_1m": {
         "exclude_features": [],
@@ -53,36 +54,34 @@ DATA = {
     },
 }
 HISTORY = {"short": "target_attention", "long": "none"}
-AUTOINT = {"variant": "reference", "num_layers": 3, "head_dim": 30}
+AUTOINT = {"variant": "reference", "num_layers": 2, "head_dim": 32}
 
-#: Widths at which all have about as many parameters.
-EXPERTS = {"num_experts": 4, "expert_units": [32, 16], "gate_units": 16}
+#: All mixtures read the same input network, and widths are such that all candidates have about as many parameters.
+MIXTURE = {"interacting_layers": 2, "head_dim": 20, "num_experts": 4, "expert_units": [], "gate_units": 16}
 GATE = {"mode": "search", "gate_normalisation": "count"}
-CONTRASTIVE = {"weight": 0.05, "mask_rate": 0.3, "negatives": 3, "temperature": 0.5}
+CONTRASTIVE = {"weight": 0.01, "mask_rate": 0.3, "negatives": 3, "temperature": 0.5}
 CANDIDATES = {
     "autoint": AUTOINT,
-    "single_expert": {"gate": "none", "num_experts": 1, "expert_units": [160, 40], "contrastive": None},
-    "constant_gate": {**EXPERTS, "gate": "constant", "expert_units": [45, 16], "contrastive": None},
-    "plain_moe": {**EXPERTS, **GATE, "gate": "softmax_pooled", "gate_units": 32, "contrastive": None},
-    "aw_moe_no_loss": {**EXPERTS, **GATE, "contrastive": None},
-    "aw_moe": {**EXPERTS, **GATE, "contrastive": CONTRASTIVE},
-    "gate_dropout": {**EXPERTS, **GATE, "contrastive": None, "gate_dropout": CONTRASTIVE["mask_rate"]},
+    "single_expert": {**MIXTURE, "gate": "none", "num_experts": 1, "expert_units": [28], "contrastive": None},
+    "plain_moe": {**MIXTURE, **GATE, "gate": "softmax_pooled", "gate_units": 32, "contrastive": None},
+    "aw_moe_no_loss": {**MIXTURE, **GATE, "contrastive": None},
+    "aw_moe": {**MIXTURE, **GATE, "contrastive": CONTRASTIVE},
+    "gate_dropout": {**MIXTURE, **GATE, "contrastive": None, "gate_dropout": CONTRASTIVE["mask_rate"]},
+    "constant_gate": {**MIXTURE, "gate": "constant", "expert_units": [7], "contrastive": None},
 }
-BASELINES = [name for name in CANDIDATES if name != "aw_moe"]
 
-#: What `--tune` tries, beside the candidates, with one seed.
+#: What `--tune` tries beside the candidates, with one seed.
 TRIED = {
-    "plain_moe_rec": {**CANDIDATES["plain_moe"], "mode": "recommendation"},
-    "no_loss_rec": {**CANDIDATES["aw_moe_no_loss"], "mode": "recommendation", "gate_units": 27},
     "no_loss_sum": {**CANDIDATES["aw_moe_no_loss"], "gate_normalisation": "none"},
-    "no_loss_rec_sum": {**CANDIDATES["aw_moe_no_loss"], "mode": "recommendation", "gate_normalisation": "none"},
+    "no_loss_recommendation": {**CANDIDATES["aw_moe_no_loss"], "mode": "recommendation", "gate_units": 27},
+    "no_loss_plain_input": {**CANDIDATES["aw_moe_no_loss"], "interacting_layers": 0, "expert_units": [15, 8]},
 } | {
     f"loss_{weight:g}_{rate:g}": {
         **CANDIDATES["aw_moe"],
         "contrastive": {**CONTRASTIVE, "weight": weight, "mask_rate": rate},
     }
-    for weight in (0.01, 0.05, 0.2)
-    for rate in (0.1, 0.3, 0.5)
+    for weight in (0.003, 0.03)
+    for rate in (0.1, 0.3)
 }
 
 
@@ -265,10 +264,12 @@ def compare(data: str, seeds: list[int], work: Path, replicates: int = 1000) -> 
             name: dict(zip(metrics, values[slice_name, name].tolist(), strict=True)) for name in names
         }
         found["aw_moe_over"][slice_name] = {
-            other: listed(gain(slice_name, "aw_moe", other)) for other in names if other != "aw_moe"
+            other: listed(gain(slice_name, "aw_moe", other))
+            for other in names
+            if "aw_moe" in names and other != "aw_moe"
         }
     # What the loss (and the control) adds in the tail, less what it adds overall.
-    for name in ("aw_moe", "gate_dropout"):
+    for name in {"aw_moe", "gate_dropout"} & set(names):
         gains = {slice_name: gain(slice_name, name, "aw_moe_no_loss") for slice_name in table_of}
         found["gain_over_no_loss"][name] = {slice_name: listed(pair) for slice_name, pair in gains.items()} | {
             f"{tail}_less_all": listed(tuple(x - y for x, y in zip(gains[tail], gains["all"], strict=True)))
@@ -299,6 +300,7 @@ def main() -> None:
     parser.add_argument("--candidates", nargs="+", choices={**CANDIDATES, **TRIED}, default=list(CANDIDATES))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--tune", action="store_true", help="try the settings of TRIED with the first seed")
+    parser.add_argument("--compare", action="store_true", help="then compare the candidates that have all seeds")
     parser.add_argument("--work", type=Path, default=Path("data/benchmark_aw_moe"))
     parser.add_argument("--threads", type=int, default=None, help="of TensorFlow")
     arguments = parser.parse_args()
@@ -324,7 +326,7 @@ def main() -> None:
                         done["gate"],
                         flush=True,
                     )
-        if not arguments.tune:
+        if arguments.compare:
             compared = RESULTS.with_name(f"aw_moe_{data}.json")
             compared.write_text(json.dumps(compare(data, seeds, arguments.work), indent=1) + "\n")
             print(compared.read_text())

@@ -22,6 +22,7 @@ GATES = {
     "mean": {"gate_normalisation": "count"},
     "softmax": {"gate_softmax": True},
     "pooled": {"gate": "softmax_pooled"},
+    "interacting": {"interacting_layers": 1, "head_dim": 4, "expert_units": []},
 }
 
 
