@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 
+from evaluation.cascade import CASCADE_EVALUATION_FILE, CascadeEvaluation
 from evaluation.report_data import (
     BehaviorTableFigures,
     ComponentTiming,
@@ -44,6 +45,7 @@ def collect(
     retrieval_training: PathLike | None = None,
     signatures: dict | None = None,
     behavior_tables: PathLike | None = None,
+    cascade_evaluation: PathLike | None = None,
     timings: PathLike | None = None,
     ranked_example: PathLike | None = None,
     pushed_version: str | int | None = None,
@@ -61,6 +63,7 @@ def collect(
       retrieval_training: `training_history.json` of the two-tower, or the directory that holds it.
       signatures: fields of `SignatureFigures`.
       behavior_tables: `behavior_tables.json`, or the directory that holds it; it holds null where none were built.
+      cascade_evaluation: `cascade_evaluation.json`, or the directory that holds it.
       timings: `timings.json`: [{"component", "seconds", "peak_rss_mb"}].
       ranked_example: JSON list of {"item", "score"}, ranked.
       pushed_version: of the pushed model; None where it was not pushed.
@@ -72,6 +75,7 @@ def collect(
     history_file = _file(training_history, HISTORY_FILE)
     evaluation_file = _file(evaluation, EVALUATION_FILE)
     retrieval_file = _file(retrieval_evaluation, RETRIEVAL_EVALUATION_FILE)
+    cascade_file = _file(cascade_evaluation, CASCADE_EVALUATION_FILE)
     retrieval_history_file = _file(retrieval_training, HISTORY_FILE)
     tables = json.loads(file.read_text(encoding="utf-8")) if (file := _file(behavior_tables, TABLES_FILE)) else None
     return ReportData(
@@ -87,6 +91,7 @@ def collect(
         behavior_tables=BehaviorTableFigures(**{name: tables[name] for name in BehaviorTableFigures.model_fields})
         if tables
         else None,
+        cascade=CascadeEvaluation.load(cascade_file.parent) if cascade_file else None,
         pushed_version=None if pushed_version is None else str(pushed_version),
         timings=tuple(ComponentTiming(**part) for part in _json_list(timings, "timings.json")),
         ranked_example=tuple(RankedItem(**part) for part in _json_list(ranked_example, "ranked_example.json")),

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from pydantic import Field
 
+from evaluation.cascade import CascadeEvaluation
 from evaluation.results import Estimate, EvaluationResult
 from evaluation.retrieval_evaluator import RetrievalEvaluation
 from features.ingest_counts import IngestCounts
@@ -152,6 +153,7 @@ class ReportData(Strict):
       retrieval_training: its learning curve.
       signatures: of the items.
       behavior_tables: of the pushed ranker.
+      cascade: what all stages as one keep of the fine ranker over everything, and at what cost.
       pushed_version: version under which the model now serves; None where it was not pushed.
       timings: per component, in the order they ran.
       ranked_example: one request ranked by the pushed model, best first.
@@ -168,6 +170,7 @@ class ReportData(Strict):
     retrieval_training: Training | None = None
     signatures: SignatureFigures | None = None
     behavior_tables: BehaviorTableFigures | None = None
+    cascade: CascadeEvaluation | None = None
     pushed_version: str | None = None
     timings: tuple[ComponentTiming, ...] = ()
     ranked_example: tuple[RankedItem, ...] = ()
@@ -191,6 +194,8 @@ def _absences(data: ReportData):
         yield "Example ranking: no request was ranked."
     if data.retrieval is None:
         yield "Retrieval: no two-tower was trained."
+    if data.cascade is None:
+        yield "The cascade as one: it was not judged (`cascade` in the pipeline's configuration)."
     if data.behavior_tables is None:
         yield "Bucket tables of long histories: no ranker that reads them was pushed."
     result = data.evaluation

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from evaluation import report_format as fmt
+from evaluation.report_cascade_figures import cascade_figures
 from evaluation.report_data import ComponentTiming, ReportData, Training
 from evaluation.report_plots import ROW_HEIGHT, Figure, bar_trace, bars, label, rows_axis, slug
 from evaluation.report_quality_figures import metrics, reliability, slices
@@ -162,5 +163,6 @@ def all_figures(data: ReportData) -> dict[str, list[Figure]]:
         "learning": learning(data.training) if data.training and data.training.epochs else [],
         "reliability": [reliability(result.reliability)] if result and result.reliability else [],
         "slices": slices(result) if result else [],
+        "cascade": cascade_figures(data.cascade) if data.cascade else [],
         "timings": timings(data.timings) if data.timings else [],
     }

@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from pipeline.bse_cli import bse
+from pipeline.recommend_cli import recommend
 
 #: Errors that the user can mend, as module.Class: answered with their message, not with a traceback.
 USAGE_ERRORS = (
@@ -138,6 +139,9 @@ def rank(
         name = f"candidate {item.index}" if item.item_id is None else str(item.item_id)
         table.add_row(str(place), name, f"{item.score:.4f}", f"{item.logit:+.3f}")
     out().print(table)
+
+
+app.command()(recommend)
 
 
 @app.command()

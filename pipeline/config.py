@@ -11,6 +11,7 @@ from evaluation.slices import HISTORY_LENGTH
 from features.ingest_config import IngestConfig
 from features.simulator import SimulatorConfig
 from features.spec import FeatureSpec, Strict, load_spec, nearest, parse_model, read_yaml
+from pipeline.cascade_section import CascadeSection
 from pipeline.model_config import ModelsConfig, RankerConfig
 
 #: Beam's `DirectRunner` first tries to download a Prism binary: name the in-process runner.
@@ -36,6 +37,7 @@ class PipelineConfig(Strict):
         without, the schema is inferred from the same log, so only contradictions between its splits would show.
       models: which models are trained, and how; see `pipeline.model_config`.
       evaluation: metrics, slices and the gates of the rankers' blessing.
+      cascade: the cascade of these models, judged as one; None: it is not. See `pipeline.cascade_section`.
       warmup_requests: real requests put into the export for the server to replay before it takes traffic, so that the
         first users do not wait for lazy initialisation; 0: none.
       run_dir: artifacts, metadata, timings and report.
@@ -51,6 +53,7 @@ class PipelineConfig(Strict):
     schema_path: str | None = None
     models: ModelsConfig = ModelsConfig(autoint=RankerConfig())
     evaluation: EvaluationConfig = EvaluationConfig()
+    cascade: CascadeSection | None = None
     warmup_requests: int = Field(32, ge=0, lt=1000)
     run_dir: Path
     serving_dir: Path
@@ -74,7 +77,22 @@ class PipelineConfig(Strict):
                 raise ValueError(f"`evaluation.slices.features`: no feature `{name}`.{nearest(name, names)}")
         if self.models.two_tower is not None and self.feature_spec.history is None:
             raise ValueError("`models.two_tower` reads short histories: name a `history` in the feature spec.")
+        if self.cascade is not None:
+            if self.models.two_tower is None or not self.models.fine_rankers:
+                raise ValueError("`cascade` needs a two-tower and a fine ranker in `models`.")
+            if self.cascade_ranker not in self.models.fine_rankers:
+                fine = self.models.fine_rankers
+                raise ValueError(
+                    f"`cascade.ranker`: no fine ranker `{self.cascade.ranker}`.{nearest(self.cascade.ranker, fine)}"
+                )
         return self
+
+    @property
+    def cascade_ranker(self) -> str | None:
+        """The fine ranker of the cascade; None where none is judged."""
+        if self.cascade is None:
+            return None
+        return self.cascade.ranker or next(iter(self.models.fine_rankers))
 
     @property
     def pipeline_root(self) -> Path:

@@ -60,6 +60,15 @@ def model_outcomes(config: PipelineConfig, components: Sequence[ComponentRun]) -
     return found
 
 
+def cascade_evaluation(config: PipelineConfig, components: Sequence[ComponentRun]):
+    """The `CascadeEvaluation` of the run; None where no cascade was judged."""
+    from evaluation.cascade import CascadeEvaluation
+
+    if config.cascade is None:
+        return None
+    return CascadeEvaluation.load(outputs_by_component(components)["CascadeEvaluator"]["evaluation"])
+
+
 def _ranking_evaluation(config: PipelineConfig, outputs, name: str):
     """A ranker's evaluation; for a simulated log with the oracle beside, which no component may know."""
     import pyarrow.parquet as pq

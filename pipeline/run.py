@@ -10,13 +10,17 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+from features.catalogue import CATALOGUE_FILE
 from pipeline.config import PipelineConfig, load_config
 from pipeline.display import RunDisplay, shown_path
 from pipeline.lineage import ComponentRun, outputs_by_component
+from pipeline.model_config import COARSE_RANKER
 from pipeline.model_registry import select_models
-from pipeline.outcomes import ModelOutcome, model_outcomes
+from pipeline.outcomes import ModelOutcome, cascade_evaluation, model_outcomes
 from pipeline.run_report import write_report
 from pipeline.runner import run_dag
+
+RECOMMEND_FILE = "example_recommend.json"
 
 
 @dataclass(frozen=True)
@@ -26,9 +30,11 @@ class RunResult:
     Attributes:
       components: what ran, and what came from the cache.
       models: what became of each model, by name.
+      cascade: the `CascadeEvaluation` of the models as one; None where it was not asked for.
       report: the HTML page.
       report_json: the same figures.
-      request: the example request as JSON, ranked by the first ranker that was pushed; None if there is none.
+      request: the example request as JSON, ranked by the first ranker that was pushed; None if there is none. Beside it
+        lies the same without its candidates, for the cascade: `example_recommend.json`.
     """
 
     components: tuple[ComponentRun, ...]
@@ -36,6 +42,7 @@ class RunResult:
     report: Path
     report_json: Path
     request: Path | None
+    cascade: object = None
 
     @property
     def cached(self) -> bool:
@@ -75,8 +82,11 @@ def run_pipeline(
         paths = write_report(config, components, outcomes, started, time.perf_counter() - clock, example)
     finally:
         display.close()
-    result = RunResult(tuple(components), outcomes, paths.html, paths.json, request)
+    cascade = cascade_evaluation(config, components)
+    result = RunResult(tuple(components), outcomes, paths.html, paths.json, request, cascade)
     _show_result(result, display.line)
+    if cascade is not None:
+        _show_cascade(result, Path(outputs_by_component(components)["LogIngest"]["examples"]), display.line)
     return result
 
 
@@ -123,6 +133,8 @@ def _rank_example(config: PipelineConfig, components, outcomes, display: RunDisp
     request = json_request(tables[0].to_pylist()[0], config.feature_spec)
     path = config.run_dir / "example_request.json"
     _write_json(path, request)
+    open_request = {part: values for part, values in request.items() if part != "candidates"}
+    _write_json(path.with_name(RECOMMEND_FILE), open_request)
     ranked = Ranker(outcomes[name].pushed).rank(request)
     _write_json(_ranked_path(config), [{"item": item.item_id, "score": item.score} for item in ranked])
     best = ", ".join(f"{item.item_id} ({item.score:.3f})" for item in ranked[:5])
@@ -145,6 +157,31 @@ def _show_result(result: RunResult, say) -> None:
         model, request = shown_path(ranked.pushed.parent), shown_path(result.request)
         say(f"  clickmill rank --model {model} --request {request}")
     say(f"report: {shown_path(result.report)}")
+
+
+def _show_cascade(result: RunResult, examples: Path, say) -> None:
+    cascade, models = result.cascade, result.models
+    kept, chosen = cascade.chosen.metrics["ndcg"], cascade.chosen
+    stages = [chosen.retrieve, *([chosen.coarse] if chosen.coarse else []), cascade.top_k]
+    say(
+        f"cascade {cascade.items:,} → {' → '.join(f'{n:,}' for n in stages)}: keeps {kept.value:.1%} of the NDCG of "
+        f"{cascade.ranker} over everything, at {chosen.cost_share:.1%} of its cost"
+    )
+    if cascade.failed_gates:
+        say(f"  [yellow]gates failed[/]: {', '.join(gate.name for gate in cascade.failed_gates)}")
+    ranker, coarse = models[cascade.ranker], models.get(COARSE_RANKER)
+    if not (result.request and models["two_tower"].pushed and ranker.pushed):
+        return
+    parts = [
+        f"--two-tower {shown_path(models['two_tower'].pushed.parent)}",
+        f"--ranker {shown_path(ranker.pushed.parent)}",
+    ]
+    if coarse is not None and coarse.pushed:
+        parts.append(f"--coarse {shown_path(coarse.pushed.parent)}")
+    if ranker.tables:
+        parts.append(f"--tables {shown_path(ranker.tables_dir)}")
+    parts.append(f"--items {shown_path(examples / CATALOGUE_FILE)}")
+    say(f"  clickmill recommend {' '.join(parts)} --request {shown_path(result.request.with_name(RECOMMEND_FILE))}")
 
 
 def _ranking_line(outcome: ModelOutcome) -> str:

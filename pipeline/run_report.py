@@ -61,6 +61,7 @@ def write_report(
         retrieval_training=outputs.get("Trainer.two_tower", {}).get("model_run"),
         signatures=_signatures(components),
         behavior_tables=outputs.get(f"BehaviorTables.{ranker}", {}).get("tables"),
+        cascade_evaluation=outputs.get("CascadeEvaluator", {}).get("evaluation"),
         timings=config.timings_path,
         ranked_example=ranked_example,
         pushed_version=pushed.name if pushed else None,

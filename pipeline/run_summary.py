@@ -55,6 +55,15 @@ def summary(data: ReportData) -> RenderableType:
         parts.append(f"two-tower {metric}: " + ", ".join(f"{name} {value:.4f}" for name, value in found.items()))
         for gate in data.retrieval.failed_gates:
             parts.append(Text(f"two-tower gate failed: {gate.name}: {gate.reason}"))
+    if data.cascade is not None:
+        chosen = data.cascade.chosen
+        kept, cost = (
+            chosen.metrics["ndcg"],
+            "" if chosen.cost_share is None else f", {chosen.cost_share:.1%} of the cost",
+        )
+        parts.append(f"cascade: {kept.value:.1%} of the NDCG of {data.cascade.ranker} over everything is kept{cost}")
+        for gate in data.cascade.failed_gates:
+            parts.append(Text(f"cascade gate failed: {gate.name}: {gate.reason}"))
     if data.behavior_tables is not None:
         tables = data.behavior_tables
         parts.append(f"bucket tables of {tables.users:,} users, {tables.record_bytes:,} bytes each")

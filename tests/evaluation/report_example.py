@@ -4,6 +4,9 @@ from datetime import datetime, timezone
 
 import numpy as np
 
+from evaluation.cascade import CascadeEvaluationConfig, evaluate_cascade
+from evaluation.cascade_costs import CascadeCosts, StageCost
+from evaluation.cascade_scores import CascadeScores
 from evaluation.report_data import (
     BehaviorTableFigures,
     ComponentTiming,
@@ -28,6 +31,7 @@ from evaluation.results import (
     SliceResult,
 )
 from evaluation.retrieval_evaluator import Takes, evaluate_retrieval
+from features.cascade_config import CascadeConfig
 from features.ingest_counts import IngestCounts, TableCounts
 
 METRICS = {
@@ -224,6 +228,34 @@ def rankers():
     )
 
 
+def cascade():
+    """A cascade of 60 requests over 40 items, judged at n₁ = 20, n₂ = 10."""
+    rng = np.random.default_rng(3)
+    fine = rng.normal(size=(60, 40)).astype(np.float32)
+    retrieved = np.argsort(-(fine + rng.normal(size=fine.shape)), axis=1).astype(np.int32)
+    ideal = np.argsort(-fine, axis=1)[:, :5]
+    rows, request = np.arange(60)[:, np.newaxis], np.repeat(np.arange(60), 4)
+    item = rng.integers(0, 40, 240)
+    scores = CascadeScores(
+        catalogue_size=40,
+        user=np.arange(60) // 2,
+        retrieved=retrieved,
+        coarse=(fine + 0.3 * rng.normal(size=fine.shape))[rows, retrieved],
+        fine=fine[rows, retrieved],
+        ideal=ideal,
+        ideal_logit=fine[rows, ideal],
+        request=request,
+        item=item,
+        label=rng.random(240) < 0.3,
+        logit=fine[request, item],
+        unknown_items=17,
+    )
+    stage = StageCost(fixed=0.001, per_item=1e-5)
+    costs = CascadeCosts(retrieve=stage, coarse=stage, fine=stage, ideal_seconds=0.0123)
+    config = CascadeEvaluationConfig(retrieve_grid=(10, 20, 40), coarse_grid=(5, 10), bootstrap_replicates=20)
+    return evaluate_cascade(scores, CascadeConfig(retrieve=20, coarse=10, top_k=5), config, costs, "autoint")
+
+
 def report_data(**changes):
     parts = {
         "run": RunInfo(
@@ -253,6 +285,7 @@ def report_data(**changes):
         "retrieval_training": retrieval_training(),
         "signatures": SIGNATURES,
         "behavior_tables": TABLES,
+        "cascade": cascade(),
         "pushed_version": None,
         "timings": TIMINGS,
         "ranked_example": tuple(RankedItem(item=f"i{n}", score=0.41 / (n + 1)) for n in range(8)),

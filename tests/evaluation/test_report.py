@@ -77,6 +77,30 @@ def test_page_shows_retrieval_and_long_histories(built):
     assert "6,812of 7,000; 14,211 behaviours" in page.words and "17,408 Bfp32; all tables 113 MB" in page.words
 
 
+def test_page_shows_the_cascade_and_its_curves(built):
+    data, _, page = built
+    cascade = data.cascade
+    assert "17 impressions of items outside the catalogue are left out" in page.words
+    for point in (cascade.chosen, *cascade.curves):
+        kept = point.metrics["ndcg"]
+        assert report_format.metric(kept.value) in page.words and report_format.interval(kept) in page.words
+        assert report_format.percent(point.cost_share) in page.words
+    for gate in cascade.gates:
+        assert gate.name in page.words and gate.reason in page.words
+    figures = {figure["id"]: figure for figure in page.blocks["figures"]}
+    curves = {trace["name"]: trace for trace in figures["cascade-curves"]["data"]}
+    assert set(curves) == {"n₂ = 5", "n₂ = 10", "no coarse stage"}
+    assert curves["n₂ = 10"]["x"] == [20, 40] and curves["no coarse stage"]["x"] == [10, 20, 40]
+    assert curves["no coarse stage"]["y"][-1] == 1.0  # everything passes
+    by_size = {(point.retrieve, point.coarse): point for point in cascade.curves}
+    assert curves["n₂ = 10"]["y"] == [by_size[n, 10].metrics["ndcg"].value for n in (20, 40)]
+    cost = {trace["name"]: trace for trace in figures["cascade-cost"]["data"]}
+    assert cost["n₂ = 5"]["x"] == pytest.approx([100 * by_size[n, 5].cost_share for n in (10, 20, 40)])
+    assert figures["cascade-recall"]["data"][0]["x"][0] == cascade.chosen.metrics["ideal_recall_retrieve"].value
+    alone = Page(report.render(report_data(cascade=None)))
+    assert not [1 for _, attributes in alone.tags if attributes.get("id") == "cascade"]
+
+
 def test_page_compares_rankers_where_there_are_several(built):
     data, _, page = built
     other = data.rankers[1]
@@ -281,7 +305,7 @@ def test_collect_reads_what_the_components_left(tmp_path):
 def test_collect_without_files_is_a_report_of_absences(tmp_path):
     data = collected(tmp_path)
     assert data.counts is data.evaluation is data.training is None
-    assert len(data.absent) == 7
+    assert len(data.absent) == 8
     assert report.build_report(data, tmp_path / "out").html.is_file()
 
 
