@@ -1,6 +1,6 @@
 """What the attention-weighted gate and its contrastive loss add, over all users and over those of short histories.
 
-    python -m benchmarks.aw_moe [--data simulated movielens_1m] [--candidates …] [--seeds 1 2 3] [--threads 1] [--compare]
+    python -m benchmarks.aw_moe [--data simulated movielens_1m] [--candidates …] [--seeds 1 2 3] [--compare]
     python -m benchmarks.aw_moe --tune
 
 AutoInt, a single expert, plain MoE, AW-MoE without and with its contrastive loss, and the controls: gate dropout of the
