@@ -49,6 +49,16 @@ def make_config(root: Path, **changes) -> PipelineConfig:
             "slices": {"features": ["age_band", "history_length"], "min_rows": 300},
             "gates": {"min_auc": 0.45, "pcoc": [0.5, 2.0], "slice_pcoc": None, "min_positives": 50},
         },
+        "cascade": {
+            "retrieve": 100,
+            "coarse": 50,
+            "sample_requests": 40,
+            "evaluation": {
+                "retrieve_grid": [50, 100, 400],
+                "coarse_grid": [20, 50],
+                "gates": {"min_requests": 40, "min_ndcg_kept": 0.3, "max_cost_share": None},
+            },
+        },
         "run_dir": root / "run",
         "serving_dir": root / "serving",
     }
@@ -72,7 +82,7 @@ def outputs(first):
 
 def test_every_component_ran_and_the_models_are_blessed_and_pushed(first, root):
     assert {run.state for run in first.components} == {"COMPLETE"}
-    assert len(first.components) == 15
+    assert len(first.components) == 16
     assert list(first.models) == ["two_tower", "autoint"]
     for name, outcome in first.models.items():
         assert outcome.blessed, (name, outcome.failed_gates)
@@ -179,6 +189,35 @@ def test_the_report_tells_the_run(first, outputs):
     assert report["retrieval"]["model"]["slices"]["all"]["recall@100"] > 0.1
     assert len(report["retrieval_training"]["epochs"]) == 2
     assert report["behavior_tables"]["users"] > 50 and report["behavior_tables"]["record_bytes"] > 16_384
+
+
+def test_the_cascade_is_judged_as_one(first, outputs, root):
+    from evaluation.cascade import CascadeEvaluation
+    from evaluation.cascade_scores import CascadeScores, select
+    from serving.cascade import Cascade
+
+    directory = Path(outputs["CascadeEvaluator"]["evaluation"])
+    result = CascadeEvaluation.load(directory)
+    assert first.cascade == result and result.ranker == "autoint" and result.requests == 40
+    assert result.items == 1_000 and [point.retrieve for point in result.curves] == [50, 100, 400]
+    assert result.chosen.coarse is None and 0.3 < result.chosen.metrics["ndcg"].value < 1
+    kept = [point.metrics["ndcg"].value for point in result.curves]
+    assert kept == sorted(kept) and result.blessed
+    assert set(result.chosen.seconds) == {"retrieve", "fine"} and result.chosen.cost_share > 0
+    report = json.loads(first.report_json.read_text())
+    assert CascadeEvaluation.model_validate(report["cascade"]) == result
+    # The scores are kept: other sizes can be looked at without scoring again.
+    table = pq.read_table(directory / "scores.parquet")
+    selection = select(CascadeScores.from_table(table, result.items), 70, None, 10)
+    assert selection.listed.shape == (40, 10)
+    # The request of the run goes through the pushed models and the store.
+    request = json.loads((root / "run" / "example_recommend.json").read_text())
+    pushed = {name: outcome.pushed.parent for name, outcome in first.models.items()}
+    items = Path(outputs["LogIngest"]["examples"]) / "catalogue" / "items.parquet"
+    store = root / "serving" / "e2e_autoint_bse"
+    listed = Cascade.load(pushed["two_tower"], pushed["autoint"], items, tables=store).recommend(request, explain=True)
+    assert len(listed) == 10 and len(listed[0].attention) == 5
+    assert [item.stages["fine"].rank for item in listed] == list(range(1, 11))
 
 
 def test_the_same_run_again_does_nothing(first, root):

@@ -160,6 +160,35 @@ def test_every_ranker_has_nodes_of_its_own(tmp_path):
         dag(tmp_path, feature_spec=WITH_HISTORY, models={"aw_moe": {"parameters": {"mode": "search"}}})
 
 
+def test_the_cascade_is_judged_after_its_models(tmp_path):
+    section = {"retrieve": 50, "coarse": 20, "top_k": 5, "sample_requests": 9}
+    pipeline = dag(tmp_path, cascade=section, **CASCADE)
+    nodes = {node.id: node for node in pipeline.components}
+    found = edges(pipeline)
+    assert {(up, "CascadeEvaluator") for up in ("LogIngest", "Trainer.two_tower", "Trainer.autoint")} <= found
+    properties = nodes["CascadeEvaluator"].exec_properties
+    assert properties["ranker_name"] == "autoint" and '"sample_requests":9' in properties["cascade_config"]
+    assert "coarse" not in nodes["CascadeEvaluator"].inputs
+    # Where not all of its models are asked for by name, there is no cascade to judge.
+    assert "CascadeEvaluator" not in ids(dag(tmp_path, ["autoint"], cascade=section, **CASCADE))
+    assert "CascadeEvaluator" in ids(dag(tmp_path, ["autoint", "two_tower"], cascade=section, **CASCADE))
+
+
+@pytest.mark.parametrize(
+    ("section", "models", "message"),
+    [
+        ({}, ["autoint"], r"`cascade` needs a two-tower and a fine ranker"),
+        ({}, ["two_tower"], r"`cascade` needs a two-tower and a fine ranker"),
+        ({"ranker": "autont"}, ["autoint", "two_tower"], r"no fine ranker `autont`. Did you mean `autoint`\?"),
+        ({"coarse": 2000}, ["autoint", "two_tower"], r"a cascade narrows.*`coarse`=2000, `retrieve`=1000"),
+        ({"retreive": 2}, ["autoint", "two_tower"], r"`cascade.retreive` .* `retrieve`"),
+    ],
+)
+def test_mistakes_in_the_cascade_are_named(tmp_path, section, models, message):
+    with pytest.raises(SpecError, match=message):
+        load_config(write(tmp_path, feature_spec=WITH_HISTORY, models=models, cascade=section))
+
+
 def test_what_a_selection_lacks_is_named(tmp_path):
     with pytest.raises(SpecError, match=r"model `autont` is not in the profile's `models`. Did you mean `autoint`\?"):
         dag(tmp_path, ["autont"])
