@@ -45,7 +45,7 @@ DATA = {
     "simulated": {
         "exclude_features": ["item_id", "title"],  # memorised in a log of two weeks, as in benchmarks/long_interest.py
         "query_features": ["age_band", "city", "device", "hour"],
-        "training": {"epochs": 4, "learning_rate": 2e-3},
+        "training": {"epochs": 5, "learning_rate": 2e-3},
     },
     "movielens_1m": {
         "exclude_features": [],
@@ -54,20 +54,20 @@ DATA = {
     },
 }
 HISTORY = {"short": "target_attention", "long": "none"}
-AUTOINT = {"variant": "reference", "num_layers": 2, "head_dim": 32}
+AUTOINT = {"variant": "reference", "num_layers": 2, "head_dim": 30}
 
 #: All mixtures read the same input network, and widths are such that all candidates have about as many parameters.
-MIXTURE = {"interacting_layers": 2, "head_dim": 20, "num_experts": 4, "expert_units": [], "gate_units": 16}
+MIXTURE = {"interacting_layers": 1, "head_dim": 40, "num_experts": 4, "expert_units": [], "gate_units": 16}
 GATE = {"mode": "search", "gate_normalisation": "count"}
 CONTRASTIVE = {"weight": 0.01, "mask_rate": 0.3, "negatives": 3, "temperature": 0.5}
 CANDIDATES = {
     "autoint": AUTOINT,
-    "single_expert": {**MIXTURE, "gate": "none", "num_experts": 1, "expert_units": [28], "contrastive": None},
+    "single_expert": {**MIXTURE, "gate": "none", "num_experts": 1, "expert_units": [16], "contrastive": None},
     "plain_moe": {**MIXTURE, **GATE, "gate": "softmax_pooled", "gate_units": 32, "contrastive": None},
     "aw_moe_no_loss": {**MIXTURE, **GATE, "contrastive": None},
     "aw_moe": {**MIXTURE, **GATE, "contrastive": CONTRASTIVE},
     "gate_dropout": {**MIXTURE, **GATE, "contrastive": None, "gate_dropout": CONTRASTIVE["mask_rate"]},
-    "constant_gate": {**MIXTURE, "gate": "constant", "expert_units": [7], "contrastive": None},
+    "constant_gate": {**MIXTURE, "gate": "constant", "expert_units": [4], "contrastive": None},
 }
 
 #: What `--tune` tries beside the candidates, with one seed.
