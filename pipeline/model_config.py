@@ -8,8 +8,12 @@ from typing import Any, Literal
 from pydantic import model_validator
 
 from evaluation.retrieval_evaluator import RetrievalEvaluationConfig
+from features.candidate_sets import CandidateSetConfig
 from features.simhash import SimHashConfig
 from features.spec import SpecError, Strict, nearest
+
+#: The ranker that stands between retrieval and the fine ranker.
+COARSE_RANKER = "hcn"
 
 
 class SignaturesConfig(Strict):
@@ -64,12 +68,29 @@ class RankerConfig(Strict):
     tables: TablesConfig = TablesConfig()
 
 
+class CoarseConfig(Strict):
+    """The coarse ranker. It learns from CoarseExamples, so it needs the two-tower.
+
+    Attributes:
+      parameters: arguments of `models.hcn.HcnConfig`.
+      training: arguments of `models.training.TrainingConfig`.
+      candidates: the retrieved items that join the impressions.
+      teacher: the fine ranker that it is distilled from (`parameters.distillation`); None: from none.
+    """
+
+    parameters: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+    candidates: CandidateSetConfig = CandidateSetConfig()
+    teacher: str | None = None
+
+
 class ModelsConfig(Strict):
     """The models that are switched on: those that are named. In YAML a list of names stands for all defaults."""
 
     two_tower: RetrievalConfig | None = None
     autoint: RankerConfig | None = None
     aw_moe: RankerConfig | None = None
+    hcn: CoarseConfig | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -89,13 +110,18 @@ class ModelsConfig(Strict):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The models that are switched on, in the order of the cascade."""
+        """The models that are switched on, in the order of their training: a teacher before whom it teaches."""
         return tuple(name for name in type(self).model_fields if getattr(self, name) is not None)
 
     @property
-    def rankers(self) -> dict[str, RankerConfig]:
-        """The rankers that are switched on."""
+    def rankers(self) -> dict[str, RankerConfig | CoarseConfig]:
+        """The rankers that are switched on, the coarse one last."""
         return {name: getattr(self, name) for name in self.names if name != "two_tower"}
+
+    @property
+    def fine_rankers(self) -> tuple[str, ...]:
+        """The rankers that may end a cascade: all but the coarse one."""
+        return tuple(name for name in self.rankers if name != COARSE_RANKER)
 
     def only(self, names: Sequence[str]) -> ModelsConfig:
         """Returns these models alone.

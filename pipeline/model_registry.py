@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from features.spec import SpecError, parse_model
+from features.spec import SpecError, nearest, parse_model
 from pipeline.config import PipelineConfig
 
 #: How the report calls a model.
-TITLES = {"two_tower": "SSL two-tower", "autoint": "AutoInt", "aw_moe": "AW-MoE"}
+TITLES = {"two_tower": "SSL two-tower", "autoint": "AutoInt", "aw_moe": "AW-MoE", "hcn": "HCN"}
 
 
 def parse_parameters(name: str, parameters: dict[str, Any]):
@@ -65,6 +65,8 @@ def check_models(config: PipelineConfig) -> dict[str, Any]:
       SpecError: for an unknown key or a wrong value, or if a ranker's signatures have no two-tower to come from.
     """
     checked = {name: parse_parameters(name, getattr(config.models, name).parameters) for name in config.models.names}
+    if config.models.hcn is not None:
+        _check_coarse(config, checked["hcn"])
     for name in config.models.rankers:
         if reads_histories(checked[name]) and config.feature_spec.history is None:
             raise SpecError(f"`models.{name}.parameters.history` needs a `history` in the feature spec.")
@@ -79,14 +81,35 @@ def check_models(config: PipelineConfig) -> dict[str, Any]:
 def select_models(config: PipelineConfig, names: list[str]) -> PipelineConfig:
     """Returns the pipeline with these models and what they rest on: signatures come from the two-tower.
 
+    The cascade is judged only where its two-tower and its fine ranker are both asked for.
+
     Raises:
       SpecError: if a model is not in the profile.
     """
-    rankers = config.models.only(names).rankers
+    asked, rankers = names, config.models.only(names).rankers
     needed = [name for name in rankers if reads_signatures(parse_parameters(name, rankers[name].parameters))]
-    if needed and config.models.two_tower is not None:
+    coarse = rankers.get("hcn")
+    if coarse is not None and coarse.teacher is not None:
+        names = [*names, coarse.teacher]
+    if (needed or coarse is not None) and config.models.two_tower is not None:
         names = [*names, "two_tower"]
-    return config.model_copy(update={"models": config.models.only(names)})
+    changes = {"models": config.models.only(names)}
+    if not {"two_tower", config.cascade_ranker} <= set(asked):
+        changes["cascade"] = None
+    return config.model_copy(update=changes)
+
+
+def _check_coarse(config: PipelineConfig, checked) -> None:
+    coarse = config.models.hcn
+    if config.feature_spec.history is None:
+        raise SpecError("`models.hcn` reads histories: name a `history` in the feature spec.")
+    if config.models.two_tower is None:
+        raise SpecError("`models.hcn` learns from what the two-tower retrieves: add `two_tower` to `models`.")
+    others = [name for name in config.models.rankers if name != "hcn"]
+    if coarse.teacher is not None and coarse.teacher not in others:
+        raise SpecError(f"`models.hcn.teacher`: no ranker `{coarse.teacher}`.{nearest(coarse.teacher, others)}")
+    if coarse.teacher is None and (checked.distillation or checked.unshown_labels == "teacher"):
+        raise SpecError("`models.hcn.parameters` asks for a teacher: name a fine ranker as `models.hcn.teacher`.")
 
 
 def _config_class(name: str):
@@ -98,6 +121,10 @@ def _config_class(name: str):
         from models.aw_moe import AwMoeConfig
 
         return AwMoeConfig
+    if name == "hcn":
+        from models.hcn import HcnConfig
+
+        return HcnConfig
     from models.autoint import AutoIntConfig
 
     return {"autoint": AutoIntConfig}[name]

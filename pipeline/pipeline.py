@@ -20,6 +20,8 @@ def create_pipeline(config: PipelineConfig):
     from pipeline.components.anomaly_gate import AnomalyGate  # first: `pipeline.components` chooses the Keras
     from pipeline.components.behavior_signatures import BehaviorSignatures
     from pipeline.components.behavior_tables import BehaviorTables
+    from pipeline.components.cascade_evaluator import CascadeEvaluator
+    from pipeline.components.coarse_examples import CoarseExamples
     from pipeline.components.feature_encoder import FeatureEncoder
     from pipeline.components.import_schema_gen import ImportSchemaGen
     from pipeline.components.log_ingest import LogIngest
@@ -28,6 +30,7 @@ def create_pipeline(config: PipelineConfig):
     from pipeline.components.retrieval_evaluator import RetrievalEvaluator
     from pipeline.components.vocabulary import Vocabulary
     from pipeline.lineage import metadata_connection
+    from pipeline.model_config import COARSE_RANKER
     from pipeline.model_registry import check_models, reads_signatures, reads_tables
     from pipeline.trainer_module import RUN_FN, trainer_config
     from tfx.components.example_validator.component import ExampleValidator
@@ -58,11 +61,13 @@ def create_pipeline(config: PipelineConfig):
     )
     nodes = [ingest, statistics, schema_gen, validator, gate, vocabulary, encoder]
 
-    def train_judge_push(name: str, evaluator_class, evaluation, item_signatures=None):
+    encoded = encoder.outputs["encoded_examples"]
+
+    def train_judge_push(name: str, evaluator_class, evaluation, item_signatures=None, learns_from=encoded):
         """Adds Trainer → evaluator → Pusher of a model; returns the trained model and the pushed one."""
         serving_dir = os.path.abspath(config.push_dir(name))
         trainer = Trainer(
-            examples=encoder.outputs["encoded_examples"],
+            examples=learns_from,
             transform_graph=encoding,
             base_model=item_signatures,
             run_fn=RUN_FN,
@@ -87,17 +92,32 @@ def create_pipeline(config: PipelineConfig):
         nodes.extend([trainer, evaluator, pusher])
         return trainer.outputs["model"], pusher.outputs["pushed_model"]
 
-    item_signatures = None
+    trained, item_signatures = {}, None
     if config.models.two_tower is not None:
         retrieval = config.models.two_tower
-        two_tower, _ = train_judge_push("two_tower", RetrievalEvaluator, retrieval.evaluation)
-        signatures = BehaviorSignatures(model=two_tower, signatures_config=retrieval.signatures.model_dump_json())
+        trained["two_tower"], _ = train_judge_push("two_tower", RetrievalEvaluator, retrieval.evaluation)
+        signatures = BehaviorSignatures(
+            model=trained["two_tower"], signatures_config=retrieval.signatures.model_dump_json()
+        )
         nodes.append(signatures)
         item_signatures = signatures.outputs["signatures"]
 
     for name, ranker in config.models.rankers.items():
+        if name == COARSE_RANKER:
+            candidates = CoarseExamples(
+                examples=examples,
+                behaviors=behaviors,
+                encoded_examples=encoded,
+                two_tower=trained["two_tower"],
+                candidate_sets=ranker.candidates.model_dump_json(),
+                **({"teacher": trained[ranker.teacher]} if ranker.teacher else {}),
+            )
+            nodes.append(candidates)
+            learns_from = candidates.outputs["coarse_examples"]
+            trained[name], _ = train_judge_push(name, RankingEvaluator, config.evaluation, learns_from=learns_from)
+            continue
         signed = item_signatures if reads_signatures(models[name]) else None
-        _, pushed = train_judge_push(name, RankingEvaluator, config.evaluation, signed)
+        trained[name], pushed = train_judge_push(name, RankingEvaluator, config.evaluation, signed)
         if reads_tables(models[name]):
             tables = BehaviorTables(
                 pushed_model=pushed,
@@ -106,6 +126,19 @@ def create_pipeline(config: PipelineConfig):
                 precision=ranker.tables.precision,
             )
             nodes.append(tables.with_id(f"BehaviorTables.{name}"))
+
+    if config.cascade is not None:
+        cascade = CascadeEvaluator(
+            examples=examples,
+            behaviors=behaviors,
+            two_tower=trained["two_tower"],
+            coarse=trained.get(COARSE_RANKER),
+            ranker=trained[config.cascade_ranker],
+            section=config.cascade,
+            ranker_name=config.cascade_ranker,
+            split=config.judged_split,
+        )
+        nodes.append(cascade)
 
     return Pipeline(
         pipeline_name=config.name,

@@ -59,7 +59,7 @@ def run_fn(fn_args) -> None:
     inputs = [str(examples_dir), str(fn_args.transform_graph_path), fn_args.base_model, settings]
     fingerprint = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
     work_dir = Path(settings["work_dir"]) / fingerprint[:16]
-    history = (_two_tower if name == "two_tower" else _ranker)(
+    history = {"two_tower": _two_tower, "hcn": _coarse}.get(name, _ranker)(
         fn_args,
         encoding,
         examples_dir,
@@ -102,6 +102,26 @@ def _ranker(fn_args, encoding, examples_dir: Path, config, training, work_dir: P
         item_signatures=signatures,
         overwrite=True,
     )
+    return history
+
+
+def _coarse(fn_args, encoding, examples_dir: Path, config, training, work_dir: Path, fingerprint: str):
+    from models.coarse_training import train_hcn
+    from models.item_corpus import ItemCorpus
+    from serving.coarse_export import export_coarse
+
+    model, history = train_hcn(
+        encoding,
+        examples_dir,
+        config,
+        training,
+        work_dir,
+        metrics={"auc": _auc},
+        fingerprint=fingerprint,
+        show_progress=True,
+    )
+    corpus, sample = ItemCorpus.load(examples_dir, encoding), _raw_sample(examples_dir)
+    export_coarse(model, encoding, fn_args.serving_model_dir, corpus, sample, overwrite=True)
     return history
 
 

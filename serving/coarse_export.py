@@ -18,6 +18,7 @@ from serving.retrieval_export import ITEM_EMBEDDING, ITEM_EMBEDDINGS_FILE, write
 from serving.signature_inputs import (
     RANK_REQUESTS,
     REQUEST_INDEX,
+    SERVING_DEFAULT,
     SPEC_FILE,
     check_spec,
     tensor_spec,
@@ -42,14 +43,14 @@ def export_coarse(
     scoring: str | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Exports a coarse ranker with the signatures `user_interests`, `item_embedding`, `coarse_rank`, `rank_requests`.
+    """Exports a coarse ranker with the signatures `user_interests`, `item_embedding`, `coarse_rank`, and a ranker's.
 
     - `user_interests`: raw request features `[B]` and both windows (`short_<feature>` `[B, S]`, `short_length` `[B]`,
       `long_<feature>` `[B, L]`, `long_length` `[B]`) → `interests` `[B, K, d]` and `valid` `[B, K]`.
     - `item_embedding`: raw features of `items`, `[n]` → `embedding` `[n, d]`, also of items that are not stored.
     - `coarse_rank`: the inputs of `user_interests` with B = 1, and `item_id` `[n]` → `score` `[n]` (probability) from
       the stored vectors and `known` `[n]`; items that are not stored score -1, below all others.
-    - `rank_requests`: inputs and outputs of a fine ranker's, so that evaluators take either.
+    - `serving_default` and `rank_requests`: inputs and outputs of a fine ranker's, so that evaluators take either.
 
     The stored vectors also lie in `assets.extra/item_embeddings.parquet`, in the catalogue's order. The SavedModel
     appears whole or not at all.
@@ -161,11 +162,17 @@ def _coarse_module(model, encoding: FeatureEncoding, item_ids: pa.Array, embeddi
         known = rows > 0
         return {"score": tf.where(known, tf.sigmoid(logits), UNKNOWN_SCORE), "known": known}
 
-    def rank_requests(**inputs):
+    def rank(inputs, request_index):
         batch = users(inputs)
         batch["features"] |= {name: encoder.encode(name, inputs[name]) for name in model.item_features}
-        logits = model({**batch, REQUEST_INDEX: inputs[REQUEST_INDEX]}, training=False, scoring=scoring)
+        logits = model({**batch, REQUEST_INDEX: request_index}, training=False, scoring=scoring)
         return {"score": tf.sigmoid(logits), "logit": logits}
+
+    def rank_one(**inputs):
+        return rank(inputs, tf.zeros(tf.shape(inputs[model.item_features[0]])[:1], tf.int32))
+
+    def rank_requests(**inputs):
+        return rank(inputs, inputs[REQUEST_INDEX])
 
     def of_users(rows):
         return {name: tensor_spec(spec[name], rows) for name in model.request_features} | window_specs(
@@ -174,6 +181,8 @@ def _coarse_module(model, encoding: FeatureEncoding, item_ids: pa.Array, embeddi
 
     items = {name: tensor_spec(spec[name], None) for name in model.item_features}
     id_type = tf.string if pa.types.is_string(item_ids.type) else tf.int64
+    one = {f.name: tensor_spec(f, 1) for f in spec.of_scope("request")} | window_specs(spec, windows, 1)
+    one |= {f.name: tensor_spec(f, None) for f in spec.of_scope("candidate")}
     many = {f.name: tensor_spec(f, None) for f in spec.features} | window_specs(spec, windows, None)
     many[REQUEST_INDEX] = tf.TensorSpec([None], tf.int32, name=REQUEST_INDEX)
     traced = lambda function, specs: tf.function(function, autograph=False).get_concrete_function(**specs)  # noqa: E731
@@ -181,5 +190,6 @@ def _coarse_module(model, encoding: FeatureEncoding, item_ids: pa.Array, embeddi
         USER_INTERESTS: traced(user_interests, of_users(None)),
         ITEM_EMBEDDING: traced(item_embedding, items),
         COARSE_RANK: traced(coarse_rank, {"item_id": tf.TensorSpec([None], id_type, name="item_id"), **of_users(1)}),
+        SERVING_DEFAULT: traced(rank_one, one),
         RANK_REQUESTS: traced(rank_requests, many),
     }

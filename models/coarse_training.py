@@ -1,0 +1,74 @@
+"""Trains the coarse ranker by the training loop of all models, on impressions and what was retrieved beside them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from features.encoding import FeatureEncoding
+from models.hcn import Hcn, HcnConfig
+from models.training import Metric, TrainingConfig, train
+from models.training_history import TrainingHistory
+
+
+def train_hcn(
+    encoding: FeatureEncoding,
+    examples_dir: str | Path,
+    model_config: HcnConfig,
+    config: TrainingConfig,
+    work_dir: str | Path,
+    *,
+    metrics: Mapping[str, Metric] | None = None,
+    fingerprint: str = "",
+    show_progress: bool = False,
+) -> tuple[Hcn, TrainingHistory]:
+    """Trains on split `train`; the best epoch is that of the lowest training objective on `eval`.
+
+    Args:
+      encoding: the feature encoding.
+      examples_dir: encoded examples, of FeatureEncoder or of CoarseExamples.
+      model_config: what to build.
+      config: how to train; `input.batch_size` counts impressions and added items.
+      work_dir: for checkpoints, see `models.training.train`.
+      metrics: of labels and logits of the impressions of `eval`, by name.
+      fingerprint: names the data.
+      show_progress: whether to draw a progress bar.
+
+    Returns:
+      The model with the weights of its best epoch, and its history.
+    """
+
+    def validate(model: Hcn, dataset: tf.data.Dataset) -> tuple[float, dict[str, float]]:
+        found = validation(model, dataset)
+        shown = found["source"] == 0
+        labels, logits = found["label"][shown], found["logit"][shown]
+        return found["loss"], {name: float(metric(labels, logits)) for name, metric in (metrics or {}).items()}
+
+    return train(
+        lambda: Hcn(encoding, model_config),
+        encoding,
+        examples_dir,
+        config,
+        work_dir,
+        fingerprint=f"{fingerprint} {model_config.model_dump_json()}",
+        validate=validate,
+        histories=True,
+        show_progress=show_progress,
+    )
+
+
+def validation(model: Hcn, dataset: tf.data.Dataset) -> dict:
+    """Returns the mean `loss` over candidates, and `source`, `label` and `logit` of all candidates, [N] each."""
+    parts, iterator = [], iter(dataset)
+    with contextlib.suppress(tf.errors.OutOfRangeError):
+        while True:
+            parts.append({name: values.numpy() for name, values in model.validate_next(iterator).items()})
+    if not parts:
+        raise ValueError("split `eval` holds no request: nothing to validate by.")
+    found = {name: np.concatenate([part[name] for part in parts]) for name in ("source", "label", "logit")}
+    sizes = [len(part["label"]) for part in parts]
+    return {**found, "loss": float(np.average([part["loss"] for part in parts], weights=sizes))}
