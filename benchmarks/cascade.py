@@ -1,9 +1,10 @@
 """What a cascade keeps of "the fine ranker scores everything", and at what share of its cost, over 100,000 items.
 
-    python -m benchmarks.cascade [--coarse none hcn] [--requests 300] [--threads 1] [--work DIR]
+    python -m benchmarks.cascade [--cascades 1000 hcn:1000 hcn:20000] [--requests 200] [--threads 1] [--work DIR]
 
-Simulated logs, split by time; the models are those of `benchmarks.cascade_models`, trained once. Requests of the test
-split are scored by every stage and, by the fine ranker, over the whole catalogue. Shares are of one run on one machine:
+Simulated logs, split by time; the models are those of `benchmarks.cascade_models`, trained once. A cascade is n1 alone
+(the fine ranker scores what is retrieved) or hcn:n1 (HCN passes n2 = 200 of them on). Requests of the test split are
+scored once, by every stage and, by the fine ranker, over the whole catalogue. Shares are of one run on one machine:
 `cost_share` compares medians of whole requests, the cascade's through its served path (raw values in, list out), the
 ideal's with the catalogue's tensors made beforehand, which favours the ideal.
 """
@@ -19,31 +20,45 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.cascade_models import SIMULATION, autoint, prepare, two_tower
+from benchmarks.cascade_models import SIMULATION, autoint, hcn, prepare, retrieval
 from benchmarks.run_records import RunRecords, limit_threads
 
 RESULTS = Path(__file__).parent / "results" / "cascade.json"
-CASCADE = {"retrieve": 1000, "coarse": 200, "top_k": 10}
+COARSE, TOP_K = 200, 10
 GRID = {
-    "retrieve_grid": (100, 200, 500, 1000, 2000, 5000),
-    "coarse_grid": (20, 50, 100, 200, 500, 1000),
+    "retrieve_grid": (200, 500, 1000, 2000, 5000, 20_000, 50_000),
+    "coarse_grid": (50, 100, 200, 500, 1000),
     "gates": {"max_cost_share": 0.05},
 }
-TIMED_SIZES = (100, 200, 1000, 2000, 5000)
+TIMED_SIZES = (200, 1000, 5000, 20_000)
 
 
-def load_cascade(coarse: str, work: Path):
-    """The cascade of a coarse model: `none`, or the directory of its export under `work`."""
+def load_cascade(name: str, work: Path):
+    """The cascade of a name: `1000`, `hcn:1000`."""
     from features.cascade_config import CascadeConfig
     from serving.cascade import Cascade
 
+    coarse, _, retrieve = name.rpartition(":")
     return Cascade.load(
-        two_tower(work),
+        retrieval(work),
         autoint(work),
         prepare(work)[0] / "catalogue" / "items.parquet",
-        coarse=None if coarse == "none" else work / coarse,
-        config=CascadeConfig(**CASCADE),
+        coarse=hcn(work) if coarse else None,
+        config=CascadeConfig(retrieve=int(retrieve), coarse=COARSE, top_k=TOP_K),
     )
+
+
+def scored_requests(work: Path, count: int) -> tuple[pa.Table, list[pa.Table]]:
+    """Scores of sampled requests by every stage, made once, and the requests."""
+    from serving.cascade_scoring import sample_requests, score_cascade
+
+    cascade = load_cascade("hcn:1000", work)
+    requests = sample_requests(prepare(work)[0], work / "raw" / "behaviors", "test", cascade, count, seed=0)
+    kept = work / f"scores-{count}.parquet"
+    if not kept.exists():
+        done = lambda n: n % 25 or print(n, "requests scored", flush=True)  # noqa: E731
+        pq.write_table(score_cascade(cascade, requests, max(GRID["retrieve_grid"]), TOP_K, done), kept)
+    return pq.read_table(kept), requests
 
 
 def whole_seconds(cascade, requests: list[pa.Table], count: int = 60) -> np.ndarray:
@@ -68,33 +83,29 @@ def ratio_of_medians(top: np.ndarray, bottom: np.ndarray, replicates: int = 1000
     return {"value": float(np.median(top) / np.median(bottom)), "low": float(low), "high": float(high)}
 
 
-def run(coarse: str, count: int, work: Path) -> dict:
-    """Scores, times and judges one cascade; returns its record."""
+def run(name: str, count: int, work: Path) -> dict:
+    """Times and judges one cascade; returns its record."""
     from evaluation.cascade import CascadeEvaluationConfig, evaluate_cascade
     from evaluation.cascade_costs import CascadeCosts, StageCost
     from evaluation.cascade_scores import CascadeScores
-    from serving.cascade_scoring import measure_stages, sample_requests, score_cascade
+    from serving.cascade_scoring import measure_stages
 
-    cascade = load_cascade(coarse, work)
-    requests = sample_requests(prepare(work)[0], work / "raw" / "behaviors", "test", cascade, count, seed=0)
-    kept = work / f"scores-{coarse}-{count}.parquet"
-    if not kept.exists():
-        done = lambda n: n % 25 or print(coarse, n, "requests scored", flush=True)  # noqa: E731
-        pq.write_table(score_cascade(cascade, requests, max(GRID["retrieve_grid"]), CASCADE["top_k"], done), kept)
-    table = pq.read_table(kept)
+    table, requests = scored_requests(work, count)
+    cascade = load_cascade(name, work)
+    if cascade.coarse is None:
+        table = table.drop(["coarse"])
     ideal_seconds = table["ideal_seconds"].to_numpy()
     whole = whole_seconds(cascade, requests)
-    stages = {name: StageCost.fit(*found) for name, found in measure_stages(cascade, requests, TIMED_SIZES, 15).items()}
+    stages = {name: StageCost.fit(*found) for name, found in measure_stages(cascade, requests, TIMED_SIZES, 7).items()}
     costs = CascadeCosts(**stages, ideal_seconds=float(np.median(ideal_seconds)))
     scores = CascadeScores.from_table(table, len(cascade.catalogue))
     result = evaluate_cascade(
         scores, cascade.config, CascadeEvaluationConfig.model_validate(GRID), costs, ranker="autoint"
     )
     return {
-        "coarse": coarse,
+        "cascade": name,
         "requests": count,
         "simulation": SIMULATION,
-        "cascade": CASCADE,
         "cost_share": ratio_of_medians(whole, ideal_seconds),
         "cascade_ms": float(np.median(whole) * 1000),
         "ideal_ms": float(np.median(ideal_seconds) * 1000),
@@ -103,26 +114,28 @@ def run(coarse: str, count: int, work: Path) -> dict:
 
 
 def summarise(runs: list[dict]) -> dict:
-    """By coarse model: what the judged cascade keeps, and its cost."""
+    """By cascade: what it keeps, and its cost."""
     table = {}
     for made in runs:
         metrics = made["evaluation"]["chosen"]["metrics"]
-        table[made["coarse"]] = {name: metrics[name] for name in ("ndcg", "logged_ndcg_kept", "ideal_recall_list")}
-        table[made["coarse"]] |= {name: made[name] for name in ("cost_share", "cascade_ms", "ideal_ms")}
+        row = {
+            name: metrics[name] for name in ("ndcg", "logged_ndcg_kept", "ideal_recall_retrieve", "ideal_recall_list")
+        }
+        table[made["cascade"]] = row | {name: made[name] for name in ("cost_share", "cascade_ms", "ideal_ms")}
     return table
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--coarse", nargs="+", default=["none"])
-    parser.add_argument("--requests", type=int, default=300)
+    parser.add_argument("--cascades", nargs="+", default=["1000", "hcn:1000", "hcn:20000"])
+    parser.add_argument("--requests", type=int, default=200)
     parser.add_argument("--work", type=Path, default=Path("data/benchmark_cascade"))
     parser.add_argument("--threads", type=int, default=None, help="of TensorFlow")
     arguments = parser.parse_args()
     limit_threads(arguments.threads)
-    records = RunRecords(RESULTS, key=lambda made: (made["coarse"], made["requests"]), summarise=summarise)
-    for coarse in arguments.coarse:
-        records.add(run(coarse, arguments.requests, arguments.work))
+    records = RunRecords(RESULTS, key=lambda made: (made["cascade"], made["requests"]), summarise=summarise)
+    for name in arguments.cascades:
+        records.add(run(name, arguments.requests, arguments.work))
     print(json.dumps(summarise(records.load()), indent=1))
 
 

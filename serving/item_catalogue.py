@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features.catalogue import item_rows
 from features.spec import Feature, FeatureSpec
 from serving.raw_requests import feature_tensor
 from serving.signature_inputs import arrow_type
@@ -38,6 +37,8 @@ class ItemCatalogue:
             raise ValueError(f"`items` must hold items, with their `item_id`. Received: {items.column_names}.")
         items = items.combine_chunks()
         self.item_ids = items["item_id"].combine_chunks()
+        # A hash map made once: Arrow's `index_in` would hash the whole catalogue again for every request.
+        self._row_of = {item: row for row, item in enumerate(self.item_ids.to_pylist())}
         features = spec.of_scope("candidate")
         self.missing_features = tuple(f.name for f in features if f.name not in items.column_names)
         columns = {f.name: items[f.name].combine_chunks() for f in features if f.name not in self.missing_features}
@@ -59,7 +60,8 @@ class ItemCatalogue:
 
     def rows(self, item_ids: pa.Array) -> np.ndarray:
         """Row of each id, from 0; -1: not in the catalogue."""
-        return item_rows(self.item_ids, item_ids.cast(self.item_ids.type)).astype(np.int64) - 1
+        ids = item_ids.cast(self.item_ids.type).to_pylist()
+        return np.fromiter((self._row_of.get(item, -1) for item in ids), np.int64, len(ids))
 
     def tensors(self, rows: np.ndarray | slice | Sequence[int]) -> dict[str, np.ndarray]:
         """Candidate features of the items in these rows, [n] or [n, V]: the candidates' part of `serving_default`."""
