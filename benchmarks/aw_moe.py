@@ -34,7 +34,7 @@ CONFIGS = Path(__file__).parents[1] / "tfx_config"
 #: 2,000 users of 150 impressions, some 15 clicks, each on average: enough behaviours to tell the four groups apart for
 #: many users, too few for others, and none to begin with.
 SIMULATION = {"impressions": 300_000, "num_users": 2_000, "activity_exponent": 0.6, "seed": 21}
-SHORT_LENGTH = 20
+SHORT_LENGTH = 10
 METRICS = ("auc", "gauc_request", "log_loss", "pcoc")
 
 #: A behaviour's feature must be categorical: groups differ in what prices are to them.
@@ -45,7 +45,7 @@ DATA = {
     "simulated": {
         "exclude_features": ["item_id", "title"],  # memorised in a log of two weeks, as in benchmarks/long_interest.py
         "query_features": ["age_band", "city", "device", "hour"],
-        "training": {"epochs": 4, "learning_rate": 2e-3},
+        "training": {"epochs": 5, "learning_rate": 2e-3},
     },
     "movielens_1m": {
         "exclude_features": [],
@@ -54,28 +54,27 @@ DATA = {
     },
 }
 HISTORY = {"short": "target_attention", "long": "none"}
-AUTOINT = {"variant": "reference", "num_layers": 2, "head_dim": 30}
+AUTOINT = {"variant": "reference", "num_layers": 2, "head_dim": 34}
 
-#: All mixtures read the same input network, and widths are such that all candidates have about as many parameters.
-MIXTURE = {"interacting_layers": 1, "head_dim": 40, "num_experts": 4, "expert_units": []}
+#: Widths are such that all candidates have about as many parameters.
+MIXTURE = {"num_experts": 4, "expert_units": [24, 12]}
 #: The log has no query. A gate of the candidate is better on `eval` than one of the request, the mean than the sum.
-GATE = {"mode": "recommendation", "gate_normalisation": "count", "gate_units": 26}
+GATE = {"mode": "recommendation", "gate_normalisation": "count", "gate_units": 16}
 CONTRASTIVE = {"weight": 0.003, "mask_rate": 0.3, "negatives": 3, "temperature": 0.5}
 CANDIDATES = {
     "autoint": AUTOINT,
-    "single_expert": {**MIXTURE, "gate": "none", "num_experts": 1, "expert_units": [16], "contrastive": None},
-    "plain_moe": {**MIXTURE, **GATE, "gate": "softmax_pooled", "gate_units": 53, "contrastive": None},
+    "single_expert": {"gate": "none", "num_experts": 1, "expert_units": [118, 30], "contrastive": None},
+    "plain_moe": {**MIXTURE, **GATE, "gate": "softmax_pooled", "gate_units": 31, "contrastive": None},
     "aw_moe_no_loss": {**MIXTURE, **GATE, "contrastive": None},
     "aw_moe": {**MIXTURE, **GATE, "contrastive": CONTRASTIVE},
     "gate_dropout": {**MIXTURE, **GATE, "contrastive": None, "gate_dropout": CONTRASTIVE["mask_rate"]},
-    "constant_gate": {**MIXTURE, "gate": "constant", "expert_units": [4], "contrastive": None},
+    "constant_gate": {**MIXTURE, "gate": "constant", "expert_units": [32, 12], "contrastive": None},
 }
 
 #: What `--tune` tries beside the candidates, with one seed.
 TRIED = {
     "no_loss_sum": {**CANDIDATES["aw_moe_no_loss"], "gate_normalisation": "none"},
     "no_loss_search": {**CANDIDATES["aw_moe_no_loss"], "mode": "search", "gate_units": 16},
-    "no_loss_plain_input": {**CANDIDATES["aw_moe_no_loss"], "interacting_layers": 0, "expert_units": [15, 8]},
 } | {
     f"loss_{weight:g}_{rate:g}": {
         **CANDIDATES["aw_moe"],
