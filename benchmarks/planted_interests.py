@@ -1,6 +1,6 @@
 """Users with planted interests, as batches: each behaves in a few clusters of items and clicks what lies in them.
 
-Items have an id and a brand; neither tells the cluster, which only what is clicked together does.
+Items have an id, a brand that says nothing, and a category, which is their cluster.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ SPEC = FeatureSpec.model_validate(
         "features": [
             {"name": "device", "table": "impressions"},
             {"name": "item_id", "table": "items", "dtype": "int64", "vocabulary": {"oov_buckets": 1}},
+            {"name": "category", "table": "items", "dtype": "int64", "vocabulary": {"oov_buckets": 1}},
             {"name": "brand", "table": "items", "dtype": "int64", "vocabulary": {"oov_buckets": 1}},
         ],
-        "history": {"features": ["item_id"], "short_length": 20, "long_length": 60},
+        "history": {"features": ["item_id", "category"], "short_length": 12, "long_length": 24},
     }
 )
 BRANDS = 10
@@ -53,6 +54,7 @@ class PlantedInterests:
             return pa.table({"term": pa.array(terms), "count": np.ones(len(terms), np.int64)})
 
         terms = {"device": ["app", "web"], "item_id": np.arange(size), "brand": np.arange(BRANDS)}
+        terms["category"] = np.arange(clusters)
         self.encoding = FeatureEncoding(SPEC, {name: vocabulary(values) for name, values in terms.items()}, {}, {})
 
     def cluster_of(self, ids: np.ndarray) -> np.ndarray:
@@ -68,7 +70,8 @@ class PlantedInterests:
 
         def window(length: int) -> dict:
             ids = items_of(np.take_along_axis(own, rng.integers(0, self.interests, (requests, length)), axis=1))
-            return {"item_id": ids.astype(np.int32), "item_row": (ids - 1).astype(np.int32)}
+            category = (self.cluster_of(ids) + 2).astype(np.int32)
+            return {"item_id": ids.astype(np.int32), "category": category, "item_row": (ids - 1).astype(np.int32)}
 
         of_own = np.take_along_axis(own, rng.integers(0, self.interests, (requests, candidates)), axis=1)
         clusters = np.where(rng.random(of_own.shape) < 0.5, of_own, rng.integers(0, self.clusters, of_own.shape))
@@ -81,6 +84,7 @@ class PlantedInterests:
             "features": {
                 "device": rng.integers(2, 4, requests).astype(np.int32),
                 "item_id": ids.astype(np.int32),
+                "category": (clusters.ravel() + 2).astype(np.int32),
                 "brand": (self._brands[ids - 2] + 2).astype(np.int32),
             },
             "request_index": np.repeat(np.arange(requests, dtype=np.int32), candidates),

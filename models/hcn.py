@@ -37,7 +37,6 @@ class HcnConfig(Strict):
       num_layers: T of `hierarchical`. One layer is attention with competition, more let a centre follow what it took.
       share_layers: one set of weights for all T layers, so that T alone can be compared; else each layer its own.
       sharpness: of the competition for behaviours; at 1 a new model's belong to all centres alike.
-      balance: how far centres compete by shares of their own attention, see `HierarchicalExtractor`.
       windows: `apart`: short and long history are extracted apart and meet in the co-interest network (HCN's);
         `joined`: they are one history again, without that network (the baselines').
       share_windows: `apart`: one extractor for both windows, so that centre k means the same in both; or two.
@@ -67,7 +66,6 @@ class HcnConfig(Strict):
     num_layers: int = Field(3, ge=1)
     share_layers: bool = False
     sharpness: float = Field(4.0, gt=0)
-    balance: float = Field(1.0, ge=0, le=1)
     windows: Literal["apart", "joined"] = "apart"
     share_windows: bool = True
     attention_units: int = Field(128, ge=1)
@@ -142,7 +140,6 @@ class Hcn(RankingModel):
                 config.num_layers,
                 config.share_layers,
                 config.sharpness,
-                config.balance,
                 name=f"{name}_extractor",
             )
         count = config.num_interests if config.extractor == "comirec_sa" else 1

@@ -32,8 +32,7 @@ class HierarchicalExtractor(tf.keras.layers.Layer):
     prototypes `C^0 = P`, for t = 1 … T:
 
         Z = s (C^(t-1) W_q) (H W_k)ᵀ / √d          [B, K, L]
-        A = softmax over the K centres of (Z - b logsumexp over L of Z), 0 for padding: a behaviour is shared out,
-            centres compete for it
+        A = softmax over the K centres of Z, 0 for padding: a behaviour is shared out, centres compete for it
         C^t = LayerNorm(C^(t-1) + (A_kj / Σ_j A_kj) (H W_v))
 
     W_q, W_k and W_v start as identities, so that the layers start as steps of soft k-means.
@@ -46,9 +45,6 @@ class HierarchicalExtractor(tf.keras.layers.Layer):
       dim: d.
       num_layers: T.
       share_layers: one W_q, W_k, W_v, LayerNorm for all layers (then T changes no parameter count), or each its own.
-      balance: b. At 1 (half a step of Sinkhorn's normalisation) centres compete by what share of their own attention a
-        behaviour has, so that a prototype that is far from all of a user's behaviours takes those it is least far from;
-        at 0 it stays empty, and two interests that lie near one prototype stay one.
       sharpness: s, of the competition: at 1 a new model's behaviours belong to all centres alike, and centres to none.
     """
 
@@ -59,12 +55,11 @@ class HierarchicalExtractor(tf.keras.layers.Layer):
         num_layers: int,
         share_layers: bool = False,
         sharpness: float = 4.0,
-        balance: float = 1.0,
         name: str = "hierarchical_extractor",
     ):
         super().__init__(name=name)
         self.num_interests, self.dim, self.num_layers = num_interests, dim, num_layers
-        self._share, self._sharpness, self._balance = share_layers, sharpness, balance
+        self._share, self._sharpness = share_layers, sharpness
         self._norms = [
             tf.keras.layers.LayerNormalization(name=f"norm_{t}") for t in range(1 if share_layers else num_layers)
         ]
@@ -102,9 +97,6 @@ class HierarchicalExtractor(tf.keras.layers.Layer):
             keys, values = (_project(behaviors, weights[part]) for part in ("key", "value"))
             scores = tf.matmul(_project(centres, weights["query"]), keys, transpose_b=True)
             scores *= self._sharpness / self.dim**0.5
-            if self._balance:
-                claim = tf.reduce_logsumexp(scores + (1.0 - mask[:, tf.newaxis]) * -1e9, axis=2, keepdims=True)
-                scores -= self._balance * claim
             assignment = tf.nn.softmax(scores, axis=1) * mask[:, tf.newaxis]
             share = assignment / (tf.reduce_sum(assignment, axis=2, keepdims=True) + _EPSILON)
             centres = norm(centres + tf.matmul(share, values))

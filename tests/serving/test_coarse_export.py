@@ -2,6 +2,7 @@
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
@@ -12,8 +13,10 @@ from models.hcn import Hcn, HcnConfig
 from models.input_pipeline import InputConfig, make_dataset
 from models.item_corpus import ItemCorpus
 from models.training import predict
+from pipeline.raw_sample import json_request
 from serving.coarse_export import export_coarse
 from serving.coarse_scoring import SavedCoarse
+from serving.ranker import Ranker
 from serving.raw_requests import feature_tensor
 from serving.retrieval_export import ITEM_EMBEDDINGS_FILE, read_item_embeddings
 from serving.scoring import score_examples
@@ -97,6 +100,15 @@ def test_looked_up_scores_are_the_model_s(exported, small_log, rows):
     assert len(saved.score(rows.slice(0, 1), ids.slice(0, 0))) == 0
     with pytest.raises(ValueError, match="`requests` must be one row. Received: 2 rows."):
         saved.score(rows.slice(0, 2), ids)
+
+
+def test_one_json_request_scores_as_the_evaluation_does(exported, raw_small_log, rows):
+    _, directory = exported
+    scored = score_examples(directory, raw_small_log, "eval", behaviors_dir=raw_small_log / "behaviors")
+    row = rows.slice(7, 1)
+    ranked = Ranker(directory).rank(json_request(row.to_pylist()[0], Ranker(directory).spec))
+    own = scored.filter(pc.equal(scored["request_id"], row["request_id"][0]))["score"].to_numpy()
+    np.testing.assert_allclose([item.score for item in sorted(ranked, key=lambda i: i.index)], own, atol=1e-6)
 
 
 def test_scoring_is_chosen_at_export(small_log, raw_small_log, exported, tmp_path):

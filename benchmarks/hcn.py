@@ -1,0 +1,374 @@
+"""What competing interests add to coarse ranking: purity, redundancy, and recall of the fine ranker's top items.
+
+    python -m benchmarks.hcn [--data planted simulated] [--candidates …] [--seeds 1 2 3] [--threads 1]
+
+`planted`: users with four of twelve clusters as interests (benchmarks/planted_interests.py), K = 4. `simulated`: a log
+of the simulator. There, with each seed, a two-tower and a fine ranker (AutoInt) are trained; CoarseExamples adds
+retrieved unshown items and the fine ranker's logits; each candidate is trained on them, stopped on `eval`, and judged
+on `test`: AUC and PCOC of the impressions, and recall@n2 of the fine ranker's ten best of all items among the coarse
+ranker's n2 best, by soft and by max scores. Candidates have the same number of parameters (to 1 %), examples and steps.
+Finished runs are kept in benchmarks/results/hcn.json and skipped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.run_records import RunRecords, limit_threads, spread
+
+RESULTS = Path(__file__).parent / "results" / "hcn.json"
+CONFIGS = Path(__file__).parents[1] / "tfx_config"
+
+SIMULATION = {"impressions": 60_000, "num_items": 2_000, "num_users": 200, "activity_exponent": 0.5, "seed": 5}
+EXCLUDED = ["item_id", "title"]
+CANDIDATES = {
+    "hcn": {},
+    "hcn_one_layer": {"num_layers": 1},
+    "hcn_five_layers": {"num_layers": 5},
+    "hcn_diverse": {"diversity_weight": 0.1},
+    "comirec_sa": {"extractor": "comirec_sa", "windows": "joined"},
+    "one_vector": {"extractor": "one_vector", "windows": "joined"},
+    "hcn_no_teacher": {"distillation": 0.0},
+}
+MODEL = {"share_layers": True, "distillation": 1.0}
+TRAINING = {"simulated": {"epochs": 3, "learning_rate": 2e-3}, "planted": {"steps": 300, "learning_rate": 3e-3}}
+TOP, CUT_OFFS, JUDGED_REQUESTS = 10, (50, 100, 200), 150
+SCORINGS = ("soft", "max")
+
+
+def settings(data: str, candidate: str, seed: int) -> dict:
+    """What makes a run: the key of its record."""
+    model = {**MODEL, **CANDIDATES[candidate]}
+    if data == "planted":
+        model |= {"distillation": 0.0, "dim": 32, "hidden_units": [32]}
+    else:
+        model |= {"exclude_features": EXCLUDED}
+    return {
+        "data": data,
+        "candidate": candidate,
+        "seed": seed,
+        "simulation": SIMULATION if data == "simulated" else None,
+        "model": model,
+        "training": TRAINING[data],
+    }
+
+
+def matched(encoding, model: dict):
+    """The config; a baseline's `attention_units` are those at which it has as many parameters as HCN."""
+    from models.hcn import HcnConfig
+
+    config = HcnConfig.model_validate(model)
+    if config.extractor == "hierarchical":
+        return config
+    hierarchical = {**model, "extractor": "hierarchical", "windows": "apart"}
+    wanted = parameters(encoding, HcnConfig.model_validate(hierarchical))
+    few = config.model_copy(update={"attention_units": 1})
+    each = config.dim + (config.num_interests if config.extractor == "comirec_sa" else 1)
+    return config.model_copy(update={"attention_units": 1 + round((wanted - parameters(encoding, few)) / each)})
+
+
+def parameters(encoding, config) -> int:
+    """Trainable parameters of a model of this config."""
+    from models.hcn import Hcn
+
+    model, history = Hcn(encoding, config), {}
+    for window in ("short", "long"):
+        history[window] = {name: np.zeros((1, 1), np.int32) for name in model.history_features}
+        history[f"{window}_length"] = np.ones(1, np.int32)
+    single = [feature for feature in encoding.spec.features if not feature.multi_valued]
+    features = {f.name: np.zeros(1, np.int32 if f.has_ids else np.float32) for f in single}
+    model({"features": features, "request_index": np.zeros(1, np.int32), "history": history})
+    return sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
+
+
+def interest_figures(model, history: dict, clusters) -> dict:
+    """Purity of the centres of both windows (of clusters by feature ids), cosines, and layers' steps."""
+    import tensorflow as tf
+
+    from benchmarks.planted_interests import purity
+    from models.interest_scoring import pairwise_cosines
+
+    figures = {}
+    for window in ("short", "long"):
+        assigned = model.extract(history, window).assignment.numpy().argmax(axis=1)
+        of = clusters(window)[:, -assigned.shape[1] :]
+        shuffled = np.random.default_rng(0).permuted(assigned, axis=1)
+        figures[window] = {"purity": purity(of, assigned), "purity_of_chance": purity(of, shuffled)}
+        if model.config.extractor == "hierarchical":
+            steps = model.trace(history, window)
+            moved = [tf.norm(b.centres - a.centres, axis=-1) for a, b in zip(steps, steps[1:], strict=False)]
+            figures[window]["steps"] = [round(float(tf.reduce_mean(step)), 2) for step in moved]
+    interests, valid = model.history_interests(history)
+    cosines, pairs = pairwise_cosines(interests, valid)
+    figures["cosine"] = float(tf.math.divide_no_nan(tf.reduce_sum(cosines * pairs), tf.reduce_sum(pairs)))
+    figures["valid_interests"] = float(tf.reduce_mean(tf.reduce_sum(tf.cast(valid, tf.float32), axis=1)))
+    return figures
+
+
+def quality(labels, logits) -> dict:
+    """AUC, log loss and PCOC of impressions."""
+    from evaluation.metrics import compute_metrics
+    from evaluation.scored_rows import ScoredRows
+
+    rows, scores = np.arange(len(labels)), 1.0 / (1.0 + np.exp(-logits.astype(np.float64)))
+    return compute_metrics(ScoredRows(labels, scores, rows, rows), ["auc", "log_loss", "pcoc"])
+
+
+def run_planted(wanted: dict) -> dict:
+    """Trains one candidate on planted interests and returns its record."""
+    import tensorflow as tf
+
+    from benchmarks.planted_interests import PlantedInterests, train_on_planted
+    from models.hcn import Hcn
+
+    world, training = PlantedInterests(), wanted["training"]
+    config = matched(world.encoding, wanted["model"])
+    tf.keras.utils.set_random_seed(wanted["seed"])
+    model = Hcn(world.encoding, config)
+    train_on_planted(model, world, training["steps"], wanted["seed"], training["learning_rate"])
+    batch = world.batch(np.random.default_rng(10_000 + wanted["seed"]), 500)
+    figures = interest_figures(
+        model, batch["history"], lambda window: world.cluster_of(batch["history"][window]["item_id"])
+    )
+    return {
+        **wanted,
+        "parameters": sum(int(np.prod(v.shape)) for v in model.trainable_variables),
+        "interests": figures,
+        "test": {how: quality(batch["label"], model(batch, scoring=how).numpy()) for how in SCORINGS},
+    }
+
+
+def prepare(work: Path, seed: int):
+    """A log, and with this seed a two-tower, a fine ranker and their coarse examples; made once.
+
+    Returns:
+      The encoding, the directories of the coarse examples and of the fine ranker's logits for the judged requests.
+    """
+    from benchmarks.preparation import ingest_and_encode, log_tables
+    from features.candidate_sets import CandidateSetConfig
+    from features.encoding import FeatureEncoding
+    from features.ingest import IngestConfig
+    from features.spec import load_spec
+    from models.autoint import AutoInt, AutoIntConfig
+    from models.retrieval_training import train_two_tower
+    from models.training import TrainingConfig, train
+    from models.two_tower import TwoTowerConfig
+    from serving.candidate_examples import make_coarse_examples
+    from serving.export import export_ranker
+    from serving.retrieval_export import export_two_tower
+
+    split = {"by": "time", "eval_fraction": 0.1, "test_fraction": 0.1}
+    ingest = IngestConfig.model_validate({"tables": log_tables(work, SIMULATION), "split": split, "num_shards": 4})
+    raw, encoded, encoding_dir = ingest_and_encode(ingest, load_spec(CONFIGS / "features_simulated.yaml"), work)
+    encoding, mine = FeatureEncoding.load(encoding_dir), work / f"seed-{seed}"
+    ideal = mine / "fine_logits.npy"
+    if not ideal.exists():
+        retrieval = {"epochs": 3, "seed": seed, "input": {"batch_size": 512}}
+        retrieval |= {"optimizer": {"name": "adagrad", "learning_rate": 0.03}}
+        two_tower, _ = train_two_tower(
+            encoding, encoded, TwoTowerConfig(), TrainingConfig.model_validate(retrieval), mine / "two_tower_training"
+        )
+        export_two_tower(two_tower, encoding, mine / "two_tower", overwrite=True)
+        config = AutoIntConfig.model_validate(
+            {
+                "variant": "reference",
+                "num_layers": 2,
+                "head_dim": 16,
+                "exclude_features": EXCLUDED,
+                "history": {"short": "target_attention", "long": "sdim", "signature_source": "end_to_end"},
+            }
+        )
+        fine_training = {"epochs": 4, "seed": seed, "optimizer": {"learning_rate": 2e-3, "schedule": "cosine"}}
+        fine, _ = train(
+            lambda: AutoInt(encoding, config),
+            encoding,
+            encoded,
+            TrainingConfig.model_validate(fine_training),
+            mine / "fine_training",
+            histories=True,
+        )
+        export_ranker(fine, encoding, mine / "fine", overwrite=True)
+        made = make_coarse_examples(
+            raw,
+            work / "raw" / "behaviors",
+            encoded,
+            mine / "two_tower",
+            mine / "examples",
+            CandidateSetConfig(retrieve=1000, sample=8, seed=seed),
+            teacher=mine / "fine",
+        )
+        print("coarse examples", made, flush=True)
+        np.save(ideal, fine_logits(fine, encoding, encoded))
+    return encoding, mine / "examples", np.load(ideal)
+
+
+def judged_batches(encoding, examples: Path):
+    """Batches of a few requests of `test`, evenly spread over the split, `JUDGED_REQUESTS` in all."""
+    from models.input_pipeline import InputConfig, make_dataset
+
+    batches = list(make_dataset(examples, "test", encoding, InputConfig(batch_size=64), histories=True, shuffle=True))
+    taken, requests = [], 0
+    for batch in batches:
+        if requests >= JUDGED_REQUESTS:
+            break
+        taken.append(batch)
+        requests += len(batch["history"]["short_length"])
+    return taken
+
+
+def fine_logits(fine, encoding, examples: Path) -> np.ndarray:
+    """The fine ranker's logits of all items for the judged requests, [Q, n]."""
+    import tensorflow as tf
+
+    from models.item_corpus import ItemCorpus
+
+    corpus, found = ItemCorpus.load(examples, encoding), []
+    items = len(corpus)
+    request_features = [f.name for f in encoding.spec.of_scope("request")]
+
+    @tf.function(autograph=False, reduce_retracing=True)
+    def score(features, history):
+        requests = tf.shape(history["short_length"])[0]
+        every = tf.tile(tf.range(items), [requests])
+        batch = {
+            "features": {**features, **corpus.gather(every)},
+            "request_index": tf.repeat(tf.range(requests), items),
+            "item_row": every + 1,
+            "history": history,
+        }
+        return tf.reshape(fine(batch, training=False), [requests, items])
+
+    for batch in judged_batches(encoding, examples):
+        found.append(score({name: batch["features"][name] for name in request_features}, batch["history"]).numpy())
+    return np.concatenate(found)
+
+
+def recall(ideal: np.ndarray, scores: np.ndarray, cut_off: int) -> float:
+    """Of each request's `TOP` best items by `ideal` [Q, n], the share among the `cut_off` best by `scores` [Q, n]."""
+    best = np.argpartition(-ideal, TOP, axis=1)[:, :TOP]
+    border = -np.partition(-scores, cut_off - 1, axis=1)[:, cut_off - 1, np.newaxis]
+    return float((np.take_along_axis(scores, best, axis=1) >= border).mean())
+
+
+def run_simulated(wanted: dict, work: Path) -> dict:
+    """Trains one candidate on the simulated log with one seed and returns its record."""
+    import pyarrow.parquet as pq
+
+    from features.catalogue import item_rows, read_catalogue
+    from models.coarse_training import train_hcn
+    from models.input_pipeline import InputConfig, make_dataset
+    from models.item_corpus import ItemCorpus
+    from models.training import TrainingConfig
+
+    encoding, examples, ideal = prepare(work, wanted["seed"])
+    config, training = matched(encoding, wanted["model"]), wanted["training"]
+    optimizer = {"learning_rate": training["learning_rate"], "schedule": "cosine"}
+    asked = {"epochs": training["epochs"], "seed": wanted["seed"], "optimizer": optimizer}
+    model, history = train_hcn(
+        encoding,
+        examples,
+        config,
+        TrainingConfig.model_validate(asked),
+        work / "training" / f"{wanted['candidate']}-{wanted['seed']}",
+        fingerprint=json.dumps(wanted),
+    )
+    corpus = ItemCorpus.load(examples, encoding)
+    table, batches = model.embed_corpus(corpus), judged_batches(encoding, examples)
+    interests = [model.user_interests(batch) for batch in batches]
+    scores = {how: np.concatenate([model.logits_of(*u, table, how).numpy() for u in interests]) for how in SCORINGS}
+    found = {how: {f"recall@{n}": recall(ideal, scores[how], n) for n in CUT_OFFS} for how in SCORINGS}
+    ranks = [scores[how].argsort(axis=1).argsort(axis=1) for how in SCORINGS]
+    test = list(make_dataset(examples, "test", encoding, InputConfig(), histories=True))
+    labels = np.concatenate([batch["label"] for batch in test])
+    for how in SCORINGS:
+        found[how] |= quality(labels, np.concatenate([model(batch, scoring=how) for batch in test]))
+    planted = pq.read_table(work / "log" / "planted" / "items.parquet")
+    ids = read_catalogue(examples)["_item_id"]
+    rows = item_rows(ids, planted["item_id"].combine_chunks())
+    cluster = np.full(len(ids) + 1, -1)
+    cluster[rows] = planted["cluster"].to_numpy()
+    cluster[0] = -1  # planted items that the catalogue lacks have row 0, as padding has
+    figures = [
+        interest_figures(model, b["history"], lambda window, b=b: cluster[b["history"][window]["item_row"].numpy()])
+        for b in batches[-20:]
+    ]
+    return {
+        **wanted,
+        "parameters": history.parameters,
+        "best_epoch": history.best_epoch,
+        "examples_per_second": round(float(np.median([r.examples_per_second for r in history.epochs]))),
+        "interests": {
+            "purity_short": float(np.mean([f["short"]["purity"] for f in figures])),
+            "purity_of_chance": float(np.mean([f["short"]["purity_of_chance"] for f in figures])),
+            "cosine": float(np.mean([f["cosine"] for f in figures])),
+            "valid_interests": float(np.mean([f["valid_interests"] for f in figures])),
+        },
+        "rank_correlation_soft_max": float(np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(*ranks, strict=True)])),
+        "test": found,
+    }
+
+
+def summarise(runs: list[dict]) -> dict:
+    """Means and standard deviations over seeds, by data and candidate, and differences to HCN seed by seed."""
+    table: dict = {}
+    for data in ("planted", "simulated"):
+        for candidate in CANDIDATES:
+            mine = sorted(
+                (r for r in runs if r["data"] == data and r["candidate"] == candidate), key=lambda r: r["seed"]
+            )
+            if not mine:
+                continue
+            row = {"seeds": [r["seed"] for r in mine], "parameters": mine[0]["parameters"]}
+            row["interests"] = _spreads([r["interests"] for r in mine])
+            row["test"] = {how: _spreads([r["test"][how] for r in mine]) for how in SCORINGS}
+            hcn = {r["seed"]: r for r in runs if r["data"] == data and r["candidate"] == "hcn"}
+            both = [r for r in mine if r["seed"] in hcn]
+            metric = "recall@100" if data == "simulated" else "auc"
+            if both and candidate != "hcn":
+                gaps = [hcn[r["seed"]]["test"]["soft"][metric] - r["test"]["soft"][metric] for r in both]
+                row[f"hcn_over_it_{metric}"] = spread(gaps)
+            table.setdefault(data, {})[candidate] = row
+    return table
+
+
+def _spreads(values: list[dict]) -> dict:
+    """Spreads of the numbers in dictionaries of one form; lists of numbers are left out."""
+    found = {}
+    for name, first in values[0].items():
+        if isinstance(first, dict):
+            found[name] = _spreads([value[name] for value in values])
+        elif not isinstance(first, list):
+            found[name] = spread([value[name] for value in values])
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", nargs="+", choices=TRAINING, default=["planted", "simulated"])
+    parser.add_argument("--candidates", nargs="+", choices=CANDIDATES, default=list(CANDIDATES))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--work", type=Path, default=Path("data/benchmark_hcn"))
+    parser.add_argument("--threads", type=int, default=None, help="of TensorFlow; with two processes, 1 each")
+    arguments = parser.parse_args()
+    limit_threads(arguments.threads)
+    import models  # noqa: F401  sets the Keras of the project before TensorFlow is imported
+
+    keys = list(settings("planted", "hcn", 0))
+    records = RunRecords(RESULTS, key=lambda run: json.dumps([run[key] for key in keys]), summarise=summarise)
+    for data in arguments.data:
+        for seed in arguments.seeds:
+            for candidate in arguments.candidates:
+                wanted = settings(data, candidate, seed)
+                if records.find(wanted) is None and not (data == "planted" and candidate == "hcn_no_teacher"):
+                    done = run_planted(wanted) if data == "planted" else run_simulated(wanted, arguments.work)
+                    records.add(done)
+                    print(data, candidate, seed, json.dumps(done["interests"]), json.dumps(done["test"]), flush=True)
+    print(json.dumps(summarise(records.load()), indent=1))
+
+
+if __name__ == "__main__":
+    main()
