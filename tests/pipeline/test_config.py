@@ -169,6 +169,9 @@ def test_the_cascade_is_judged_after_its_models(tmp_path):
     properties = nodes["CascadeEvaluator"].exec_properties
     assert properties["ranker_name"] == "autoint" and '"sample_requests":9' in properties["cascade_config"]
     assert "coarse" not in nodes["CascadeEvaluator"].inputs
+    three = {**CASCADE, "models": {**CASCADE["models"], "hcn": {}}}
+    with_coarse = dag(tmp_path, cascade=section, **three)
+    assert ("Trainer.hcn", "CascadeEvaluator") in edges(with_coarse)
     # Where not all of its models are asked for by name, there is no cascade to judge.
     assert "CascadeEvaluator" not in ids(dag(tmp_path, ["autoint"], cascade=section, **CASCADE))
     assert "CascadeEvaluator" in ids(dag(tmp_path, ["autoint", "two_tower"], cascade=section, **CASCADE))

@@ -12,10 +12,12 @@ from features.item_signatures import sign_items
 from features.simulator import SimulatorConfig, simulate
 from features.spec import load_spec
 from models.autoint import AutoInt, AutoIntConfig
+from models.hcn import Hcn, HcnConfig
 from models.input_pipeline import InputConfig, count_positives, make_dataset
 from models.item_corpus import ItemCorpus
 from models.two_tower import TwoTower, TwoTowerConfig
 from serving.cascade import Cascade
+from serving.coarse_export import export_coarse
 from serving.export import export_ranker
 from serving.retrieval_export import ITEM_EMBEDDINGS_FILE, export_two_tower, read_item_embeddings
 from serving.retrieval_scoring import SavedTwoTower
@@ -52,7 +54,7 @@ def make_log(work):
 
 
 def export_models(encoded, encoding_dir, work) -> None:
-    """Exports `two_tower/1` and `autoint/1` with weights at random."""
+    """Exports `two_tower/1`, `hcn/1` and `autoint/1` with weights at random."""
     encoding = FeatureEncoding.load(encoding_dir)
     corpus = ItemCorpus.load(encoded, encoding)
     tf.keras.utils.set_random_seed(1)
@@ -60,12 +62,14 @@ def export_models(encoded, encoding_dir, work) -> None:
     two_tower = TwoTower(encoding, corpus, TwoTowerConfig(), train_counts=counts)
     signatures = sign_items(corpus.item_ids, np.random.default_rng(1).normal(size=(len(corpus), 12)))
     ranker = AutoInt(encoding, AutoIntConfig.model_validate(AUTOINT), signatures)
-    for model, long_history in ((two_tower, False), (ranker, True)):
+    coarse = Hcn(encoding, HcnConfig(dim=16, hidden_units=(16,), num_layers=2))
+    for model, long_history in ((two_tower, False), (coarse, True), (ranker, True)):
         small = InputConfig(batch_size=64)
         model(next(iter(make_dataset(encoded, "eval", encoding, small, histories=True, long_history=long_history))))
         for weight in model.trainable_weights:  # at initial weights all users are alike
             weight.assign(tf.random.normal(weight.shape, stddev=0.3))
     export_two_tower(two_tower, encoding, work / "two_tower" / "1")
+    export_coarse(coarse, encoding, work / "hcn" / "1", corpus)
     export_ranker(ranker, encoding, work / "autoint" / "1", item_signatures=signatures)
 
 

@@ -146,6 +146,20 @@ def test_exported_attention_is_the_models(cascade, row):
         strongest_pairs(maps[0], fields[1:])
 
 
+def test_the_exported_hcn_is_a_coarse_stage(work, cascade, row):
+    items = work / "raw" / "examples" / "catalogue" / "items.parquet"
+    loaded = Cascade.load(work / "two_tower", work / "autoint", items, coarse=work / "hcn", config=cascade.config)
+    retrieved, _ = loaded.retrieve(row, 60)
+    scores = loaded.coarse_scores(row, retrieved)
+    assert scores.shape == (60,) and len(np.unique(scores.round(5))) > 30
+    passed = set(retrieved[best_first(scores, retrieved)[:20]].tolist())
+    listed = loaded.recommend_row(row, explain=True)
+    rows = loaded.catalogue.rows(pa.array([item.item_id for item in listed]))
+    assert set(rows.tolist()) <= passed
+    for item, at in zip(listed, rows, strict=True):
+        assert item.stages["coarse"].score == pytest.approx(float(scores[np.flatnonzero(retrieved == at)[0]]), abs=1e-6)
+
+
 def test_long_histories_from_the_store(work, cascade, coarse, requests, tmp_path):
     """With a store the user's table counts, not the request's own long history."""
     build_behavior_tables(work / "autoint", work / "raw" / "behaviors", tmp_path / "bse")
