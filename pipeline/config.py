@@ -94,6 +94,10 @@ class PipelineConfig(Strict):
             return None
         return self.cascade.ranker or next(iter(self.models.fine_rankers))
 
+    def evaluation_of(self, ranker: str) -> EvaluationConfig:
+        """Metrics and gates of a ranker: its own, or those of all."""
+        return getattr(getattr(self.models, ranker), "evaluation", None) or self.evaluation
+
     @property
     def pipeline_root(self) -> Path:
         """Where components write their artifacts."""

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
+from evaluation.ranking_evaluator import EvaluationConfig
 from evaluation.retrieval_evaluator import RetrievalEvaluationConfig
 from features.candidate_sets import CandidateSetConfig
 from features.simhash import SimHashConfig
@@ -76,12 +77,15 @@ class CoarseConfig(Strict):
       training: arguments of `models.training.TrainingConfig`.
       candidates: the retrieved items that join the impressions.
       teacher: the fine ranker that it is distilled from (`parameters.distillation`); None: from none.
+      evaluation: its own metrics and gates; None: the fine rankers'. Its scores choose candidates and are never used as
+        probabilities, so it may be allowed another PCOC.
     """
 
     parameters: dict[str, Any] = {}
     training: dict[str, Any] = {}
     candidates: CandidateSetConfig = CandidateSetConfig()
     teacher: str | None = None
+    evaluation: EvaluationConfig | None = None
 
 
 class ModelsConfig(Strict):

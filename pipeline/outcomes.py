@@ -91,7 +91,7 @@ def _ranking_evaluation(config: PipelineConfig, outputs, name: str):
     items = count_items(outputs["LogIngest"]["examples"], config.feature_spec.label)
     item_id = predictions["item_id"]
     baselines = [items.popularity(item_id), items.click_rate(item_id), oracle(predictions, truth)]
-    return evaluate(predictions, config.evaluation, live_predictions=live, baselines=baselines)
+    return evaluate(predictions, config.evaluation_of(name), live_predictions=live, baselines=baselines)
 
 
 def _pushed(config: PipelineConfig, components: Sequence[ComponentRun], name: str) -> Path | None:

@@ -114,7 +114,8 @@ def create_pipeline(config: PipelineConfig):
             )
             nodes.append(candidates)
             learns_from = candidates.outputs["coarse_examples"]
-            trained[name], _ = train_judge_push(name, RankingEvaluator, config.evaluation, learns_from=learns_from)
+            judged_by = config.evaluation_of(name)
+            trained[name], _ = train_judge_push(name, RankingEvaluator, judged_by, learns_from=learns_from)
             continue
         signed = item_signatures if reads_signatures(models[name]) else None
         trained[name], pushed = train_judge_push(name, RankingEvaluator, config.evaluation, signed)

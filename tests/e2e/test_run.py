@@ -25,6 +25,20 @@ MODELS = {
         "parameters": {"exclude_features": ["item_id", "title"], "history": {"short": "din", "long": "sdim"}},
         "training": {"epochs": 4, "input": {"batch_size": 256}},
     },
+    "aw_moe": {
+        "parameters": {
+            "expert_units": [8],
+            "exclude_features": ["item_id", "title"],
+            "history": {"short": "target_attention", "long": "sdim"},
+        },
+        "training": {"epochs": 3, "input": {"batch_size": 256}},
+    },
+    "hcn": {
+        "parameters": {"dim": 16, "exclude_features": ["item_id", "title"], "distillation": 1.0},
+        "training": {"epochs": 3, "input": {"batch_size": 256}},
+        "candidates": {"retrieve": 100, "sample": 4},
+        "teacher": "autoint",
+    },
 }
 
 
@@ -82,14 +96,14 @@ def outputs(first):
 
 def test_every_component_ran_and_the_models_are_blessed_and_pushed(first, root):
     assert {run.state for run in first.components} == {"COMPLETE"}
-    assert len(first.components) == 16
-    assert list(first.models) == ["two_tower", "autoint"]
+    assert len(first.components) == 24
+    assert list(first.models) == ["two_tower", "autoint", "aw_moe", "hcn"]
     for name, outcome in first.models.items():
         assert outcome.blessed, (name, outcome.failed_gates)
         assert outcome.pushed.parent == root / "serving" / f"e2e_{name}"
         assert (outcome.pushed / "saved_model.pb").is_file()
     assert (first.models["autoint"].pushed / "assets.extra" / "tf_serving_warmup_requests").stat().st_size > 0
-    for component in ("RetrievalEvaluator.two_tower", "RankingEvaluator.autoint"):
+    for component in ("RetrievalEvaluator.two_tower", *(f"RankingEvaluator.{n}" for n in ("autoint", "aw_moe", "hcn"))):
         blessing = next(run for run in first.components if run.component == component)
         assert blessing.properties["blessing"]["blessed"] == 1
         assert (Path(blessing.outputs["blessing"]) / "BLESSED").is_file()
@@ -199,23 +213,25 @@ def test_the_cascade_is_judged_as_one(first, outputs, root):
     directory = Path(outputs["CascadeEvaluator"]["evaluation"])
     result = CascadeEvaluation.load(directory)
     assert first.cascade == result and result.ranker == "autoint" and result.requests == 40
-    assert result.items == 1_000 and [point.retrieve for point in result.curves] == [50, 100, 400]
-    assert result.chosen.coarse is None and 0.3 < result.chosen.metrics["ndcg"].value < 1
-    kept = [point.metrics["ndcg"].value for point in result.curves]
-    assert kept == sorted(kept) and result.blessed
-    assert set(result.chosen.seconds) == {"retrieve", "fine"} and result.chosen.cost_share > 0
+    assert result.items == 1_000 and result.blessed
+    assert result.chosen.coarse == 50 and 0.3 < result.chosen.metrics["ndcg"].value < 1
+    kept = {(point.retrieve, point.coarse): point.metrics["ndcg"].value for point in result.curves}
+    assert {(n1, n2) for n1 in (50, 100, 400) for n2 in (20, 50)} <= set(kept)
+    assert kept[50, 20] <= kept[50, 50] and kept[400, 20] <= kept[400, 50]  # the fine ranker sees more
+    assert set(result.chosen.seconds) == {"retrieve", "coarse", "fine"} and result.chosen.cost_share > 0
     report = json.loads(first.report_json.read_text())
     assert CascadeEvaluation.model_validate(report["cascade"]) == result
     # The scores are kept: other sizes can be looked at without scoring again.
     table = pq.read_table(directory / "scores.parquet")
-    selection = select(CascadeScores.from_table(table, result.items), 70, None, 10)
+    selection = select(CascadeScores.from_table(table, result.items), 70, 30, 10)
     assert selection.listed.shape == (40, 10)
     # The request of the run goes through the pushed models and the store.
     request = json.loads((root / "run" / "example_recommend.json").read_text())
     pushed = {name: outcome.pushed.parent for name, outcome in first.models.items()}
     items = Path(outputs["LogIngest"]["examples"]) / "catalogue" / "items.parquet"
     store = root / "serving" / "e2e_autoint_bse"
-    listed = Cascade.load(pushed["two_tower"], pushed["autoint"], items, tables=store).recommend(request, explain=True)
+    cascade = Cascade.load(pushed["two_tower"], pushed["autoint"], items, coarse=pushed["hcn"], tables=store)
+    listed = cascade.recommend(request, explain=True)
     assert len(listed) == 10 and len(listed[0].attention) == 5
     assert [item.stages["fine"].rank for item in listed] == list(range(1, 11))
 
