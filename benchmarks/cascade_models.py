@@ -36,7 +36,9 @@ AUTOINT_TRAINING = {"epochs": 5, "patience": 2, "optimizer": {"learning_rate": 2
 HCN = {"exclude_features": EXCLUDED, "distillation": 1.0, "unshown_labels": "teacher", "unshown_weight": 0.01}
 #: Sampled from far beyond n1 = 1000, so that wider cascades than that can be judged too.
 CANDIDATES = {"retrieve": 20_000, "sample": 16}
-HCN_TRAINING = {"epochs": 4, "patience": 2, "optimizer": {"learning_rate": 2e-3, "schedule": "cosine"}}
+#: Of the four shards of train: half of the requests, each with its impressions and sixteen further items, are enough.
+HCN_SHARDS = 2
+HCN_TRAINING = {"epochs": 3, "patience": 2, "optimizer": {"learning_rate": 2e-3, "schedule": "cosine"}}
 
 
 def prepare(work: Path) -> tuple[Path, Path, Path]:
@@ -124,13 +126,25 @@ def hcn(work: Path) -> Path:
         encoding, examples, done = FeatureEncoding.load(encoding_dir), work / "coarse", work / "coarse.done"
         if not done.exists():
             candidates = CandidateSetConfig.model_validate(CANDIDATES)
-            found, teacher = retrieval(work), autoint(work)
-            make_coarse_examples(raw, work / "raw" / "behaviors", encoded, found, examples, candidates, teacher=teacher)
+            found, teacher, part = retrieval(work), autoint(work), _first_shards(encoded, work / "encoded_part")
+            make_coarse_examples(raw, work / "raw" / "behaviors", part, found, examples, candidates, teacher=teacher)
             done.touch()
         config, training = HcnConfig.model_validate(HCN), TrainingConfig.model_validate(HCN_TRAINING)
         model, _ = train_hcn(encoding, examples, config, training, work / "training" / "hcn")
         export_coarse(model, encoding, work / "hcn", ItemCorpus.load(examples, encoding))
     return work / "hcn"
+
+
+def _first_shards(encoded: Path, part: Path) -> Path:
+    """The encoded examples with the first `HCN_SHARDS` shards of train alone, as links."""
+    for source in sorted(path for path in encoded.rglob("*") if path.is_file()):
+        target = part / source.relative_to(encoded)
+        if source.parent.name == "Split-train" and int(source.name.split("-")[1]) >= HCN_SHARDS:
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        target.hardlink_to(source)
+    return part
 
 
 def main() -> None:
