@@ -29,8 +29,10 @@ CANDIDATES = {
     "hcn": {},
     "hcn_one_layer": {"num_layers": 1},
     "hcn_five_layers": {"num_layers": 5},
-    "hcn_diverse": {"diversity_weight": 0.1},
-    "comirec_sa": {"extractor": "comirec_sa", "windows": "joined"},
+    "hcn_not_diverse": {"diversity_weight": 0.0},
+    "hcn_learnt_routing": {"routing": "learnt"},
+    "comirec_sa": {"extractor": "comirec_sa", "windows": "joined", "diversity_weight": 0.0},
+    "comirec_sa_diverse": {"extractor": "comirec_sa", "windows": "joined"},
     "one_vector": {"extractor": "one_vector", "windows": "joined"},
     "hcn_no_teacher": {"distillation": 0.0},
 }

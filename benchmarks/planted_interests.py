@@ -131,9 +131,14 @@ def purity(clusters: np.ndarray, assigned: np.ndarray) -> float:
     Args:
       clusters: [B, L] of behaviours, -1 for padding.
       assigned: [B, L] the centre of each behaviour.
+
+    Returns:
+      0 to 1; NaN where there is no behaviour.
     """
     real = clusters >= 0
     users = np.broadcast_to(np.arange(len(clusters))[:, np.newaxis], clusters.shape)[real]
+    if not real.any():
+        return float("nan")
     shape = (len(clusters), int(assigned.max()) + 1, int(clusters.max()) + 1)
     counts = np.zeros(shape, np.int64)
     np.add.at(counts, (users, assigned[real], clusters[real]), 1)

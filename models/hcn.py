@@ -18,7 +18,7 @@ from features.spec import Strict
 from models.co_interest import CoInterest
 from models.feature_masking import MaskedFeatureEmbedding
 from models.history_windows import trim_window
-from models.interest_extractor import HierarchicalExtractor, Interests, SelfAttentiveExtractor
+from models.interest_extractor import HierarchicalExtractor, Interests, Routing, SelfAttentiveExtractor
 from models.interest_scoring import Scoring, redundancy, score_interests
 from models.item_corpus import ItemCorpus
 from models.ranking_model import RankingModel
@@ -37,6 +37,7 @@ class HcnConfig(Strict):
       num_layers: T of `hierarchical`. One layer is attention with competition, more let a centre follow what it took.
       share_layers: one set of weights for all T layers, so that T alone can be compared; else each layer its own.
       sharpness: of the competition for behaviours; at 1 a new model's belong to all centres alike.
+      routing: `k_means`: plain inner products say which centre gets a behaviour; `learnt`: trained ones.
       windows: `apart`: short and long history are extracted apart and meet in the co-interest network (HCN's);
         `joined`: they are one history again, without that network (the baselines').
       share_windows: `apart`: one extractor for both windows, so that centre k means the same in both; or two.
@@ -50,7 +51,8 @@ class HcnConfig(Strict):
       power: p of the soft score.
       training_scoring: how training scores; the paper's label-aware training is `soft`.
       scoring: how serving scores; another than `training_scoring` ranks and calibrates otherwise.
-      diversity_weight: γ of the diversity term; whether HCN has one is not known.
+      diversity_weight: γ of the diversity term; whether HCN has one is not known. Competition alone keeps behaviours
+        apart, not what the model makes of them.
       diversity_margin: δ: cosines up to it cost nothing.
       distillation: weight of the cross-entropy to the fine ranker's probabilities (`teacher_logit` in the batch).
       unshown_weight: what a retrieved item that was not shown counts beside an impression, times its `weight`.
@@ -66,6 +68,7 @@ class HcnConfig(Strict):
     num_layers: int = Field(3, ge=1)
     share_layers: bool = False
     sharpness: float = Field(4.0, gt=0)
+    routing: Routing = "k_means"
     windows: Literal["apart", "joined"] = "apart"
     share_windows: bool = True
     attention_units: int = Field(128, ge=1)
@@ -76,7 +79,7 @@ class HcnConfig(Strict):
     power: float = Field(1.0, ge=1.0)
     training_scoring: Scoring = "soft"
     scoring: Scoring = "soft"
-    diversity_weight: float = Field(0.0, ge=0.0)
+    diversity_weight: float = Field(0.03, ge=0.0)
     diversity_margin: float = Field(0.0, ge=-1.0, le=1.0)
     distillation: float = Field(0.0, ge=0.0)
     unshown_weight: float = Field(0.01, ge=0.0)
@@ -140,6 +143,7 @@ class Hcn(RankingModel):
                 config.num_layers,
                 config.share_layers,
                 config.sharpness,
+                config.routing,
                 name=f"{name}_extractor",
             )
         count = config.num_interests if config.extractor == "comirec_sa" else 1

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import tensorflow as tf
+
+Routing = Literal["k_means", "learnt"]
 
 _EPSILON = 1e-6
 
@@ -31,11 +33,11 @@ class HierarchicalExtractor(tf.keras.layers.Layer):
     abstract is public, in the form of slot attention (Locatello et al., NeurIPS 2020). From learnt
     prototypes `C^0 = P`, for t = 1 … T:
 
-        Z = s (C^(t-1) W_q) (H W_k)ᵀ / √d          [B, K, L]
+        Z = s (C^(t-1) W_q) (H W_k)ᵀ / √d          [B, K, L]; without W_q and W_k by `k_means`
         A = softmax over the K centres of Z, 0 for padding: a behaviour is shared out, centres compete for it
         C^t = LayerNorm(C^(t-1) + (A_kj / Σ_j A_kj) (H W_v))
 
-    W_q, W_k and W_v start as identities, so that the layers start as steps of soft k-means.
+    All W start as identities, so that the layers start as steps of soft k-means.
 
     A centre is valid if it has the largest share of at least one behaviour in the last layer: a user with n behaviours
     has at most n.
@@ -44,6 +46,9 @@ class HierarchicalExtractor(tf.keras.layers.Layer):
       num_interests: K.
       dim: d.
       num_layers: T.
+      routing: who gets which behaviour. `k_means`: plain inner products, without weights, and no gradient flows through
+        the shares, as in capsules' routing: layers stay steps of soft k-means on behaviours that learn. `learnt`:
+        trained W_q and W_k; what they learn from clicks mixes clusters again (docs/coarse.md).
       share_layers: one W_q, W_k, W_v, LayerNorm for all layers (then T changes no parameter count), or each its own.
       sharpness: s, of the competition: at 1 a new model's behaviours belong to all centres alike, and centres to none.
     """
@@ -55,11 +60,12 @@ class HierarchicalExtractor(tf.keras.layers.Layer):
         num_layers: int,
         share_layers: bool = False,
         sharpness: float = 4.0,
+        routing: Routing = "k_means",
         name: str = "hierarchical_extractor",
     ):
         super().__init__(name=name)
         self.num_interests, self.dim, self.num_layers = num_interests, dim, num_layers
-        self._share, self._sharpness = share_layers, sharpness
+        self._share, self._sharpness, self._routing = share_layers, sharpness, routing
         self._norms = [
             tf.keras.layers.LayerNormalization(name=f"norm_{t}") for t in range(1 if share_layers else num_layers)
         ]
@@ -71,7 +77,7 @@ class HierarchicalExtractor(tf.keras.layers.Layer):
         self.projections = [
             {
                 part: self.add_weight(f"{part}_{t}", (self.dim, self.dim), initializer="identity")
-                for part in ("query", "key", "value")
+                for part in (("query", "key", "value") if self._routing == "learnt" else ("value",))
             }
             for t in range(len(self._norms))
         ]
@@ -94,10 +100,14 @@ class HierarchicalExtractor(tf.keras.layers.Layer):
         found = [Interests(centres, tf.zeros([shape[0], self.num_interests], tf.bool), nothing)]
         for t in range(self.num_layers):
             weights, norm = (parts[0 if self._share else t] for parts in (self.projections, self._norms))
-            keys, values = (_project(behaviors, weights[part]) for part in ("key", "value"))
-            scores = tf.matmul(_project(centres, weights["query"]), keys, transpose_b=True)
+            values, keys, queries = _project(behaviors, weights["value"]), behaviors, centres
+            if self._routing == "learnt":
+                keys, queries = _project(behaviors, weights["key"]), _project(centres, weights["query"])
+            scores = tf.matmul(queries, keys, transpose_b=True)
             scores *= self._sharpness / self.dim**0.5
             assignment = tf.nn.softmax(scores, axis=1) * mask[:, tf.newaxis]
+            if self._routing == "k_means":
+                assignment = tf.stop_gradient(assignment)
             share = assignment / (tf.reduce_sum(assignment, axis=2, keepdims=True) + _EPSILON)
             centres = norm(centres + tf.matmul(share, values))
             found.append(Interests(centres, _owners(scores, mask, self.num_interests), assignment))

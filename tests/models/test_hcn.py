@@ -15,7 +15,7 @@ from models.item_corpus import ItemCorpus
 KINDS = {
     "hcn": {},
     "shared_layers": {"share_layers": True},
-    "two_extractors": {"share_windows": False, "recency": False},
+    "two_extractors": {"share_windows": False, "recency": False, "routing": "learnt"},
     "comirec_sa": {"extractor": "comirec_sa", "windows": "joined"},
     "one_vector": {"extractor": "one_vector", "windows": "joined", "request_features": False},
 }
@@ -29,7 +29,7 @@ def batch(small_log):
 def make(encoding, **settings) -> Hcn:
     """A model of random weights: new embeddings are so small that all items are alike."""
     tf.keras.utils.set_random_seed(1)
-    model = Hcn(encoding, HcnConfig(**{"dim": 16, "hidden_units": (16,), **settings}))
+    model = Hcn(encoding, HcnConfig(**{"dim": 16, "hidden_units": (16,), "diversity_weight": 0.0, **settings}))
     model.embedding.table.assign(tf.random.normal(model.embedding.table.shape))
     return model
 

@@ -22,9 +22,10 @@ def layer_norm(x):
     return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-3)
 
 
-def test_layers_are_the_equations():
+@pytest.mark.parametrize("routing", ["k_means", "learnt"])
+def test_layers_are_the_equations(routing):
     behaviors, mask = random_case()
-    extractor = HierarchicalExtractor(3, 8, 2, sharpness=2.0)
+    extractor = HierarchicalExtractor(3, 8, 2, sharpness=2.0, routing=routing)
     found = extractor.trace(behaviors, mask)
     centres = np.repeat(extractor.prototypes.numpy()[np.newaxis], len(mask), axis=0)
     np.testing.assert_allclose(found[0].centres, centres)
@@ -58,7 +59,7 @@ def test_equal_prototypes_never_separate_and_the_default_ones_do():
     target = tf.constant(RNG.normal(size=(len(mask), 1, 8)).astype(np.float32))
     spread = {}
     for kind in ("equal", "default"):
-        extractor = HierarchicalExtractor(3, 8, 2)
+        extractor = HierarchicalExtractor(3, 8, 2, routing="learnt")
         extractor(behaviors, mask)
         if kind == "equal":
             extractor.prototypes.assign(tf.repeat(extractor.prototypes[:1], 3, axis=0))
