@@ -12,14 +12,13 @@ import pyarrow as pa
 
 from features.encoding import FeatureEncoding
 from serving.history_inputs import HistoryInputs
-from serving.publish import published
+from serving.publish import published_model
 from serving.raw_requests import feature_tensor, flatten_candidates, list_lengths, tensors_from_table, window_tensors
 from serving.retrieval_export import ITEM_EMBEDDING, ITEM_EMBEDDINGS_FILE, write_item_embeddings
 from serving.signature_inputs import (
     RANK_REQUESTS,
     REQUEST_INDEX,
     SERVING_DEFAULT,
-    SPEC_FILE,
     check_spec,
     tensor_spec,
     window_specs,
@@ -80,10 +79,7 @@ def export_coarse(
         raise ValueError(f"feature `item_id` is also an input of the signature `{COARSE_RANK}`: it must be of `items`.")
     embeddings = model.embed_corpus(corpus)
     history = HistoryInputs.of_windows(model.history_features, spec)
-    with published(Path(directory), overwrite) as aside:
-        spec_file = aside / SPEC_FILE
-        spec_file.parent.mkdir()
-        spec_file.write_text(spec.model_dump_json(indent=1), encoding="utf-8")
+    with published_model(Path(directory), spec, overwrite) as aside:
         history.save(aside)
         write_item_embeddings(corpus.item_ids, embeddings, aside / ITEM_EMBEDDINGS_FILE)
         if warmup_rows is not None:

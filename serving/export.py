@@ -14,14 +14,13 @@ import pyarrow as pa
 from features.encoding import FeatureEncoding
 from features.item_signatures import ItemSignatures
 from serving.history_inputs import ENCODE_BEHAVIORS, LONG_SUMS, HistoryInputs
-from serving.publish import published
+from serving.publish import published_model
 from serving.signature_inputs import (
     ATTENTION_FIELDS_FILE,
     EXPLAIN,
     RANK_REQUESTS,
     REQUEST_INDEX,
     SERVING_DEFAULT,
-    SPEC_FILE,
     check_spec,
     tensor_spec,
     window_specs,
@@ -67,10 +66,7 @@ def export_ranker(
     import tensorflow as tf
 
     check_spec(encoding.spec)
-    with published(Path(directory), overwrite) as aside:
-        spec_file = aside / SPEC_FILE
-        spec_file.parent.mkdir()
-        spec_file.write_text(encoding.spec.model_dump_json(indent=1), encoding="utf-8")
+    with published_model(Path(directory), encoding.spec, overwrite) as aside:
         history_inputs = HistoryInputs.of(model, encoding.spec)
         if history_inputs is not None:
             history_inputs.save(aside)

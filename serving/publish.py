@@ -9,6 +9,9 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from features.spec import FeatureSpec
+from serving.signature_inputs import SPEC_FILE
+
 
 @contextlib.contextmanager
 def published(directory: Path, overwrite: bool = False) -> Iterator[Path]:
@@ -27,6 +30,16 @@ def published(directory: Path, overwrite: bool = False) -> Iterator[Path]:
             os.replace(aside, directory)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def published_model(directory: Path, spec: FeatureSpec, overwrite: bool = False) -> Iterator[Path]:
+    """`published` for a SavedModel: the spec of its features lies in its assets already."""
+    with published(directory, overwrite) as aside:
+        spec_file = aside / SPEC_FILE
+        spec_file.parent.mkdir()
+        spec_file.write_text(spec.model_dump_json(indent=1), encoding="utf-8")
+        yield aside
 
 
 def _swap(aside: Path, directory: Path) -> None:

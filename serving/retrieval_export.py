@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features.encoding import FeatureEncoding
-from serving.publish import published
-from serving.signature_inputs import SPEC_FILE, tensor_spec, window_specs
+from serving.publish import published_model
+from serving.signature_inputs import tensor_spec, window_specs
 
 #: Beside the SavedModel's own files: one row an item, in the catalogue's order.
 ITEM_EMBEDDINGS_FILE = "assets.extra/item_embeddings.parquet"
@@ -56,10 +56,7 @@ def export_two_tower(model, encoding: FeatureEncoding, directory: str | Path, *,
     if "k" in model.request_features:
         raise ValueError(f"feature `k` has the name of an input of the signature `{RETRIEVE}`: rename the feature.")
     embeddings = model.embed_corpus()
-    with published(Path(directory), overwrite) as aside:
-        spec_file = aside / SPEC_FILE
-        spec_file.parent.mkdir()
-        spec_file.write_text(spec.model_dump_json(indent=1), encoding="utf-8")
+    with published_model(Path(directory), spec, overwrite) as aside:
         write_item_embeddings(model.corpus.item_ids, embeddings, aside / ITEM_EMBEDDINGS_FILE)
         module, signatures = _two_tower_module(model, encoding, embeddings)
         module.model_variables = list(model.variables)
