@@ -24,6 +24,9 @@ def table(results: Path = RESULTS) -> str:
         ("bse_store", _bse_store),
         ("bse_parity", _bse_parity),
         ("ssl", _ssl),
+        ("hcn", _hcn),
+        ("aw_moe", _aw_moe),
+        ("cascade", _cascade),
     ):
         path = results / f"{name}.json"
         if path.exists():
@@ -169,6 +172,40 @@ def _ssl(found: dict) -> list[tuple[str, str]]:
             figure = f"recall@10 {_spread(row['all']['recall@10'])}, head {_spread(row['head']['recall@10'])}"
             figure += f", tail {_spread(row['tail']['recall@10'])}"
             rows.append((f"two-tower, {data}: `{name}`, {len(row['seeds'])} seed(s)", figure))
+    return rows
+
+
+def _hcn(found: dict) -> list[tuple[str, str]]:
+    rows = []
+    for data, candidates in found["summary"].items():
+        for candidate, row in candidates.items():
+            interests, test = row["interests"], row["test"]
+            figure = f"cosine of interests {_spread(interests['cosine'])}"
+            if data == "planted":
+                figure += f", purity {_spread(interests['short']['purity'])} (short window)"
+            else:
+                figure += f", recall@100 of the fine ranker's ten best {_spread(test['soft']['recall@100'])}"
+                figure += f" (max scores {_spread(test['max']['recall@100'])})"
+            rows.append((f"coarse ranking, {data} log: `{candidate}`, {len(row['seeds'])} seed(s)", figure))
+    return rows
+
+
+def _aw_moe(found: dict) -> list[tuple[str, str]]:
+    rows = []
+    for data, candidates in found["summary"].items():
+        for candidate, row in candidates.items():
+            what = f"rankers, {data} log, {row['parameters']:,} parameters: `{candidate}`, {len(row['seeds'])} seed(s)"
+            test = row["test"]
+            rows.append((what, f"test AUC {_spread(test['auc'])}, PCOC {_spread(test['pcoc'])}"))
+    return rows
+
+
+def _cascade(found: dict) -> list[tuple[str, str]]:
+    rows = []
+    for cascade, row in found["summary"].items():
+        kept, share = row["ndcg"], row["cost_share"]["value"]
+        figure = f"{kept['value']:.1%} [{kept['low']:.1%}, {kept['high']:.1%}] at {share:.1%} of its cost"
+        rows.append((f"NDCG@10 that cascade `{cascade}` keeps of the fine ranker over 100,000 items", figure))
     return rows
 
 
