@@ -273,7 +273,7 @@ def compare(data: str, seeds: list[int], work: Path, replicates: int = 1000) -> 
             if "aw_moe" in names and other != "aw_moe"
         }
     # What the loss (and the control) adds in the tail, less what it adds overall.
-    for name in {"aw_moe", "gate_dropout"} & set(names):
+    for name in [name for name in ("aw_moe", "gate_dropout") if name in names]:
         gains = {slice_name: gain(slice_name, name, "aw_moe_no_loss") for slice_name in table_of}
         found["gain_over_no_loss"][name] = {slice_name: listed(pair) for slice_name, pair in gains.items()} | {
             f"{tail}_less_all": listed(tuple(x - y for x, y in zip(gains[tail], gains["all"], strict=True)))
