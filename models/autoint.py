@@ -11,7 +11,7 @@ from pydantic import Field
 from features.encoding import FeatureEncoding
 from features.item_signatures import ItemSignatures
 from features.spec import Strict
-from models.embedding import FeatureEmbedding
+from models.embedding import FeatureEmbedding, flatten_fields
 from models.history_interest import HistoryConfig, HistoryInterest
 from models.interacting_layer import InteractingLayer
 from models.ranking_model import RankingModel
@@ -114,9 +114,9 @@ class AutoInt(RankingModel):
         fields = embedded
         for layer in self.interacting_layers:
             fields = layer(fields, training=training, attention_mask=attention_mask)
-        logits = self.output_layer(_flatten(fields))
+        logits = self.output_layer(flatten_fields(fields))
         if self.deep is not None:
-            logits += self.deep(_flatten(embedded), training=training)
+            logits += self.deep(flatten_fields(embedded), training=training)
         return tf.squeeze(logits, axis=1)
 
     def attention_maps(self, batch: dict) -> list[tf.Tensor]:
@@ -147,10 +147,6 @@ class AutoInt(RankingModel):
                 change = tf.reduce_mean(tf.abs(self(batch, training=False, attention_mask=mask) - logits))
                 effects[first, second] = effects[second, first] = float(change)
         return effects
-
-
-def _flatten(fields: tf.Tensor) -> tf.Tensor:
-    return tf.reshape(fields, [-1, fields.shape[1] * fields.shape[2]])
 
 
 def _feed_forward(config: AutoIntConfig) -> tf.keras.Sequential:

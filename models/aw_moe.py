@@ -12,7 +12,7 @@ from features.item_signatures import ItemSignatures
 from features.spec import Strict, nearest
 from models.autoint import VARIANTS
 from models.behavior_gate import AttentionGate, Normalisation, PooledGate, keep_some
-from models.embedding import FeatureEmbedding
+from models.embedding import FeatureEmbedding, flatten_fields
 from models.experts import Experts
 from models.gate_contrast import Contrast, contrast, draw_others, one_candidate_each
 from models.history_interest import HistoryConfig, HistoryInterest
@@ -183,8 +183,7 @@ class AwMoe(RankingModel):
             fields = tf.nn.dropout(fields, self.config.embedding_dropout)
         for layer in self.interacting_layers:
             fields = layer(fields, training=training)
-        flat = tf.reshape(fields, [-1, fields.shape[1] * fields.shape[2]])
-        return self.experts(flat, training=training)
+        return self.experts(flatten_fields(fields), training=training)
 
     def gates(self, batch: dict) -> tf.Tensor:
         """Returns the experts' weights: `[N, K]` of the candidates, in `search` `[B, K]` of the requests."""

@@ -110,6 +110,11 @@ class FeatureEmbedding(tf.keras.layers.Layer):
         return tf.math.divide_no_nan(total, tf.math.unsorted_segment_sum(present, segments, count))
 
 
+def flatten_fields(fields: tf.Tensor) -> tf.Tensor:
+    """`[N, M, d]` to `[N, M · d]`, of a static width."""
+    return tf.reshape(fields, [-1, fields.shape[1] * fields.shape[2]])
+
+
 def _normal():
     return tf.keras.initializers.RandomNormal(stddev=0.01)  # the reference code's; the paper is silent
 

@@ -16,6 +16,7 @@ from pydantic import Field
 from features.encoding import FeatureEncoding
 from features.spec import Strict
 from models.co_interest import CoInterest
+from models.embedding import flatten_fields
 from models.feature_masking import MaskedFeatureEmbedding
 from models.history_windows import trim_window
 from models.interest_extractor import HierarchicalExtractor, Interests, Routing, SelfAttentiveExtractor
@@ -189,7 +190,7 @@ class Hcn(RankingModel):
     def embed_items(self, features: dict) -> tf.Tensor:
         """Embeds items: `[n, d]` of their encoded features."""
         fields = self.embedding.item_fields(features)
-        return self._item_tower(_flatten(fields))
+        return self._item_tower(flatten_fields(fields))
 
     def embed_corpus(self, corpus: ItemCorpus) -> np.ndarray:
         """Embeds a catalogue, [n, d] float32 in its order."""
@@ -248,7 +249,7 @@ class Hcn(RankingModel):
         if self._request_tower is None:
             return interests, valid
         fields = self.embedding.request_fields({name: batch["features"][name] for name in self.request_features})
-        shared = self._request_tower(_flatten(fields))[:, tf.newaxis]
+        shared = self._request_tower(flatten_fields(fields))[:, tf.newaxis]
         return interests + shared * tf.cast(valid, interests.dtype)[..., tf.newaxis], valid
 
     def _logits(self, batch: dict, interests: tf.Tensor, valid: tf.Tensor, scoring: Scoring) -> tf.Tensor:
@@ -284,7 +285,3 @@ def _history_features(embedding: MaskedFeatureEmbedding, encoding: FeatureEncodi
 def _tower(config: HcnConfig, name: str) -> tf.keras.Sequential:
     hidden = [tf.keras.layers.Dense(width, activation="relu") for width in config.hidden_units]
     return tf.keras.Sequential([*hidden, tf.keras.layers.Dense(config.dim)], name=name)
-
-
-def _flatten(fields: tf.Tensor) -> tf.Tensor:
-    return tf.reshape(fields, [-1, fields.shape[1] * fields.shape[2]])

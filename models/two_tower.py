@@ -17,6 +17,7 @@ from features.encoding import FeatureEncoding
 from features.mutual_information import Estimate, MutualInformation
 from features.spec import Strict
 from models.contrastive_loss import info_nce, spread_out
+from models.embedding import flatten_fields
 from models.feature_masking import MaskedFeatureEmbedding, correlated_masks, draw_correlated_mask, draw_random_mask
 from models.item_corpus import ItemCorpus
 from models.short_history import ShortHistory
@@ -149,7 +150,7 @@ class TwoTower(tfrs.Model):
         """Embeds the requests of a batch: `[B, output_dim]` of unit length."""
         parts = []
         if self.request_features:
-            parts.append(_flatten(self.embedding.request_fields(batch["features"])))
+            parts.append(flatten_fields(self.embedding.request_fields(batch["features"])))
         if self.short_history is not None:
             parts.append(self.short_history(batch["history"]))
         return tf.math.l2_normalize(self.query_tower(tf.concat(parts, axis=1)), axis=1)
@@ -157,7 +158,7 @@ class TwoTower(tfrs.Model):
     def embed_items(self, features: dict, masked: tf.Tensor | None = None, dropout_rate: float = 0.0) -> tf.Tensor:
         """Embeds items: `[n, output_dim]` of unit length; arguments of `MaskedFeatureEmbedding.item_fields`."""
         fields = self.embedding.item_fields(features, masked, dropout_rate)
-        return tf.math.l2_normalize(self.item_tower(_flatten(fields)), axis=1)
+        return tf.math.l2_normalize(self.item_tower(flatten_fields(fields)), axis=1)
 
     def embed_corpus(self) -> np.ndarray:
         """Embeds the catalogue, [n, output_dim] float32 in its order."""
@@ -246,7 +247,3 @@ def _relatives(found: MutualInformation | None, names: tuple[str, ...], estimate
 def _tower(config: TwoTowerConfig, name: str) -> tf.keras.Sequential:
     hidden = [tf.keras.layers.Dense(width, activation="relu") for width in config.hidden_units]
     return tf.keras.Sequential([*hidden, tf.keras.layers.Dense(config.output_dim)], name=name)
-
-
-def _flatten(fields: tf.Tensor) -> tf.Tensor:
-    return tf.reshape(fields, [-1, fields.shape[1] * fields.shape[2]])
