@@ -179,13 +179,15 @@ def _hcn(found: dict) -> list[tuple[str, str]]:
     rows = []
     for data, candidates in found["summary"].items():
         for candidate, row in candidates.items():
+            if len(row["seeds"]) < 2:
+                continue
             interests, test = row["interests"], row["test"]
-            figure = f"cosine of interests {_spread(interests['cosine'])}"
             if data == "planted":
-                figure += f", purity {_spread(interests['short']['purity'])} (short window)"
+                figure = f"purity {_spread(interests['short']['purity'])} (short window)"
             else:
-                figure += f", recall@100 of the fine ranker's ten best {_spread(test['soft']['recall@100'])}"
-                figure += f" (max scores {_spread(test['max']['recall@100'])})"
+                figure = f"recall@100 of the fine ranker's ten best {_spread(test['soft']['recall@100'])}"
+            if interests["valid_interests"]["mean"] > 1:
+                figure += f", cosine of interests {_spread(interests['cosine'])}"
             rows.append((f"coarse ranking, {data} log: `{candidate}`, {len(row['seeds'])} seed(s)", figure))
     return rows
 
