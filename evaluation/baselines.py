@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
+from features.request_files import list_shards
 
 from .slices import combined
 
@@ -102,11 +103,8 @@ def count_items(examples_dir: str | os.PathLike, label: str, split: str = "train
     Raises:
       FileNotFoundError: if the split has no files.
     """
-    files = sorted(Path(examples_dir, f"Split-{split}").glob("requests-*.parquet"))
-    if not files:
-        raise FileNotFoundError(f"no requests-*.parquet under {Path(examples_dir, f'Split-{split}')}.")
     parts = []
-    for file in files:
+    for file in list_shards(examples_dir, split):
         table = pq.read_table(file, columns=["item_id", label])
         flat = pa.table({name: pc.list_flatten(table[name]) for name in ("item_id", label)})
         parts.append(

@@ -23,6 +23,7 @@ from features.candidate_sets import SOURCE, TEACHER_LOGIT, WEIGHT
 from features.catalogue import has_catalogue
 from features.encoding import FeatureEncoding
 from features.raw_histories import WINDOWS
+from features.request_files import list_shards
 from features.spec import Feature, FeatureSpec, Strict
 from models.history_windows import ITEM_ROW, BehaviorShards, history_signature
 from models.request_arrays import Column, Lists, RequestArrays, concatenate, select, take
@@ -106,15 +107,6 @@ def extra_columns(shard: Path) -> dict[str, str]:
     """Which of `EXTRAS` a shard holds."""
     present = pq.read_schema(shard).names
     return {name: column for name, column in EXTRAS.items() if column in present}
-
-
-def list_shards(examples_dir: str | Path, split: str) -> list[Path]:
-    """Returns the Parquet files of a split in shard order. Raises `FileNotFoundError` where there is none."""
-    folder = Path(examples_dir) / f"Split-{split}"
-    shards = sorted(folder.glob("requests-*.parquet"))
-    if not shards:
-        raise FileNotFoundError(f"{folder}: no requests-*.parquet. Was split `{split}` written?")
-    return shards
 
 
 def count_positives(examples_dir: str | Path, split: str, label: str, num_items: int) -> np.ndarray:

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features.raw_histories import attach_histories, read_behaviors
+from features.request_files import list_shards
 from serving.cascade import COARSE, FINE, RETRIEVE, Cascade, best_first
 
 _CHUNK_ITEMS = 8192
@@ -55,9 +56,7 @@ def sample_requests(
     Raises:
       FileNotFoundError: if the split holds no file.
     """
-    paths = sorted((Path(examples_dir) / f"Split-{split}").glob("requests-*.parquet"))
-    if not paths:
-        raise FileNotFoundError(f"{examples_dir}: split `{split}` has no requests-*.parquet.")
+    paths = list_shards(examples_dir, split)
     sizes = [pq.read_metadata(path).num_rows for path in paths]
     drawn = np.sort(np.random.default_rng(seed).permutation(sum(sizes))[:count])
     ends, history, tables = np.cumsum(sizes), cascade.ranker.spec.history, []

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features.raw_histories import attach_histories, read_behaviors
+from features.request_files import list_shards
 from features.spec import FeatureSpec
 from serving.raw_requests import feature_tensor, window_tensors
 from serving.retrieval_export import RETRIEVE, USER_EMBEDDING
@@ -102,13 +103,10 @@ class SavedTwoTower:
         Raises:
           FileNotFoundError: if the split holds no file.
         """
-        paths = sorted((Path(examples_dir) / f"Split-{split}").glob("requests-*.parquet"))
-        if not paths:
-            raise FileNotFoundError(f"{examples_dir}: split `{split}` has no requests-*.parquet.")
         columns = [f.name for f in self._request_features]
         columns += ["item_id", self.spec.label, "user_index", "history_end"]
         queries, taken = [], []
-        for path in paths:
+        for path in list_shards(examples_dir, split):
             behaviors = read_behaviors(behaviors_dir, path, self.spec.history) if self._windows["short"] else None
             with pq.ParquetFile(path) as file:
                 for batch in file.iter_batches(_BATCH_REQUESTS, columns=list(dict.fromkeys(columns))):

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features.raw_histories import attach_histories, read_behaviors
+from features.request_files import list_shards
 from features.spec import FeatureSpec, nearest
 from serving.raw_requests import candidate_counts, flatten_candidates, tensors_from_table
 from serving.saved_model import SavedRanker
@@ -58,7 +59,7 @@ def score_examples(
     if ranker.history is not None and behaviors_dir is None:
         raise ValueError(f"`behaviors_dir` is needed: the ranker in {ranker.directory} takes behaviour histories.")
     tables = []
-    for path in _split_files(Path(raw_examples_dir), split):
+    for path in list_shards(raw_examples_dir, split):
         history = ranker.history and ranker.spec.history
         behaviors = read_behaviors(behaviors_dir, path, history) if history else None
         for batch in _batches(ranker.spec, path, batch_requests, with_histories=bool(history)):
@@ -66,17 +67,6 @@ def score_examples(
                 batch = attach_histories(batch, behaviors, history)
             tables.append(_scored(ranker, batch, slice_features))
     return pa.concat_tables(tables)
-
-
-def _split_files(raw_examples_dir: Path, split: str) -> list[Path]:
-    files = sorted((raw_examples_dir / f"Split-{split}").glob("requests-*.parquet"))
-    if not files:
-        present = sorted(path.name.removeprefix("Split-") for path in raw_examples_dir.glob("Split-*"))
-        raise FileNotFoundError(
-            f"no `requests-*.parquet` of split `{split}` in {raw_examples_dir}. "
-            f"Splits there: {', '.join(present) or 'none'}."
-        )
-    return files
 
 
 def _batches(spec: FeatureSpec, path: Path, batch_requests: int, with_histories: bool) -> Iterator[pa.Table]:

@@ -6,9 +6,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from features.request_files import list_shards
 from features.spec import HistorySpec
 from models.history_windows import BehaviorShards
-from models.input_pipeline import InputConfig, count_candidates, count_positives, list_shards, make_dataset
+from models.input_pipeline import InputConfig, count_candidates, count_positives, make_dataset
 from tests.models.conftest import CATALOGUE_ITEMS
 
 CONFIG = InputConfig(batch_size=16, buffer_shards=2)
