@@ -19,6 +19,17 @@ def raw_examples_dir(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def cascade_work(tmp_path_factory):
+    """A simulated log and the exports of a cascade trained on it (cascade_example.py); not to be written to."""
+    from tests.serving import cascade_example
+
+    work = tmp_path_factory.mktemp("cascade")
+    _, encoded, encoding = cascade_example.make_log(work)
+    cascade_example.export_models(encoded, encoding, work)
+    return work
+
+
+@pytest.fixture(scope="session")
 def encoding(raw_examples_dir, tmp_path_factory):
     """Vocabularies and moments fitted on the train split."""
     from features.beam_runner import make_pipeline

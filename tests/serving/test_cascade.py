@@ -22,11 +22,8 @@ from tests.serving import cascade_example
 
 
 @pytest.fixture(scope="module")
-def work(tmp_path_factory):
-    work = tmp_path_factory.mktemp("cascade")
-    _, encoded, encoding = cascade_example.make_log(work)
-    cascade_example.export_models(encoded, encoding, work)
-    return work
+def work(cascade_work):
+    return cascade_work
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,8 @@ runner = CliRunner()
 
 
 @pytest.fixture(scope="module")
-def work(tmp_path_factory):
-    work = tmp_path_factory.mktemp("cascade")
-    _, encoded, encoding = cascade_example.make_log(work)
-    cascade_example.export_models(encoded, encoding, work)
-    return work
+def work(cascade_work):
+    return cascade_work
 
 
 @pytest.fixture(scope="module")
@@ -27,11 +24,11 @@ def cascade(work):
 
 
 @pytest.fixture(scope="module")
-def request_file(work, cascade):
+def request_file(work, cascade, tmp_path_factory):
     (table,) = sample_requests(work / "raw" / "examples", work / "raw" / "behaviors", "eval", cascade, 1)
     request = json_request(table.to_pylist()[0], cascade.ranker.spec)
     del request["candidates"]
-    path = work / "request.json"
+    path = tmp_path_factory.mktemp("recommend") / "request.json"
     path.write_text(json.dumps(request), encoding="utf-8")
     return path
 
