@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import tensorflow as tf
 
 from features.encoding import FeatureEncoding
 from models.hcn import Hcn, HcnConfig
-from models.training import Metric, TrainingConfig, train
+from models.training import Metric, TrainingConfig, results_of, train
 from models.training_history import TrainingHistory
 
 
@@ -63,10 +62,7 @@ def train_hcn(
 
 def validation(model: Hcn, dataset: tf.data.Dataset) -> dict:
     """Returns the mean `loss` over candidates, and `source`, `label` and `logit` of all candidates, [N] each."""
-    parts, iterator = [], iter(dataset)
-    with contextlib.suppress(tf.errors.OutOfRangeError):
-        while True:
-            parts.append({name: values.numpy() for name, values in model.validate_next(iterator).items()})
+    parts = results_of(model.validate_next, dataset)
     if not parts:
         raise ValueError("split `eval` holds no request: nothing to validate by.")
     found = {name: np.concatenate([part[name] for part in parts]) for name in ("source", "label", "logit")}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from features.mutual_information import MutualInformation
 from features.retrieval_ranks import count_above, expected_hits
 from models.input_pipeline import count_positives, make_dataset
 from models.item_corpus import ItemCorpus
-from models.training import TrainingConfig, train
+from models.training import TrainingConfig, results_of, train
 from models.training_history import TrainingHistory
 from models.two_tower import TwoTower, TwoTowerConfig
 
@@ -91,14 +90,9 @@ def embed_pairs(model: TwoTower, dataset: tf.data.Dataset) -> tuple[np.ndarray, 
       Queries [P, output_dim], index of each one's item in the catalogue [P] (from 0), and the mean of L_main in nats
       (negatives from the batch).
     """
-    queries, rows, losses, iterator = [], [], [], iter(dataset)
-    with contextlib.suppress(tf.errors.OutOfRangeError):
-        while True:
-            query, row, loss = (tensor.numpy() for tensor in model.predict_next(iterator))
-            queries.append(query)
-            rows.append(row)
-            losses.append(loss)
-    if not queries:
+    results = results_of(model.predict_next, dataset)
+    if not results:
         return np.zeros((0, model.config.output_dim), np.float32), np.zeros(0, np.int64), 0.0
+    queries, rows, losses = zip(*results, strict=True)
     sizes = [len(row) for row in rows]
     return np.concatenate(queries), np.concatenate(rows).astype(np.int64) - 1, float(np.average(losses, weights=sizes))

@@ -7,6 +7,7 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -130,12 +131,22 @@ def train(
 
 def predict(model: RankingModel, dataset: tf.data.Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Returns labels `[N]` and logits `[N]` of all candidates of a dataset."""
-    iterator, parts = iter(dataset), []
+    labels, logits = zip(*results_of(model.predict_next, dataset), strict=True)
+    return np.concatenate(labels), np.concatenate(logits)
+
+
+def results_of(result_of_next: Callable[[tf.data.Iterator], Any], dataset: tf.data.Dataset) -> list:
+    """Returns what a model makes of each batch, tensors as NumPy arrays.
+
+    Args:
+      result_of_next: of an iterator, such as `RankingModel.predict_next`; raises `OutOfRangeError` at its end.
+      dataset: the batches.
+    """
+    iterator, results = iter(dataset), []
     with contextlib.suppress(tf.errors.OutOfRangeError):
         while True:
-            parts.append(tuple(tensor.numpy() for tensor in model.predict_next(iterator)))
-    labels, logits = zip(*parts, strict=True)
-    return np.concatenate(labels), np.concatenate(logits)
+            results.append(tf.nest.map_structure(lambda tensor: tensor.numpy(), result_of_next(iterator)))
+    return results
 
 
 def _run_epoch(model, run_steps, batches, epoch, config, examples, validate, show_progress) -> EpochRecord:
