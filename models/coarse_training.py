@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from features.encoding import FeatureEncoding
 from models.hcn import Hcn, HcnConfig
+from models.list_distillation import train_by_lists
 from models.training import Metric, TrainingConfig, results_of, train
 from models.training_history import TrainingHistory
 
@@ -21,11 +22,16 @@ def train_hcn(
     config: TrainingConfig,
     work_dir: str | Path,
     *,
+    lists_dir: str | Path | None = None,
+    list_training: TrainingConfig | None = None,
     metrics: Mapping[str, Metric] | None = None,
     fingerprint: str = "",
     show_progress: bool = False,
 ) -> tuple[Hcn, TrainingHistory]:
     """Trains on split `train`; the best epoch is that of the lowest training objective on `eval`.
+
+    With `list_training` the model then learns the fine ranker's order of the catalogue from teacher lists. Impressions
+    and their neighbours do not teach it: the top ten lie among items that nothing like was shown with.
 
     Args:
       encoding: the feature encoding.
@@ -33,12 +39,14 @@ def train_hcn(
       model_config: what to build.
       config: how to train; `input.batch_size` counts impressions and added items.
       work_dir: for checkpoints, see `models.training.train`.
+      lists_dir: teacher lists, for `list_training`.
+      list_training: how the second part is trained; None: there is none.
       metrics: of labels and logits of the impressions of `eval`, by name.
       fingerprint: names the data.
       show_progress: whether to draw a progress bar.
 
     Returns:
-      The model with the weights of its best epoch, and its history.
+      The model with the weights of its best epoch, and the history of the first part.
     """
 
     def validate(model: Hcn, dataset: tf.data.Dataset) -> tuple[float, dict[str, float]]:
@@ -47,17 +55,30 @@ def train_hcn(
         labels, logits = found["label"][shown], found["logit"][shown]
         return found["loss"], {name: float(metric(labels, logits)) for name, metric in (metrics or {}).items()}
 
-    return train(
+    fingerprint = f"{fingerprint} {model_config.model_dump_json()}"
+    model, history = train(
         lambda: Hcn(encoding, model_config),
         encoding,
         examples_dir,
         config,
         work_dir,
-        fingerprint=f"{fingerprint} {model_config.model_dump_json()}",
+        fingerprint=fingerprint,
         validate=validate,
         histories=True,
         show_progress=show_progress,
     )
+    if list_training is not None:
+        model, _ = train_by_lists(
+            lambda: model,
+            encoding,
+            lists_dir,
+            list_training,
+            Path(work_dir) / "lists",
+            calibration=1.0,
+            fingerprint=f"{fingerprint} {config.model_dump_json()}",
+            show_progress=show_progress,
+        )
+    return model, history
 
 
 def validation(model: Hcn, dataset: tf.data.Dataset) -> dict:

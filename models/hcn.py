@@ -203,6 +203,10 @@ class Hcn(RankingModel):
         products = tf.einsum("bkd,nd->bnk", interests, items)
         return self._calibrated(score_interests(products, valid[:, tf.newaxis], *self._how(scoring)))
 
+    def score_items(self, batch: dict, items: dict) -> tf.Tensor:
+        """Returns logits `[B, n]` of n items, by their encoded features, for each of a batch's B requests."""
+        return self.logits_of(*self.user_interests(batch), self.embed_items(items), self.config.training_scoring)
+
     def compute_loss(self, inputs: dict, training: bool = False) -> tf.Tensor:
         """Returns the loss of a batch in nats: log loss, and what the config adds; `log_loss` averages the log loss."""
         config = self.config

@@ -9,7 +9,7 @@ The order depends only on `seed` and `epoch`: a resumed training sees the batche
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from features.encoding import FeatureEncoding
 from features.raw_histories import WINDOWS
 from features.request_files import list_shards
 from features.spec import Feature, FeatureSpec, Strict
+from features.teacher_lists import read_lists
 from models.history_windows import ITEM_ROW, BehaviorShards, history_signature
 from models.request_arrays import Column, Lists, RequestArrays, concatenate, select, take
 
@@ -84,14 +85,56 @@ def make_dataset(
     shards = list_shards(examples_dir, split)
     item_rows = histories and _has_item_rows(examples_dir, shards[0])
     windows = (WINDOWS if long_history else WINDOWS[:1]) if histories else ()
-    extras = extra_columns(shards[0])
-    signature = _signature(spec, windows, extras)
 
     def batches() -> Iterator[dict]:
         rng = np.random.default_rng([seed, epoch]) if shuffle else None
         for buffer in _buffers(shards, spec, config.buffer_shards, rng, histories, item_rows, positives_only):
             yield from _cut(buffer, spec, config.batch_size, windows)
 
+    return _dataset(batches, spec, _signature(spec, windows, extra_columns(shards[0])), config.prefetch)
+
+
+def make_list_dataset(
+    lists_dir: str | Path,
+    split: str,
+    encoding: FeatureEncoding,
+    config: InputConfig,
+    *,
+    shuffle: bool = False,
+    seed: int = 0,
+    epoch: int = 0,
+) -> tf.data.Dataset:
+    """Returns one epoch of teacher lists, a group a batch.
+
+    A batch is that of the group's requests (`make_dataset(…, histories=True)`) with `list_item` [n] int32, rows of the
+    catalogue from 1, and `list_logit` [B, n], the teacher's.
+
+    Args:
+      lists_dir: what `serving.teacher_lists.make_teacher_lists` wrote.
+      split: `train` or `eval`.
+      encoding: the feature encoding.
+      config: `prefetch` alone is used: the lists say what is a batch.
+      shuffle, seed, epoch: of the order of the groups.
+
+    Raises:
+      FileNotFoundError: if the split holds no list.
+    """
+    spec, lists, shards = encoding.spec, read_lists(lists_dir, split), list_shards(lists_dir, split)
+    signature = _signature(spec, WINDOWS, {})
+    signature |= {"list_item": tf.TensorSpec([None], tf.int32), "list_logit": tf.TensorSpec([None, None], tf.float32)}
+
+    def batches() -> Iterator[dict]:
+        order = np.random.default_rng([seed, epoch]).permutation(len(lists)) if shuffle else range(len(lists))
+        (buffer,) = _buffers(shards, spec, len(shards), None, True, True, False)
+        for each in (lists[i] for i in order):
+            batch = _batch(take(buffer.requests, each.requests), buffer.behaviors, spec, WINDOWS)
+            yield batch | {"list_item": each.item_rows, "list_logit": each.logits}
+
+    return _dataset(batches, spec, signature, config.prefetch)
+
+
+def _dataset(batches: Callable[[], Iterator[dict]], spec: FeatureSpec, signature: dict, prefetch: int):
+    """A dataset of batches in NumPy arrays."""
     dataset = tf.data.Dataset.from_generator(
         lambda: (tuple(tf.nest.flatten(batch)) for batch in batches()),
         output_signature=tuple(tf.nest.flatten(signature)),
@@ -100,7 +143,7 @@ def make_dataset(
     options = tf.data.Options()
     # Nothing here is left to be tuned, and tf.data's tuner holds up the end of an iterator by up to five seconds.
     options.autotune.enabled = False
-    return dataset.prefetch(config.prefetch).with_options(options)
+    return dataset.prefetch(prefetch).with_options(options)
 
 
 def extra_columns(shard: Path) -> dict[str, str]:

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,21 @@ class TrainingConfig(Strict):
     steps_per_execution: int = Field(16, ge=1)
 
 
+@dataclass(frozen=True)
+class Batches:
+    """What a model is trained and validated on.
+
+    Attributes:
+      make: the batches of a split (`train` or `eval`) in an epoch.
+      examples: in an epoch of train: what the model's `log_loss` counts.
+      steps: in an epoch of train, for the learning rate's schedule.
+    """
+
+    make: Callable[[str, int], tf.data.Dataset]
+    examples: int
+    steps: int
+
+
 def train(
     make_model: Callable[[], tfrs.Model],
     encoding: FeatureEncoding,
@@ -56,16 +72,63 @@ def train(
     config: TrainingConfig,
     work_dir: str | Path,
     *,
-    fingerprint: str = "",
     metrics: Mapping[str, Metric] | None = None,
     validate: Validate | None = None,
-    maximize: str | None = None,
     histories: bool = False,
     long_history: bool = True,
     positives_only: bool = False,
+    **options,
+) -> tuple[tfrs.Model, TrainingHistory]:
+    """Trains a model on split `train` of encoded examples, watching split `eval`.
+
+    Args:
+      make_model: as of `train_on_batches`.
+      encoding: the feature encoding.
+      examples_dir: encoded examples.
+      config: how to train.
+      work_dir: for checkpoints; not shared between trainings.
+      metrics: further validation metrics of a ranker by name.
+      validate: how a model that is no ranker is validated; `metrics` are then its own.
+      histories, long_history, positives_only: of `make_dataset`.
+      **options: of `train_on_batches`.
+
+    Returns:
+      The model with the weights of its best epoch, and its history.
+
+    Raises:
+      ValueError: as `train_on_batches`.
+    """
+
+    def batches(split: str, epoch: int) -> tf.data.Dataset:
+        return make_dataset(
+            examples_dir, split, encoding, config.input,
+            shuffle=split == "train", seed=config.seed, epoch=epoch,
+            histories=histories, long_history=long_history, positives_only=positives_only,
+        )  # fmt: skip
+
+    examples = count_candidates(examples_dir, "train", encoding.spec.label if positives_only else None)
+    return train_on_batches(
+        make_model,
+        Batches(batches, examples, max(1, examples // config.input.batch_size)),
+        config,
+        work_dir,
+        validate=validate or _ranking_validation(metrics or {}),
+        **options,
+    )
+
+
+def train_on_batches(
+    make_model: Callable[[], tfrs.Model],
+    batches: Batches,
+    config: TrainingConfig,
+    work_dir: str | Path,
+    *,
+    validate: Validate,
+    maximize: str | None = None,
+    fingerprint: str = "",
     show_progress: bool = False,
 ) -> tuple[tfrs.Model, TrainingHistory]:
-    """Trains a model on split `train`, watching split `eval`.
+    """Trains a model.
 
     After each epoch a checkpoint and `training_history.json` are written to `work_dir`; calling again with the same
     arguments goes on after the last finished epoch (an interrupted epoch starts over). Batches come in the same order
@@ -73,15 +136,12 @@ def train(
 
     Args:
       make_model: builds the model, after the seed was set; it keeps its running loss in a mean named `log_loss`.
-      encoding: the feature encoding.
-      examples_dir: encoded examples.
+      batches: to train on.
       config: how to train.
       work_dir: for checkpoints; not shared between trainings.
-      fingerprint: names model and data; with `config` it decides whether a checkpoint in `work_dir` is this training's.
-      metrics: further validation metrics of a ranker by name.
-      validate: how a model that is no ranker is validated; `metrics` are then its own.
+      validate: how the model is validated after each epoch.
       maximize: the validation metric whose highest value makes an epoch the best; the lowest loss by default.
-      histories, long_history, positives_only: of `make_dataset`.
+      fingerprint: names model and data; with `config` it decides whether a checkpoint in `work_dir` is this training's.
       show_progress: whether to draw a progress bar with examples a second.
 
     Returns:
@@ -95,19 +155,8 @@ def train(
     history = _history_of(work_dir, f"{fingerprint}\n{config.model_dump_json()}")
     tf.keras.utils.set_random_seed(config.seed)
     model = make_model()
-    examples = count_candidates(examples_dir, "train", encoding.spec.label if positives_only else None)
-    steps = config.epochs * max(1, examples // config.input.batch_size)
-    model.compile(optimizer=make_optimizer(config.optimizer, steps))
-
-    def batches(split: str, epoch: int = 0) -> tf.data.Dataset:
-        shuffle = split == "train"
-        return make_dataset(
-            examples_dir, split, encoding, config.input,
-            shuffle=shuffle, seed=config.seed, epoch=epoch,
-            histories=histories, long_history=long_history, positives_only=positives_only,
-        )  # fmt: skip
-
-    build_variables(model, next(iter(batches("train"))))
+    model.compile(optimizer=make_optimizer(config.optimizer, config.epochs * batches.steps))
+    build_variables(model, next(iter(batches.make("train", 0))))
     history.parameters = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
     checkpoints = _Checkpoints(model, work_dir)
     if history.epochs:
@@ -115,10 +164,9 @@ def train(
     run_steps = step_runner(model)
     writer = tf.summary.create_file_writer(str(work_dir / "tensorboard"))
     history.maximize = maximize
-    validate = validate or _ranking_validation(metrics or {})
     while not history.finished:
         epoch = len(history.epochs) + 1
-        record = _run_epoch(model, run_steps, batches, epoch, config, examples, validate, show_progress)
+        record = _run_epoch(model, run_steps, batches, epoch, config, validate, show_progress)
         history.epochs.append(record)
         history.finished = epoch >= config.epochs or history.epochs_since_best() >= config.patience
         checkpoints.save(epoch)
@@ -149,18 +197,18 @@ def results_of(result_of_next: Callable[[tf.data.Iterator], Any], dataset: tf.da
     return results
 
 
-def _run_epoch(model, run_steps, batches, epoch, config, examples, validate, show_progress) -> EpochRecord:
+def _run_epoch(model, run_steps, batches, epoch, config, validate, show_progress) -> EpochRecord:
     for metric in model.metrics:
         metric.reset_state()
     started = time.perf_counter()
-    iterator, going = iter(batches("train", epoch)), True
-    with TrainingProgress(epoch, examples, enabled=show_progress) as progress:
+    iterator, going = iter(batches.make("train", epoch)), True
+    with TrainingProgress(epoch, batches.examples, enabled=show_progress) as progress:
         while going:
             going = bool(run_steps(iterator, config.steps_per_execution))
             progress.update(int(model.log_loss.count), float(model.log_loss.result()))
     seconds = time.perf_counter() - started
     train_log_loss = float(model.log_loss.result())
-    val_log_loss, metrics = validate(model, batches("eval"))
+    val_log_loss, metrics = validate(model, batches.make("eval", 0))
     if not np.isfinite([train_log_loss, val_log_loss]).all():
         raise ValueError(
             f"the loss is not finite in epoch {epoch} (train {train_log_loss}, validation {val_log_loss}). "
@@ -170,7 +218,7 @@ def _run_epoch(model, run_steps, batches, epoch, config, examples, validate, sho
         epoch=epoch,
         train_log_loss=train_log_loss,
         val_log_loss=val_log_loss,
-        examples_per_second=examples / seconds,
+        examples_per_second=batches.examples / seconds,
         seconds=seconds,
         metrics=metrics,
     )

@@ -146,6 +146,11 @@ class TwoTower(tfrs.Model):
         queries = tf.gather(self.embed_queries(batch), batch["request_index"])
         return tf.reduce_sum(queries * self.embed_items(batch["features"]), axis=1) / self.config.temperature
 
+    def score_items(self, batch: dict, items: dict) -> tf.Tensor:
+        """Returns `cos / τ` of n items, by their encoded features, and each of a batch's B requests, `[B, n]`."""
+        cosines = tf.matmul(self.embed_queries(batch), self.embed_items(items), transpose_b=True)
+        return cosines / self.config.temperature
+
     def embed_queries(self, batch: dict) -> tf.Tensor:
         """Embeds the requests of a batch: `[B, output_dim]` of unit length."""
         parts = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,11 +22,11 @@ from features.candidate_sets import (
     list_column,
     sample_unshown,
 )
-from features.catalogue import item_rows, read_catalogue
+from features.catalogue import read_catalogue
 from features.raw_histories import WINDOWS, attach_histories, read_behaviors
+from features.request_files import link
 from serving.raw_requests import candidate_counts, tensors_from_table
-from serving.retrieval_export import ITEM_EMBEDDINGS_FILE, read_item_embeddings
-from serving.retrieval_scoring import SavedTwoTower
+from serving.retrieval_scoring import RetrievedRows
 from serving.saved_model import SavedRanker
 
 _BATCH_REQUESTS = 2048
@@ -74,12 +73,12 @@ def make_coarse_examples(
     for source in sorted(path for path in Path(encoded_dir).rglob("*") if path.is_file()):
         place = source.relative_to(encoded_dir)
         target = Path(output_dir) / place
-        target.parent.mkdir(parents=True, exist_ok=True)
         if place.parts[0] in chosen:
+            target.parent.mkdir(parents=True, exist_ok=True)
             for name, number in maker.write(place, target).items():
                 totals[name] += number
         else:
-            _link(source, target)
+            link(source, target)
     return totals
 
 
@@ -89,15 +88,10 @@ class _Maker:
     def __init__(self, raw_dir: Path, behaviors_dir: Path, encoded_dir: Path, two_tower, teacher, config):
         self._raw_dir, self._behaviors_dir, self._encoded_dir = raw_dir, behaviors_dir, encoded_dir
         self._config, self._rng = config, np.random.default_rng(config.seed)
-        self._two_tower = SavedTwoTower(two_tower)
-        self._spec = self._two_tower.spec
+        self._retrieval = RetrievedRows(two_tower, read_catalogue(raw_dir)["item_id"])
+        self._spec = self._retrieval.two_tower.spec
         self._teacher = SavedRanker(teacher) if teacher is not None else None
-        ids, embeddings = read_item_embeddings(Path(two_tower) / ITEM_EMBEDDINGS_FILE)
         self._raw_catalogue, self._catalogue = (read_catalogue(folder) for folder in (raw_dir, encoded_dir))
-        rows = item_rows(self._raw_catalogue["item_id"], ids)
-        if (rows == 0).any():
-            raise ValueError("the two-tower's index holds items that the catalogue does not: train it again.")
-        self._items, self._rows = embeddings, rows
 
     def write(self, place: Path, target: Path) -> dict[str, int]:
         """Writes one file of requests; returns its numbers."""
@@ -134,7 +128,7 @@ class _Maker:
         shown = encoded["_item_row"].combine_chunks()
         offsets = shown.offsets.to_numpy().astype(np.int64)
         rows, splits, weights = sample_unshown(
-            self._retrieve(raw),
+            self._retrieval.of(raw, self._config.retrieve),
             shown.flatten().to_numpy(zero_copy_only=False),
             offsets - offsets[0],
             self._config.sample,
@@ -153,29 +147,8 @@ class _Maker:
             table = table.append_column(TEACHER_LOGIT, list_column(logits, joined))
         return table, len(rows)
 
-    def _retrieve(self, raw: pa.Table) -> np.ndarray:
-        """Catalogue rows [B, n₁] of what the two-tower finds, in no order."""
-        count = min(self._config.retrieve, len(self._items))
-        if not len(raw):
-            return np.zeros((0, count), np.int64)
-        scores = self._two_tower.embed_users(raw) @ self._items.T
-        if count == len(self._items):
-            found = np.broadcast_to(np.arange(count), scores.shape)
-        else:
-            found = np.argpartition(-scores, count, axis=1)[:, :count]
-        return self._rows[found].astype(np.int64)
-
     def _teach(self, raw: pa.Table, count: int) -> np.ndarray:
         if not count:
             return np.zeros(0, np.float32)
         tensors = tensors_from_table(self._teacher.spec, raw, self._teacher.history)
         return self._teacher.rank_requests(tensors)["logit"]
-
-
-def _link(source: Path, target: Path) -> None:
-    """The same file under another name; a copy where the file system has no links."""
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)

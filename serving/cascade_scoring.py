@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features.raw_histories import attach_histories, read_behaviors
-from features.request_files import list_shards
+from features.request_files import draw_requests, list_shards
 from serving.cascade import COARSE, FINE, RETRIEVE, Cascade, best_first
 
 _CHUNK_ITEMS = 8192
@@ -56,14 +56,8 @@ def sample_requests(
     Raises:
       FileNotFoundError: if the split holds no file.
     """
-    paths = list_shards(examples_dir, split)
-    sizes = [pq.read_metadata(path).num_rows for path in paths]
-    drawn = np.sort(np.random.default_rng(seed).permutation(sum(sizes))[:count])
-    ends, history, tables = np.cumsum(sizes), cascade.ranker.spec.history, []
-    for path, end, size in zip(paths, ends, sizes, strict=True):
-        rows = drawn[(drawn >= end - size) & (drawn < end)] - (end - size)
-        if not len(rows):
-            continue
+    history, tables = cascade.ranker.spec.history, []
+    for path, rows in draw_requests(list_shards(examples_dir, split), count, seed):
         table = pq.read_table(path).take(pa.array(rows))
         if history is not None:
             table = attach_histories(table, read_behaviors(behaviors_dir, path, history), history)

@@ -8,11 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from features.catalogue import item_rows
 from features.raw_histories import attach_histories, read_behaviors
 from features.request_files import list_shards
 from features.spec import FeatureSpec
 from serving.raw_requests import feature_tensor, window_tensors
-from serving.retrieval_export import RETRIEVE, USER_EMBEDDING
+from serving.retrieval_export import ITEM_EMBEDDINGS_FILE, RETRIEVE, USER_EMBEDDING, read_item_embeddings
 from serving.signature_inputs import SPEC_FILE
 
 _BATCH_REQUESTS = 4096
@@ -122,6 +123,38 @@ class SavedTwoTower:
         if not queries:
             return np.zeros((0, self._embed.structured_outputs["embedding"].shape[1]), np.float32), pa.array([])
         return np.concatenate(queries), pa.concat_arrays(taken)
+
+
+class RetrievedRows:
+    """What an exported two-tower retrieves, as rows of a catalogue: for making training examples, not for serving.
+
+    Args:
+      directory: what `export_two_tower` wrote.
+      item_ids: [n] of the catalogue.
+
+    Raises:
+      FileNotFoundError: if there is no such export.
+      ValueError: if the index holds items that the catalogue does not.
+    """
+
+    def __init__(self, directory: str | Path, item_ids: pa.ChunkedArray):
+        self.two_tower = SavedTwoTower(directory)
+        ids, self._items = read_item_embeddings(Path(directory) / ITEM_EMBEDDINGS_FILE)
+        self._rows = item_rows(item_ids, ids)
+        if (self._rows == 0).any():
+            raise ValueError("the two-tower's index holds items that the catalogue does not: train it again.")
+
+    def of(self, requests: pa.Table, count: int) -> np.ndarray:
+        """Rows [B, min(count, items)], from 1, of the items nearest to raw requests, in no order."""
+        count = min(count, len(self._items))
+        if not len(requests):
+            return np.zeros((0, count), np.int64)
+        scores = self.two_tower.embed_users(requests) @ self._items.T
+        if count == len(self._items):
+            found = np.broadcast_to(np.arange(count), scores.shape)
+        else:
+            found = np.argpartition(-scores, count, axis=1)[:, :count]
+        return self._rows[found].astype(np.int64)
 
 
 def _takes(table: pa.Table, label: str) -> tuple[np.ndarray, pa.Array]:
