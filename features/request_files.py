@@ -49,3 +49,9 @@ def link(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:
         shutil.copy2(source, target)
+
+
+def link_tree(source: str | os.PathLike, target: str | os.PathLike) -> None:
+    """Links every file under a folder, `link` by `link`, to the same place under another."""
+    for path in sorted(path for path in Path(source).rglob("*") if path.is_file()):
+        link(path, Path(target) / path.relative_to(source))

@@ -18,6 +18,9 @@ from pydantic import Field
 from features.candidate_sets import list_column
 from features.spec import Strict
 
+#: Where coarse examples hold the lists that belong to them.
+LISTS_FOLDER = "teacher_lists"
+
 
 class TeacherListsConfig(Strict):
     """Which requests and items the fine ranker scores.

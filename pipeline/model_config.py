@@ -12,9 +12,13 @@ from evaluation.retrieval_evaluator import RetrievalEvaluationConfig
 from features.candidate_sets import CandidateSetConfig
 from features.simhash import SimHashConfig
 from features.spec import SpecError, Strict, nearest
+from features.teacher_lists import TeacherListsConfig
 
 #: The ranker that stands between retrieval and the fine ranker.
 COARSE_RANKER = "hcn"
+
+#: The two-towers: one that learns from takes, and one that a fine ranker teaches.
+RETRIEVAL_MODELS = ("two_tower", "retrieval")
 
 
 class SignaturesConfig(Strict):
@@ -55,6 +59,24 @@ class RetrievalConfig(Strict):
     signatures: SignaturesConfig = SignaturesConfig()
 
 
+class DistilledRetrievalConfig(Strict):
+    """The two-tower of the cascade: it learns the fine ranker's order of the catalogue from TeacherLists.
+
+    Attributes:
+      teacher: the fine ranker.
+      parameters: arguments of `models.two_tower.TwoTowerConfig`; `ssl` and `log_q` have no effect.
+      training: arguments of `models.training.TrainingConfig`; a list's group of requests is a batch.
+      lists: which requests and items the teacher scores.
+      evaluation: cut-offs and gates.
+    """
+
+    teacher: str
+    parameters: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+    lists: TeacherListsConfig = TeacherListsConfig()
+    evaluation: RetrievalEvaluationConfig = RetrievalEvaluationConfig()
+
+
 class RankerConfig(Strict):
     """A ranker.
 
@@ -76,6 +98,8 @@ class CoarseConfig(Strict):
       parameters: arguments of `models.hcn.HcnConfig`.
       training: arguments of `models.training.TrainingConfig`.
       candidates: the retrieved items that join the impressions.
+      list_training: arguments of `models.training.TrainingConfig` for a second part, on the teacher lists of
+        `models.retrieval`; None: there is none.
       teacher: the fine ranker that it is distilled from (`parameters.distillation`); None: from none.
       evaluation: its own metrics and gates; None: the fine rankers'. Its scores choose candidates and are never used as
         probabilities, so it may be allowed another PCOC.
@@ -83,6 +107,7 @@ class CoarseConfig(Strict):
 
     parameters: dict[str, Any] = {}
     training: dict[str, Any] = {}
+    list_training: dict[str, Any] | None = None
     candidates: CandidateSetConfig = CandidateSetConfig()
     teacher: str | None = None
     evaluation: EvaluationConfig | None = None
@@ -94,6 +119,7 @@ class ModelsConfig(Strict):
     two_tower: RetrievalConfig | None = None
     autoint: RankerConfig | None = None
     aw_moe: RankerConfig | None = None
+    retrieval: DistilledRetrievalConfig | None = None
     hcn: CoarseConfig | None = None
 
     @model_validator(mode="before")
@@ -120,7 +146,12 @@ class ModelsConfig(Strict):
     @property
     def rankers(self) -> dict[str, RankerConfig | CoarseConfig]:
         """The rankers that are switched on, the coarse one last."""
-        return {name: getattr(self, name) for name in self.names if name != "two_tower"}
+        return {name: getattr(self, name) for name in self.names if name not in RETRIEVAL_MODELS}
+
+    @property
+    def cascade_retrieval(self) -> str:
+        """The two-tower that candidates come from: the distilled one where it is on."""
+        return "two_tower" if self.retrieval is None else "retrieval"
 
     @property
     def fine_rankers(self) -> tuple[str, ...]:

@@ -9,9 +9,16 @@ from typing import Any
 
 from features.spec import SpecError, nearest, parse_model
 from pipeline.config import PipelineConfig
+from pipeline.model_config import COARSE_RANKER, RETRIEVAL_MODELS
 
 #: How the report calls a model.
-TITLES = {"two_tower": "SSL two-tower", "autoint": "AutoInt", "aw_moe": "AW-MoE", "hcn": "HCN"}
+TITLES = {
+    "two_tower": "SSL two-tower",
+    "autoint": "AutoInt",
+    "aw_moe": "AW-MoE",
+    "retrieval": "Distilled two-tower",
+    "hcn": "HCN",
+}
 
 
 def parse_parameters(name: str, parameters: dict[str, Any]):
@@ -65,6 +72,8 @@ def check_models(config: PipelineConfig) -> dict[str, Any]:
       SpecError: for an unknown key or a wrong value, or if a ranker's signatures have no two-tower to come from.
     """
     checked = {name: parse_parameters(name, getattr(config.models, name).parameters) for name in config.models.names}
+    if config.models.retrieval is not None:
+        _check_distilled(config)
     if config.models.hcn is not None:
         _check_coarse(config, checked["hcn"])
     for name in config.models.rankers:
@@ -79,24 +88,43 @@ def check_models(config: PipelineConfig) -> dict[str, Any]:
 
 
 def select_models(config: PipelineConfig, names: list[str]) -> PipelineConfig:
-    """Returns the pipeline with these models and what they rest on: signatures come from the two-tower.
+    """Returns the pipeline with these models and what they rest on: teachers, and the two-tower of their signatures.
 
-    The cascade is judged only where its two-tower and its fine ranker are both asked for.
+    The cascade is judged only where its retrieval and its fine ranker are both asked for.
 
     Raises:
       SpecError: if a model is not in the profile.
     """
-    asked, rankers = names, config.models.only(names).rankers
-    needed = [name for name in rankers if reads_signatures(parse_parameters(name, rankers[name].parameters))]
-    coarse = rankers.get("hcn")
-    if coarse is not None and coarse.teacher is not None:
-        names = [*names, coarse.teacher]
-    if (needed or coarse is not None) and config.models.two_tower is not None:
-        names = [*names, "two_tower"]
-    changes = {"models": config.models.only(names)}
-    if not {"two_tower", config.cascade_ranker} <= set(asked):
+    config.models.only(names)
+    selected = list(names)
+    for name in selected:  # which grows meanwhile
+        selected += [n for n in _rests_on(config, name) if n in config.models.names and n not in selected]
+    changes = {"models": config.models.only(selected)}
+    if not {changes["models"].cascade_retrieval, config.cascade_ranker} <= set(names):
         changes["cascade"] = None
     return config.model_copy(update=changes)
+
+
+def _rests_on(config: PipelineConfig, name: str) -> list[str]:
+    """The models that are trained before a model because it learns from them."""
+    model = getattr(config.models, name)
+    if name == "retrieval":
+        return ["two_tower", model.teacher]
+    if name == COARSE_RANKER:
+        return [config.models.cascade_retrieval, *([model.teacher] if model.teacher else [])]
+    if name == "two_tower" or not reads_signatures(parse_parameters(name, model.parameters)):
+        return []
+    return ["two_tower"]
+
+
+def _check_distilled(config: PipelineConfig) -> None:
+    fine, teacher = config.models.fine_rankers, config.models.retrieval.teacher
+    if config.models.two_tower is None:
+        raise SpecError(
+            "`models.retrieval` learns from lists that hold what the two-tower retrieves: add `two_tower` to `models`."
+        )
+    if teacher not in fine:
+        raise SpecError(f"`models.retrieval.teacher`: no fine ranker `{teacher}`.{nearest(teacher, fine)}")
 
 
 def _check_coarse(config: PipelineConfig, checked) -> None:
@@ -110,10 +138,12 @@ def _check_coarse(config: PipelineConfig, checked) -> None:
         raise SpecError(f"`models.hcn.teacher`: no ranker `{coarse.teacher}`.{nearest(coarse.teacher, others)}")
     if coarse.teacher is None and (checked.distillation or checked.unshown_labels == "teacher"):
         raise SpecError("`models.hcn.parameters` asks for a teacher: name a fine ranker as `models.hcn.teacher`.")
+    if coarse.list_training is not None and config.models.retrieval is None:
+        raise SpecError("`models.hcn.list_training` reads the lists of `models.retrieval`: add it to `models`.")
 
 
 def _config_class(name: str):
-    if name == "two_tower":
+    if name in RETRIEVAL_MODELS:
         from models.two_tower import TwoTowerConfig
 
         return TwoTowerConfig

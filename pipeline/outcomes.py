@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pipeline.config import PipelineConfig
 from pipeline.lineage import ComponentRun, outputs_by_component
+from pipeline.model_config import RETRIEVAL_MODELS
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class ModelOutcome:
     """One model of a run.
 
     Attributes:
-      evaluation: of a ranker an `EvaluationResult`, of the two-tower a `RetrievalEvaluation`.
+      evaluation: of a ranker an `EvaluationResult`, of a two-tower a `RetrievalEvaluation`.
       pushed: the version directory that holds the model; None if it was not blessed.
       tables: what BehaviorTables built for it (`behavior_tables.json`); None if nothing.
       tables_dir: the store that holds them.
@@ -49,8 +50,8 @@ def model_outcomes(config: PipelineConfig, components: Sequence[ComponentRun]) -
     outputs = outputs_by_component(components)
     found = {}
     for name in config.models.names:
-        if name == "two_tower":
-            evaluation = RetrievalEvaluation.load(outputs["RetrievalEvaluator.two_tower"]["evaluation"])
+        if name in RETRIEVAL_MODELS:
+            evaluation = RetrievalEvaluation.load(outputs[f"RetrievalEvaluator.{name}"]["evaluation"])
         else:
             evaluation = _ranking_evaluation(config, outputs, name)
         tables = _tables(config, outputs.get(f"BehaviorTables.{name}"), name)

@@ -28,6 +28,7 @@ def create_pipeline(config: PipelineConfig):
     from pipeline.components.log_statistics import LogStatistics
     from pipeline.components.ranking_evaluator import RankingEvaluator
     from pipeline.components.retrieval_evaluator import RetrievalEvaluator
+    from pipeline.components.teacher_lists import TeacherLists
     from pipeline.components.vocabulary import Vocabulary
     from pipeline.lineage import metadata_connection
     from pipeline.model_config import COARSE_RANKER
@@ -102,21 +103,7 @@ def create_pipeline(config: PipelineConfig):
         nodes.append(signatures)
         item_signatures = signatures.outputs["signatures"]
 
-    for name, ranker in config.models.rankers.items():
-        if name == COARSE_RANKER:
-            candidates = CoarseExamples(
-                examples=examples,
-                behaviors=behaviors,
-                encoded_examples=encoded,
-                two_tower=trained["two_tower"],
-                candidate_sets=ranker.candidates.model_dump_json(),
-                **({"teacher": trained[ranker.teacher]} if ranker.teacher else {}),
-            )
-            nodes.append(candidates)
-            learns_from = candidates.outputs["coarse_examples"]
-            judged_by = config.evaluation_of(name)
-            trained[name], _ = train_judge_push(name, RankingEvaluator, judged_by, learns_from=learns_from)
-            continue
+    for name in config.models.fine_rankers:
         signed = item_signatures if reads_signatures(models[name]) else None
         trained[name], pushed = train_judge_push(name, RankingEvaluator, config.evaluation, signed)
         if reads_tables(models[name]):
@@ -124,15 +111,49 @@ def create_pipeline(config: PipelineConfig):
                 pushed_model=pushed,
                 behaviors=behaviors,
                 store_dir=os.path.abspath(config.tables_dir(name)),
-                precision=ranker.tables.precision,
+                precision=getattr(config.models, name).tables.precision,
             )
             nodes.append(tables.with_id(f"BehaviorTables.{name}"))
+
+    logs = {"examples": examples, "behaviors": behaviors, "encoded_examples": encoded}
+    lists = None
+    if config.models.retrieval is not None:
+        distilled = config.models.retrieval
+        teacher_lists = TeacherLists(
+            **logs,
+            two_tower=trained["two_tower"],
+            teacher=trained[distilled.teacher],
+            lists_config=distilled.lists.model_dump_json(),
+        )
+        nodes.append(teacher_lists)
+        lists = teacher_lists.outputs["teacher_lists"]
+        trained["retrieval"], _ = train_judge_push(
+            "retrieval", RetrievalEvaluator, distilled.evaluation, learns_from=lists
+        )
+
+    retrieves = trained.get(config.models.cascade_retrieval)
+    if config.models.hcn is not None:
+        coarse = config.models.hcn
+        candidates = CoarseExamples(
+            **logs,
+            two_tower=retrieves,
+            candidate_sets=coarse.candidates.model_dump_json(),
+            **({"teacher": trained[coarse.teacher]} if coarse.teacher else {}),
+            **({"teacher_lists": lists} if coarse.list_training is not None else {}),
+        )
+        nodes.append(candidates)
+        trained[COARSE_RANKER], _ = train_judge_push(
+            COARSE_RANKER,
+            RankingEvaluator,
+            config.evaluation_of(COARSE_RANKER),
+            learns_from=candidates.outputs["coarse_examples"],
+        )
 
     if config.cascade is not None:
         cascade = CascadeEvaluator(
             examples=examples,
             behaviors=behaviors,
-            two_tower=trained["two_tower"],
+            two_tower=retrieves,
             coarse=trained.get(COARSE_RANKER),
             ranker=trained[config.cascade_ranker],
             section=config.cascade,

@@ -14,7 +14,7 @@ from features.catalogue import CATALOGUE_FILE
 from pipeline.config import PipelineConfig, load_config
 from pipeline.display import RunDisplay, shown_path
 from pipeline.lineage import ComponentRun, outputs_by_component
-from pipeline.model_config import COARSE_RANKER
+from pipeline.model_config import COARSE_RANKER, RETRIEVAL_MODELS
 from pipeline.model_registry import select_models
 from pipeline.outcomes import ModelOutcome, cascade_evaluation, model_outcomes
 from pipeline.run_report import write_report
@@ -144,7 +144,7 @@ def _rank_example(config: PipelineConfig, components, outcomes, display: RunDisp
 
 def _show_result(result: RunResult, say) -> None:
     for name, outcome in result.models.items():
-        say(f"{name}: {_retrieval_line(outcome) if name == 'two_tower' else _ranking_line(outcome)}")
+        say(f"{name}: {_retrieval_line(outcome) if name in RETRIEVAL_MODELS else _ranking_line(outcome)}")
         if outcome.pushed:
             say(f"  [green]blessed[/] and pushed: {shown_path(outcome.pushed)}")
             if outcome.tables:
@@ -152,7 +152,7 @@ def _show_result(result: RunResult, say) -> None:
                 say(f"  bucket tables of {size}: {shown_path(outcome.tables_dir)}")
         else:
             say(f"  [yellow]not blessed[/], not pushed; gates failed: {', '.join(outcome.failed_gates)}")
-    ranked = next((o for name, o in result.models.items() if name != "two_tower" and o.pushed), None)
+    ranked = next((o for name, o in result.models.items() if name not in RETRIEVAL_MODELS and o.pushed), None)
     if result.request and ranked:
         model, request = shown_path(ranked.pushed.parent), shown_path(result.request)
         say(f"  clickmill rank --model {model} --request {request}")
@@ -170,10 +170,11 @@ def _show_cascade(result: RunResult, examples: Path, say) -> None:
     if cascade.failed_gates:
         say(f"  [yellow]gates failed[/]: {', '.join(gate.name for gate in cascade.failed_gates)}")
     ranker, coarse = models[cascade.ranker], models.get(COARSE_RANKER)
-    if not (result.request and models["two_tower"].pushed and ranker.pushed):
+    retrieval = models.get("retrieval", models["two_tower"])
+    if not (result.request and retrieval.pushed and ranker.pushed):
         return
     parts = [
-        f"--two-tower {shown_path(models['two_tower'].pushed.parent)}",
+        f"--two-tower {shown_path(retrieval.pushed.parent)}",
         f"--ranker {shown_path(ranker.pushed.parent)}",
     ]
     if coarse is not None and coarse.pushed:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipeline.config import PipelineConfig
 from pipeline.lineage import ComponentRun, outputs_by_component
+from pipeline.model_config import RETRIEVAL_MODELS
 from pipeline.model_registry import TITLES
 from pipeline.outcomes import ModelOutcome
 
@@ -41,7 +42,7 @@ def write_report(
     if ranker is not None:
         outcomes[ranker].evaluation.save(config.report_dir)
         pushed = outcomes[ranker].pushed
-    judged = [ranker, *(name for name in outcomes if name not in (ranker, "two_tower"))] if ranker else []
+    judged = [ranker, *(name for name in outcomes if name not in (ranker, *RETRIEVAL_MODELS))] if ranker else []
     retrieval = outputs.get("RetrievalEvaluator.two_tower", {})
     data = collect(
         RunInfo(

@@ -31,12 +31,16 @@ def trainer_config(config: PipelineConfig, name: str) -> dict:
 
     model = getattr(config.models, name)
     training = parse_model(model.training, TrainingConfig, f"models.{name}.training")
-    return {
+    settings = {
         "model": name,
         "parameters": parse_parameters(name, model.parameters).model_dump(mode="json"),
         "training": training.model_dump(mode="json"),
         "work_dir": os.path.abspath(config.run_dir / "training"),
     }
+    if getattr(model, "list_training", None) is not None:
+        by_lists = parse_model(model.list_training, TrainingConfig, f"models.{name}.list_training")
+        settings["list_training"] = by_lists.model_dump(mode="json")
+    return settings
 
 
 def run_fn(fn_args) -> None:
@@ -59,7 +63,7 @@ def run_fn(fn_args) -> None:
     inputs = [str(examples_dir), str(fn_args.transform_graph_path), fn_args.base_model, settings]
     fingerprint = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
     work_dir = Path(settings["work_dir"]) / fingerprint[:16]
-    history = {"two_tower": _two_tower, "hcn": _coarse}.get(name, _ranker)(
+    history = {"two_tower": _two_tower, "retrieval": _distilled_two_tower, "hcn": _coarse}.get(name, _ranker)(
         fn_args,
         encoding,
         examples_dir,
@@ -106,16 +110,21 @@ def _ranker(fn_args, encoding, examples_dir: Path, config, training, work_dir: P
 
 
 def _coarse(fn_args, encoding, examples_dir: Path, config, training, work_dir: Path, fingerprint: str):
+    from features.teacher_lists import LISTS_FOLDER
     from models.coarse_training import train_hcn
     from models.item_corpus import ItemCorpus
+    from models.training import TrainingConfig
     from serving.coarse_export import export_coarse
 
+    by_lists = fn_args.custom_config.get("list_training")
     model, history = train_hcn(
         encoding,
         examples_dir,
         config,
         training,
         work_dir,
+        lists_dir=examples_dir / LISTS_FOLDER,
+        list_training=None if by_lists is None else TrainingConfig.model_validate(by_lists),
         metrics={"auc": _auc},
         fingerprint=fingerprint,
         show_progress=True,
@@ -138,6 +147,28 @@ def _two_tower(fn_args, encoding, examples_dir: Path, config, training, work_dir
         work_dir,
         mutual_information=_mutual_information(encoding.spec, examples_dir, run_dir) if needed else None,
         fingerprint=fingerprint,
+        show_progress=True,
+    )
+    export_two_tower(model, encoding, fn_args.serving_model_dir, overwrite=True)
+    return history
+
+
+def _distilled_two_tower(fn_args, encoding, examples_dir: Path, config, training, work_dir: Path, fingerprint: str):
+    from models.item_corpus import ItemCorpus
+    from models.list_distillation import train_by_lists
+    from models.two_tower import TwoTower
+    from serving.retrieval_export import export_two_tower
+
+    corpus = ItemCorpus.load(examples_dir, encoding)
+    # What corrects a loss on takes is of no use here, and would ask for their counts.
+    config = config.model_copy(update={"log_q": "none", "ssl": type(config.ssl)()})
+    model, history = train_by_lists(
+        lambda: TwoTower(encoding, corpus, config),
+        encoding,
+        examples_dir,
+        training,
+        work_dir,
+        fingerprint=f"{fingerprint} {config.model_dump_json()}",
         show_progress=True,
     )
     export_two_tower(model, encoding, fn_args.serving_model_dir, overwrite=True)

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from features.catalogue import CATALOGUE_FILE
 from features.raw_histories import attach_histories, read_behaviors
-from features.request_files import draw_requests, link, list_shards
+from features.request_files import draw_requests, link_tree, list_shards
 from features.teacher_lists import TeacherList, TeacherListsConfig, draw_items, lists_path, write_lists
 from serving.item_catalogue import ItemCatalogue
 from serving.ranker import Ranker
@@ -50,8 +50,7 @@ def make_teacher_lists(
     """
     encoded_dir, output_dir = Path(encoded_dir), Path(output_dir)
     for name in ("behaviors", "catalogue"):
-        for source in sorted((encoded_dir / name).glob("*.parquet")):
-            link(source, output_dir / name / source.name)
+        link_tree(encoded_dir / name, output_dir / name)
     maker, totals = _Maker(Path(raw_dir), two_tower, teacher, config), {"requests": 0, "scored": 0}
     for number, (split, count) in enumerate((("train", config.requests), ("eval", -(-config.requests // 10)))):
         tables = []

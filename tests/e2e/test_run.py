@@ -33,9 +33,17 @@ MODELS = {
         },
         "training": {"epochs": 3, "input": {"batch_size": 256}},
     },
+    "retrieval": {
+        "teacher": "autoint",
+        "parameters": {"exclude_features": ["item_id", "title"]},
+        "training": {"epochs": 8, "patience": 8, "optimizer": {"learning_rate": 5e-3}},
+        "lists": {"requests": 300, "group": 30, "uniform": 100, "retrieved": 100, "retrieve": 200},
+        "evaluation": {"ks": [10, 100], "gates": {"min_lift": 0.5, "min_takes": 50}},
+    },
     "hcn": {
         "parameters": {"dim": 16, "exclude_features": ["item_id", "title"], "distillation": 1.0},
         "training": {"epochs": 3, "input": {"batch_size": 256}},
+        "list_training": {"epochs": 2},
         "candidates": {"retrieve": 100, "sample": 4},
         "teacher": "autoint",
     },
@@ -96,8 +104,8 @@ def outputs(first):
 
 def test_every_component_ran_and_the_models_are_blessed_and_pushed(first, root):
     assert {run.state for run in first.components} == {"COMPLETE"}
-    assert len(first.components) == 24
-    assert list(first.models) == ["two_tower", "autoint", "aw_moe", "hcn"]
+    assert len(first.components) == 28
+    assert list(first.models) == ["two_tower", "autoint", "aw_moe", "retrieval", "hcn"]
     for name, outcome in first.models.items():
         assert outcome.blessed, (name, outcome.failed_gates)
         assert outcome.pushed.parent == root / "serving" / f"e2e_{name}"

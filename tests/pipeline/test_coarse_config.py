@@ -1,8 +1,11 @@
 """What the configuration of the coarse ranker must name, and what is selected with it."""
 
+import json
+
 import pytest
 
 from features.spec import SpecError, load_spec
+from pipeline.cascade_section import CascadeSection
 from pipeline.config import PipelineConfig
 from pipeline.model_registry import check_models, reads_tables, select_models
 
@@ -27,9 +30,42 @@ def test_it_is_trained_after_its_teacher_and_has_no_tables(tmp_path):
     assert select_models(whole, ["autoint"]).models.names == ("autoint",)
 
 
+def test_a_taught_retrieval_brings_what_it_learns_from_and_the_coarse_ranker_brings_it(tmp_path):
+    taught = {"retrieval": {"teacher": "autoint"}, "autoint": AUTOINT, "two_tower": {}}
+    whole = config(tmp_path, **taught, hcn={"list_training": {"epochs": 2}})
+    assert list(check_models(whole)) == ["two_tower", "autoint", "retrieval", "hcn"]
+    assert whole.models.cascade_retrieval == "retrieval" and list(whole.models.rankers) == ["autoint", "hcn"]
+    assert select_models(whole, ["hcn"]).models.names == ("two_tower", "autoint", "retrieval", "hcn")
+    assert select_models(whole, ["retrieval"]).models.names == ("two_tower", "autoint", "retrieval")
+    assert select_models(whole, ["two_tower"]).models.names == ("two_tower",)
+    judged = whole.model_copy(update={"cascade": CascadeSection()})
+    assert select_models(judged, ["retrieval", "autoint"]).cascade is not None
+    assert select_models(judged, ["two_tower", "autoint"]).cascade is not None  # of the two-tower itself
+    assert select_models(judged, ["retrieval"]).cascade is None
+
+
+def test_teacher_lists_stand_between_the_fine_ranker_and_its_students(tmp_path):
+    from pipeline.pipeline import create_pipeline
+
+    models = {"retrieval": {"teacher": "autoint"}, "autoint": AUTOINT, "two_tower": {}}
+    models["hcn"] = {"list_training": {"epochs": 2}}
+    whole = config(tmp_path, **models).model_copy(update={"cascade": CascadeSection()})
+    nodes = {node.id: node for node in create_pipeline(whole).components}
+    upstream = {name: {each.id for each in node.upstream_nodes} for name, node in nodes.items()}
+    assert {"Trainer.two_tower", "Trainer.autoint", "FeatureEncoder"} <= upstream["TeacherLists"]
+    assert "TeacherLists" in upstream["Trainer.retrieval"] and "TeacherLists" in upstream["CoarseExamples"]
+    assert "Trainer.retrieval" in upstream["CoarseExamples"] and "Trainer.two_tower" not in upstream["CoarseExamples"]
+    assert "Trainer.retrieval" in upstream["CascadeEvaluator"]
+    settings = json.loads(nodes["Trainer.hcn"].exec_properties["custom_config"])
+    assert settings["list_training"]["epochs"] == 2
+
+
 @pytest.mark.parametrize(
     "models, message",
     [
+        ({"retrieval": {"teacher": "autoint"}, "autoint": AUTOINT}, "add `two_tower` to `models`"),
+        ({"retrieval": {"teacher": "autoin"}, "autoint": AUTOINT, "two_tower": {}}, "Did you mean `autoint`"),
+        ({"hcn": {"list_training": {}}, "two_tower": {}}, "reads the lists of `models.retrieval`"),
         ({"hcn": {}}, "add `two_tower` to `models`"),
         ({"hcn": {"teacher": "autoin"}, "two_tower": {}, "autoint": AUTOINT}, "Did you mean `autoint`"),
         ({"hcn": {"teacher": "hcn"}, "two_tower": {}}, "no ranker `hcn`"),

@@ -1,0 +1,42 @@
+"""TeacherLists: a fine ranker's scores of the whole catalogue, sampled, for the models that choose its candidates."""
+
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.types.standard_artifacts import Examples, Model
+from tfx.utils import path_utils
+
+from pipeline.artifacts import BehaviorLog
+
+
+@component
+def TeacherLists(
+    examples: InputArtifact[Examples],
+    behaviors: InputArtifact[BehaviorLog],
+    encoded_examples: InputArtifact[Examples],
+    two_tower: InputArtifact[Model],
+    teacher: InputArtifact[Model],
+    lists_config: Parameter[str],
+    teacher_lists: OutputArtifact[Examples],
+):
+    """Writes encoded examples of sampled requests of `train` and `eval`, and the teacher's logits of items beside them.
+
+    `lists_config` is a `features.teacher_lists.TeacherListsConfig` as JSON.
+    """
+    from features.teacher_lists import TeacherListsConfig
+    from serving.teacher_lists import make_teacher_lists
+
+    made = make_teacher_lists(
+        examples.uri,
+        behaviors.uri,
+        encoded_examples.uri,
+        path_utils.serving_model_path(two_tower.uri),
+        path_utils.serving_model_path(teacher.uri),
+        teacher_lists.uri,
+        TeacherListsConfig.model_validate_json(lists_config),
+    )
+    teacher_lists.split_names = '["train", "eval"]'
+    teacher_lists.span = encoded_examples.span
+    for name in ("file_format", "payload_format"):
+        teacher_lists.set_string_custom_property(name, encoded_examples.get_string_custom_property(name))
+    for name, number in made.items():
+        teacher_lists.set_int_custom_property(name, number)
