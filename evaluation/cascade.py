@@ -127,6 +127,17 @@ class CascadeEvaluation(Verdict):
     bootstrap_replicates: int
     seed: int
 
+    @property
+    def headline(self) -> str:
+        """The verdict's figures in one line."""
+        chosen = self.chosen
+        stages = [self.items, chosen.retrieve, *([chosen.coarse] if chosen.coarse else []), self.top_k]
+        line = (
+            f"cascade {' → '.join(f'{n:,}' for n in stages)}: keeps {chosen.metrics['ndcg'].value:.1%} of the NDCG of "
+            f"{self.ranker} over everything"
+        )
+        return line if chosen.cost_share is None else f"{line}, at {chosen.cost_share:.1%} of its cost"
+
 
 def evaluate_cascade(
     scores: CascadeScores,

@@ -161,12 +161,7 @@ def _show_result(result: RunResult, say) -> None:
 
 def _show_cascade(result: RunResult, examples: Path, say) -> None:
     cascade, models = result.cascade, result.models
-    kept, chosen = cascade.chosen.metrics["ndcg"], cascade.chosen
-    stages = [chosen.retrieve, *([chosen.coarse] if chosen.coarse else []), cascade.top_k]
-    say(
-        f"cascade {cascade.items:,} → {' → '.join(f'{n:,}' for n in stages)}: keeps {kept.value:.1%} of the NDCG of "
-        f"{cascade.ranker} over everything, at {chosen.cost_share:.1%} of its cost"
-    )
+    say(cascade.headline)
     if cascade.failed_gates:
         say(f"  [yellow]gates failed[/]: {', '.join(gate.name for gate in cascade.failed_gates)}")
     ranker, coarse = models[cascade.ranker], models.get(COARSE_RANKER)

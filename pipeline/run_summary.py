@@ -56,12 +56,7 @@ def summary(data: ReportData) -> RenderableType:
         for gate in data.retrieval.failed_gates:
             parts.append(Text(f"two-tower gate failed: {gate.name}: {gate.reason}"))
     if data.cascade is not None:
-        chosen = data.cascade.chosen
-        kept, cost = (
-            chosen.metrics["ndcg"],
-            "" if chosen.cost_share is None else f", {chosen.cost_share:.1%} of the cost",
-        )
-        parts.append(f"cascade: {kept.value:.1%} of the NDCG of {data.cascade.ranker} over everything is kept{cost}")
+        parts.append(data.cascade.headline)
         for gate in data.cascade.failed_gates:
             parts.append(Text(f"cascade gate failed: {gate.name}: {gate.reason}"))
     if data.behavior_tables is not None:

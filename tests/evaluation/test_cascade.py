@@ -240,6 +240,9 @@ def test_costs_and_gates(tmp_path):
     result = judged(max_cost_share=0.05)
     assert result.chosen.cost_share == pytest.approx(0.01406 / 0.5)
     assert result.blessed and result.ranker == "autoint" and len(result.gates) == 3
+    kept = f"{result.chosen.metrics['ndcg'].value:.1%}"
+    expected = f"cascade 30 → 20 → 10 → 5: keeps {kept} of the NDCG of autoint over everything"
+    assert result.headline == f"{expected}, at 2.8% of its cost"
     result.save(tmp_path)
     assert CascadeEvaluation.load(tmp_path) == result
     failed = judged(max_cost_share=0.02, min_requests=61, min_ndcg_kept=1.0)
