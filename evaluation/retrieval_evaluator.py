@@ -29,6 +29,9 @@ class RetrievalGates(Strict):
         ge=0,
         description="A personal retrieval that finds less than the most popular items do is not worth serving.",
     )
+    min_lift_over_chance: float | None = Field(
+        None, ge=0, description="A retrieval that finds less than a random one does has learnt nothing of users."
+    )
     max_recall_loss: float | None = Field(
         0.01, ge=0, description="The new model may not find less than the live one by more than this."
     )
@@ -46,6 +49,25 @@ class RetrievalEvaluationConfig(Strict):
     ks: tuple[int, ...] = Field((10, 50), min_length=1)
     head_share: float = Field(HEAD_SHARE, gt=0, lt=1)
     gates: RetrievalGates = RetrievalGates()
+
+
+class DistilledGates(RetrievalGates):
+    """Gates of a retrieval that a fine ranker teaches: what it finds is what that ranker would click, if it were shown.
+
+    Takes are what the logging policy showed and users clicked then, popular items above all; finding those is not its
+    purpose, and the cascade's evaluation judges that. Takes still tell a retrieval that works from one that does not.
+    """
+
+    min_lift: float | None = Field(None, ge=0, description=RetrievalGates.model_fields["min_lift"].description)
+    min_lift_over_chance: float | None = Field(
+        1.0, ge=0, description=RetrievalGates.model_fields["min_lift_over_chance"].description
+    )
+
+
+class DistilledEvaluationConfig(RetrievalEvaluationConfig):
+    """`RetrievalEvaluationConfig` with the gates of a retrieval that is taught."""
+
+    gates: DistilledGates = DistilledGates()
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +148,8 @@ def evaluate_retrieval(
         scores["live"] = _scores(*count_above(live.queries, live.items, live.taken), slices, config.ks)
     sets = {name: RetrievalScores(name=name, slices=table) for name, (table, _) in scores.items()}
     takes = scores["model"][1]
-    gates = _judge(config, takes[OVERALL], sets["model"], sets["popularity"], sets.get("live"))
+    chance = min(1.0, max(config.ks) / len(model.items))
+    gates = _judge(config, takes[OVERALL], chance, sets["model"], sets["popularity"], sets.get("live"))
     return RetrievalEvaluation(
         takes=takes,
         unknown_takes=unknown_takes,
@@ -155,7 +178,9 @@ def _popularity_ranks(counts: np.ndarray, taken: np.ndarray) -> tuple[np.ndarray
     return len(counts) - end, end - first - 1
 
 
-def _judge(config, takes: int, model: RetrievalScores, popularity: RetrievalScores, live) -> tuple[GateResult, ...]:
+def _judge(
+    config, takes: int, chance: float, model: RetrievalScores, popularity: RetrievalScores, live
+) -> tuple[GateResult, ...]:
     gates, limits, metric = [], config.gates, f"recall@{max(config.ks)}"
 
     def add(name: str, value: float | None, minimum: float, field: str, found: str) -> None:
@@ -171,6 +196,9 @@ def _judge(config, takes: int, model: RetrievalScores, popularity: RetrievalScor
         # Where popularity finds nothing, one take at least has to be found.
         minimum = max(limits.min_lift * (theirs or 0.0), 1 / max(takes, 1))
         add("recall_over_popularity", ours, minimum, "min_lift", found)
+    if limits.min_lift_over_chance is not None:
+        found = "no take." if ours is None else f"{metric} is {ours:.4f}, of chance {chance:.4f}."
+        add("recall_over_chance", ours, limits.min_lift_over_chance * chance, "min_lift_over_chance", found)
     if limits.max_recall_loss is not None and live is not None:
         serving = live.slices[OVERALL][metric]
         gain = None if ours is None else ours - serving

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import model_validator
 
 from evaluation.ranking_evaluator import EvaluationConfig
-from evaluation.retrieval_evaluator import RetrievalEvaluationConfig
+from evaluation.retrieval_evaluator import DistilledEvaluationConfig, RetrievalEvaluationConfig
 from features.candidate_sets import CandidateSetConfig
 from features.simhash import SimHashConfig
 from features.spec import SpecError, Strict, nearest
@@ -74,7 +74,7 @@ class DistilledRetrievalConfig(Strict):
     parameters: dict[str, Any] = {}
     training: dict[str, Any] = {}
     lists: TeacherListsConfig = TeacherListsConfig()
-    evaluation: RetrievalEvaluationConfig = RetrievalEvaluationConfig()
+    evaluation: DistilledEvaluationConfig = DistilledEvaluationConfig()
 
 
 class RankerConfig(Strict):

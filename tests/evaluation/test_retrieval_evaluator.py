@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from evaluation.retrieval_evaluator import (
+    DistilledEvaluationConfig,
     RetrievalEvaluation,
     RetrievalEvaluationConfig,
     Takes,
@@ -47,6 +48,19 @@ def test_finding_nothing_is_not_blessed_even_where_popularity_finds_nothing():
     result = evaluate_retrieval(last, COUNTS, CONFIG)
     assert result.popularity.slices["all"]["recall@3"] == result.model.slices["all"]["recall@3"] == 0
     assert not result.blessed
+
+
+def test_a_taught_retrieval_is_held_against_chance():
+    taught = DistilledEvaluationConfig(ks=(1, 3), gates={"min_takes": 4})
+    # All want item 3: the one who took it finds it first, the others' item ties with two for three places of four.
+    found = takes([0, 0, 1, 3], [3, 3, 3, 3])
+    result = evaluate_retrieval(found, COUNTS, taught)
+    gate = next(gate for gate in result.gates if gate.name == "recall_over_chance")
+    assert gate.value == pytest.approx((3 * 2 / 4 + 1) / 4) and gate.minimum == pytest.approx(3 / 5)
+    assert result.blessed and {gate.name for gate in result.gates} == {"min_takes", "recall_over_chance"}
+    wrong = evaluate_retrieval(takes([0, 0, 1, 4], [3, 3, 3, 3]), COUNTS, taught)
+    assert [gate.name for gate in wrong.failed_gates] == ["recall_over_chance"]
+    assert "recall@3 is 0.5000, of chance 0.6000" in wrong.failed_gates[0].reason
 
 
 def test_the_live_model_is_judged_on_the_same_takes():
