@@ -111,10 +111,9 @@ def test_every_component_ran_and_the_models_are_blessed_and_pushed(first, root):
         assert outcome.pushed.parent == root / "serving" / f"e2e_{name}"
         assert (outcome.pushed / "saved_model.pb").is_file()
     assert (first.models["autoint"].pushed / "assets.extra" / "tf_serving_warmup_requests").stat().st_size > 0
-    for component in (
-        *(f"RetrievalEvaluator.{n}" for n in ("two_tower", "retrieval")),
-        *(f"RankingEvaluator.{n}" for n in ("autoint", "aw_moe", "hcn")),
-    ):
+    judged = [f"RetrievalEvaluator.{name}" for name in ("two_tower", "retrieval")]
+    judged += [f"RankingEvaluator.{name}" for name in ("autoint", "aw_moe", "hcn")]
+    for component in judged:
         blessing = next(run for run in first.components if run.component == component)
         assert blessing.properties["blessing"]["blessed"] == 1
         assert (Path(blessing.outputs["blessing"]) / "BLESSED").is_file()
