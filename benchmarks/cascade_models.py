@@ -42,7 +42,7 @@ CANDIDATES = {"retrieve": 1000, "sample": 8}
 #: Of the four shards of train: half of the requests are enough.
 HCN_SHARDS = 2
 HCN_TRAINING = {"epochs": 2, "patience": 2, "optimizer": {"learning_rate": 2e-3, "schedule": "cosine"}}
-HCN_LIST_TRAINING = {"epochs": 15, "patience": 5, "optimizer": {"learning_rate": 2e-3, "schedule": "cosine"}}
+HCN_LIST_TRAINING = {"epochs": 40, "patience": 10, "optimizer": {"learning_rate": 2e-3, "schedule": "cosine"}}
 
 
 def prepare(work: Path) -> tuple[Path, Path, Path]:

@@ -1,0 +1,134 @@
+"""What several interests add where a whole catalogue is to be ordered: HCN beside one vector and ComiRec-SA.
+
+    python -m benchmarks.hcn_catalogue [--candidates hcn one_vector comirec_sa] [--seeds 1 2 3] [--threads 1]
+
+The log of 100,000 items, AutoInt and its teacher lists are those of `benchmarks.cascade_models`. Each candidate learns
+from the lists alone, stopped on those of `eval`, and is judged on requests of `test`: recall@n2, the share of AutoInt's
+ten best items of the catalogue among the candidate's n2 best of the catalogue. Candidates have the same number of
+parameters (to 1 %), lists and steps. Finished runs are kept in benchmarks/results/hcn_catalogue.json and skipped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.cascade import scored_requests
+from benchmarks.cascade_models import EXCLUDED, LISTS, SIMULATION, lists, prepare
+from benchmarks.hcn import CANDIDATES, matched
+from benchmarks.run_records import RunRecords, limit_threads, spread
+
+RESULTS = Path(__file__).parent / "results" / "hcn_catalogue.json"
+COMPARED = ("hcn", "one_vector", "comirec_sa")
+MODEL = {"share_layers": True, "exclude_features": EXCLUDED}
+TRAINING = {"epochs": 12, "patience": 12, "optimizer": {"learning_rate": 2e-3, "schedule": "cosine"}}
+JUDGED_REQUESTS, CUT_OFFS = 100, (50, 100, 200, 500)
+METRIC = "recall@200"
+
+
+def settings(candidate: str, seed: int) -> dict:
+    """What makes a run: the key of its record."""
+    return {
+        "candidate": candidate,
+        "seed": seed,
+        "simulation": SIMULATION,
+        "lists": LISTS,
+        "model": {**MODEL, **CANDIDATES[candidate]},
+        "training": TRAINING,
+    }
+
+
+def judged_batch(work: Path, encoding) -> dict:
+    """One batch of the requests of `scored_requests`, in its order."""
+    from features.request_files import draw_requests, link_tree, list_shards
+    from models.input_pipeline import InputConfig, make_dataset
+
+    encoded, judged = prepare(work)[1], work / "judged"
+    for name in ("behaviors", "catalogue"):
+        link_tree(encoded / name, judged / name)
+    for path, rows in draw_requests(list_shards(encoded, "test"), JUDGED_REQUESTS, 0):
+        target = judged / path.parent.name / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pq.read_table(path).take(pa.array(rows)), target)
+    everything = InputConfig(batch_size=10**9, buffer_shards=10**6)
+    return next(iter(make_dataset(judged, "test", encoding, everything, histories=True)))
+
+
+def run(wanted: dict, work: Path) -> dict:
+    """Trains one candidate with one seed and returns its record."""
+    from features.encoding import FeatureEncoding
+    from models.hcn import Hcn
+    from models.item_corpus import ItemCorpus
+    from models.list_distillation import train_by_lists
+    from models.training import TrainingConfig
+
+    encoding, made = FeatureEncoding.load(prepare(work)[2]), lists(work)
+    config = matched(encoding, wanted["model"])
+    model, history = train_by_lists(
+        lambda: Hcn(encoding, config),
+        encoding,
+        made,
+        TrainingConfig.model_validate({**wanted["training"], "seed": wanted["seed"]}),
+        work / "training" / f"hcn_catalogue-{wanted['candidate']}-{wanted['seed']}",
+        fingerprint=json.dumps(wanted),
+    )
+    items, batch = model.embed_corpus(ItemCorpus.load(made, encoding)), judged_batch(work, encoding)
+    scores = model.logits_of(*model.user_interests(batch), items).numpy()
+    ideal = np.stack(scored_requests(work, JUDGED_REQUESTS)[0]["ideal"].to_pylist())
+    wanted_scores = np.take_along_axis(scores, ideal, axis=1)
+    border = -np.sort(-scores, axis=1)
+    return {
+        **wanted,
+        "parameters": history.parameters,
+        "best_epoch": history.best_epoch,
+        "eval_divergence": min(epoch.val_log_loss for epoch in history.epochs),
+        "test": {f"recall@{n}": float((wanted_scores >= border[:, n - 1, np.newaxis]).mean()) for n in CUT_OFFS},
+    }
+
+
+def summarise(runs: list[dict]) -> dict:
+    """Means and deviations over seeds, and what HCN gains over each, seed by seed."""
+    hcn = {made["seed"]: made for made in runs if made["candidate"] == "hcn"}
+    table = {}
+    for candidate in COMPARED:
+        mine = sorted((made for made in runs if made["candidate"] == candidate), key=lambda made: made["seed"])
+        if not mine:
+            continue
+        row = {"seeds": [made["seed"] for made in mine], "parameters": mine[0]["parameters"]}
+        row["eval_divergence"] = spread([made["eval_divergence"] for made in mine])
+        row |= {f"recall@{n}": spread([made["test"][f"recall@{n}"] for made in mine]) for n in CUT_OFFS}
+        pairs = [(hcn[made["seed"]], made) for made in mine if made["seed"] in hcn]
+        if candidate != "hcn" and pairs:
+            row["hcn_over_it"] = spread([ours["test"][METRIC] - its["test"][METRIC] for ours, its in pairs])
+        table[candidate] = row
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--candidates", nargs="+", choices=COMPARED, default=list(COMPARED))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--work", type=Path, default=Path("data/benchmark_cascade"))
+    parser.add_argument("--threads", type=int, default=None, help="of TensorFlow; with two processes, 1 each")
+    arguments = parser.parse_args()
+    limit_threads(arguments.threads)
+    import models  # noqa: F401  sets the Keras of the project before TensorFlow is imported
+
+    keys = list(settings("hcn", 0))
+    records = RunRecords(RESULTS, key=lambda made: json.dumps([made[key] for key in keys]), summarise=summarise)
+    for seed in arguments.seeds:
+        for candidate in arguments.candidates:
+            wanted = settings(candidate, seed)
+            if records.find(wanted) is None:
+                records.add(done := run(wanted, arguments.work))
+                print(candidate, seed, done["eval_divergence"], json.dumps(done["test"]), flush=True)
+    print(json.dumps(summarise(records.load()), indent=1))
+
+
+if __name__ == "__main__":
+    main()
