@@ -108,7 +108,8 @@ class RecordLayout:
         payload = memoryview(payload)
         if zlib.crc32(payload[_CHECKSUM_BYTES:]) != int.from_bytes(payload[:_CHECKSUM_BYTES], "little"):
             raise RecordError("the checksum of a record is wrong")
-        sums = self._field(payload, "sums").astype(np.float32)
+        sums = self._field(payload, "sums")
+        sums = _widen(sums) if self.precision == "fp16" else sums.astype(np.float32)
         if self.precision != "fp32":
             sums *= self._field(payload, "scales")[..., np.newaxis]
         return BucketTable(sums, self._field(payload, "counts").astype(np.int32))
@@ -124,6 +125,19 @@ class RecordLayout:
         for name, (kind, offset) in self.dtype.fields.items():
             fields[name] = (kind.base, offset, kind.shape, math.prod(kind.shape))
         return fields
+
+
+def _widen(halves: np.ndarray) -> np.ndarray:
+    """Finite float16 as float32, bit by bit: several times faster than NumPy's conversion, number by number.
+
+    The fields of a half, moved to their places in a float, give its value times 2^-112; subnormal ones too.
+    """
+    bits = halves.view("<i2").astype(np.int32)  # copies the sign into all higher bits
+    bits <<= 13
+    bits &= np.int32(-0x70002000)  # the sign, and no copy of it
+    widened = bits.view(np.float32)
+    widened *= np.float32(2.0**112)
+    return widened
 
 
 def user_key(user: str | int) -> tuple[bytes, bytes | None]:

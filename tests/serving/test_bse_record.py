@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from features.bucket_table import BucketTable
-from serving.bse_record import PRECISIONS, RecordError, RecordLayout, user_key, user_of
+from serving.bse_record import PRECISIONS, RecordError, RecordLayout, _widen, user_key, user_of
 from tests.serving.bse_example import DIM, same, table_of
 
 finite = st.floats(-(2.0**100), 2.0**100, width=32)
@@ -41,6 +41,13 @@ def test_rounding_is_within_half_a_step_of_each_row(sums, precision):
     step = {"fp16": 2.0**-11, "int8": 0.5 / 127}[precision]
     assert np.all(np.abs(decoded.sums.astype(np.float64) - sums[0]) <= largest * step * 1.001 + 2e-36)
     assert np.isfinite(decoded.sums).all() and not decoded.sums[largest[..., 0] == 0].any()
+
+
+def test_halves_are_widened_to_the_bit():
+    halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    halves = halves[np.isfinite(halves)]  # subnormal ones and both zeros among them
+    widened = _widen(halves)
+    np.testing.assert_array_equal(widened.view(np.int32), halves.astype(np.float32).view(np.int32))
 
 
 @pytest.mark.parametrize("precision, cosine", [("fp16", 1 - 1e-6), ("int8", 1 - 1e-4)])
