@@ -25,7 +25,10 @@ PARTS = ("all", "head", "tail", "unseen")
 def test_settings_are_chosen_on_eval_and_gains_are_by_seed():
     settings = ssl.METHODS["cfm"]
     runs = [run_of("none", {}, seed, 0.2, base) for seed, base in ((1, 0.20), (2, 0.30), (3, 0.10))]
-    runs += [run_of("cfm", setting, 1, value, 0.9 - value) for setting, value in zip(settings, (0.3, 0.5, 0.4))]  # noqa: B905
+    runs += [
+        run_of("cfm", setting, 1, value, 0.9 - value)
+        for setting, value in zip(settings, (0.3, 0.5, 0.4, 0.2), strict=True)
+    ]
     assert ssl.chosen_setting(runs[:-1], "cfm") is None  # not all were tried
     assert ssl.chosen_setting(runs, "cfm") == settings[1]  # best on eval, worst on test
     runs += [run_of("cfm", settings[1], seed, 0.5, value) for seed, value in ((2, 0.51), (3, 0.30))]
