@@ -123,13 +123,13 @@ def retrieval(work: Path) -> Path:
 
     if not (work / "retrieval").exists():
         made, encoding = lists(work), FeatureEncoding.load(prepare(work)[2])
-        config, training = (
-            TwoTowerConfig.model_validate(RETRIEVAL),
-            TrainingConfig.model_validate(RETRIEVAL_TRAINING),
-        )
-        corpus = ItemCorpus.load(made, encoding)
+        config, corpus = TwoTowerConfig.model_validate(RETRIEVAL), ItemCorpus.load(made, encoding)
         model, _ = train_by_lists(
-            lambda: TwoTower(encoding, corpus, config), encoding, made, training, work / "training" / "retrieval"
+            lambda: TwoTower(encoding, corpus, config),
+            encoding,
+            made,
+            TrainingConfig.model_validate(RETRIEVAL_TRAINING),
+            work / "training" / "retrieval",
         )
         export_two_tower(model, encoding, work / "retrieval")
     return work / "retrieval"

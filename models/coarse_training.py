@@ -47,7 +47,12 @@ def train_hcn(
 
     Returns:
       The model with the weights of its best epoch, and the history of the first part.
+
+    Raises:
+      ValueError: if there is a `list_training` and no `lists_dir`.
     """
+    if list_training is not None and lists_dir is None:
+        raise ValueError("`list_training` needs `lists_dir`, the teacher lists (serving/teacher_lists.py).")
 
     def validate(model: Hcn, dataset: tf.data.Dataset) -> tuple[float, dict[str, float]]:
         found = validation(model, dataset)

@@ -88,10 +88,10 @@ class _Maker:
     def __init__(self, raw_dir: Path, behaviors_dir: Path, encoded_dir: Path, two_tower, teacher, config):
         self._raw_dir, self._behaviors_dir, self._encoded_dir = raw_dir, behaviors_dir, encoded_dir
         self._config, self._rng = config, np.random.default_rng(config.seed)
-        self._retrieval = RetrievedRows(two_tower, read_catalogue(raw_dir)["item_id"])
+        self._raw_catalogue, self._catalogue = (read_catalogue(folder) for folder in (raw_dir, encoded_dir))
+        self._retrieval = RetrievedRows(two_tower, self._raw_catalogue["item_id"])
         self._spec = self._retrieval.two_tower.spec
         self._teacher = SavedRanker(teacher) if teacher is not None else None
-        self._raw_catalogue, self._catalogue = (read_catalogue(folder) for folder in (raw_dir, encoded_dir))
 
     def write(self, place: Path, target: Path) -> dict[str, int]:
         """Writes one file of requests; returns its numbers."""

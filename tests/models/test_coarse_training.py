@@ -1,6 +1,7 @@
 """The coarse ranker's training: the objective with weights, its best epoch, and calibration on impressions."""
 
 import numpy as np
+import pytest
 
 from features.candidate_sets import SOURCE, WEIGHT, append_candidates, catalogue_values, list_column
 from features.catalogue import read_catalogue
@@ -71,3 +72,9 @@ def test_it_trains_on_ordinary_examples_too(small_log, tmp_path):
     np.testing.assert_allclose(found["loss"], log_loss, rtol=1e-5)
     rate = labels.mean()
     assert log_loss < 0.9 * -(rate * np.log(rate) + (1 - rate) * np.log(1 - rate))
+
+
+def test_lists_are_asked_for(small_log, tmp_path):
+    encoded, encoding = small_log
+    with pytest.raises(ValueError, match="`list_training` needs `lists_dir`"):
+        train_hcn(encoding, encoded, CONFIG, TRAINING, tmp_path, list_training=TRAINING)
