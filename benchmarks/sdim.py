@@ -58,10 +58,16 @@ class Request:
             "din_plain": [weight for layer in self._plain for weight in layer.trainable_variables],
         }
 
+    def histories(self):
+        """[1, L, d]. Not by a slice, whose gradient would be another copy."""
+        import tensorflow as tf
+
+        return tf.expand_dims(self.history, 0)
+
     def sums(self):
         from models import sdim
 
-        return sdim.bucket_sums(self.history[np.newaxis], self.of_history, self.mask > 0, BUCKETS)
+        return sdim.bucket_sums(self.histories(), self.of_history, self.mask > 0, BUCKETS)
 
     def sdim(self):
         return self._look_up(self.sums())
@@ -82,7 +88,7 @@ class Request:
 
     def _attend(self, attention):
         layout = self.layout()
-        return layout.to_flat(attention(layout.to_grid(self.candidates), self.history[np.newaxis], self.mask))
+        return layout.to_flat(attention(layout.to_grid(self.candidates), self.histories(), self.mask))
 
     def dot_product(self):
         from models.target_attention import dot_product_attention
@@ -98,7 +104,7 @@ class Request:
         from models.target_attention import dot_product_attention
 
         count = self.candidates.shape[0]
-        histories = tf.repeat(self.history[np.newaxis], count, axis=0)
+        histories = tf.repeat(self.histories(), count, axis=0)
         masks = tf.repeat(self.mask, count, axis=0)
         return dot_product_attention(self.candidates[:, np.newaxis], histories, masks)[:, 0]
 
@@ -107,7 +113,7 @@ class Request:
 
         count = self.candidates.shape[0]
         q = tf.repeat(self.candidates[:, np.newaxis], LENGTH, axis=1)
-        s = tf.repeat(self.history[np.newaxis], count, axis=0)
+        s = tf.repeat(self.histories(), count, axis=0)
         weights = tf.concat([s, q, s - q, s * q], axis=-1)
         for layer in self._plain:
             weights = layer(weights)

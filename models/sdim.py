@@ -49,12 +49,13 @@ def bucket_sums(values: tf.Tensor, signatures: tf.Tensor, known: tf.Tensor, num_
       [B, G, num_buckets, d] raw sums.
     """
     groups, width = signatures.shape[-1], values.shape[-1]
-    # A bucket that does not exist has a one-hot row of zeros.
-    signatures = tf.where(known[..., tf.newaxis], signatures, -1)
-    one_hot = tf.one_hot(signatures, num_buckets, dtype=values.dtype)
+    # -1 is a bucket that does not exist: its one-hot row is zeros. All bits set are -1; a broadcast `tf.where` is slow.
+    padding = tf.cast(known, tf.int32) - 1
+    signatures = tf.bitwise.bitwise_or(signatures, padding[..., tf.newaxis])
+    # Buckets before behaviours: the product that needs no transposition is the faster one.
+    one_hot = tf.one_hot(tf.transpose(signatures, [0, 2, 1]), num_buckets, axis=2, dtype=values.dtype)
     shape = tf.shape(values)
-    one_hot = tf.reshape(one_hot, [shape[0], shape[1], groups * num_buckets])
-    sums = tf.matmul(one_hot, values, transpose_a=True)
+    sums = tf.matmul(tf.reshape(one_hot, [shape[0], groups * num_buckets, shape[1]]), values)
     return tf.reshape(sums, [-1, groups, num_buckets, width])
 
 
