@@ -23,7 +23,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from features import simulator_behavior as behavior
 from features import simulator_tables as tables
-from features.simulator_catalogue import NUM_NICHES, draw_effects, draw_items, draw_users
+from features.simulator_catalogue import ItemTree, draw_effects, draw_items, draw_users
 from features.simulator_policy import LoggingPolicy
 from features.spec import Strict
 
@@ -38,11 +38,18 @@ class SimulatorConfig(Strict):
     seed: int = Field(0, ge=0)
     num_items: int | None = Field(
         None,
-        ge=NUM_NICHES,
-        description="Default: impressions / 40, at least 1,000: an item is seen 40 times on average.",
+        ge=1,
+        description="At least one a niche. Default: impressions / 40, at least 1,000 and two a niche: an item is seen "
+        "40 times on average.",
     )
     num_users: int | None = Field(
         None, ge=10, description="Default: impressions / 50: most users then stay below 5 behaviours."
+    )
+    clusters_per_category: int = Field(
+        ItemTree.clusters_per_category, ge=1, description="Clusters, which are interests, in each of 12 categories."
+    )
+    niches_per_cluster: int = Field(
+        ItemTree.niches_per_cluster, ge=1, description="Fewer: an interest is known by fewer clicks."
     )
     days: int = Field(14, ge=1, description="Two weeks show each weekday twice and leave room for a split by time.")
     start: int = Field(1_767_571_200_000, ge=0, description="UTC ms of the first midnight: Monday, 5 January 2026.")
@@ -84,6 +91,11 @@ class SimulatorConfig(Strict):
                 f"{users} users of at most {self.max_requests_per_user} requests cannot make {needed} requests: "
                 "raise `num_users` or `max_requests_per_user`."
             )
+        if (self.num_items or self.default_num_items) < self.tree.num_niches:
+            raise ValueError(
+                f"`num_items` must be at least {self.tree.num_niches}, one a niche. "
+                f"Received: `num_items`={self.num_items}."
+            )
         if 2 * self.max_candidates > (self.num_items or self.default_num_items) // 2:
             raise ValueError(f"`max_candidates`={self.max_candidates} is too many for the items: raise `num_items`.")
         if self.bad_rows > self.impressions // 10:
@@ -91,8 +103,12 @@ class SimulatorConfig(Strict):
         return self
 
     @property
+    def tree(self) -> ItemTree:
+        return ItemTree(self.clusters_per_category, self.niches_per_cluster)
+
+    @property
     def default_num_items(self) -> int:
-        return max(1_000, self.impressions // 40)
+        return max(1_000, 2 * self.tree.num_niches, self.impressions // 40)
 
     @property
     def default_num_users(self) -> int:
@@ -169,8 +185,8 @@ def _simulate(config: SimulatorConfig, out: Path, report: Callable[[str, float],
     }
     report("items and users", 0.0)
     num_items, num_users = config.num_items or config.default_num_items, config.num_users or config.default_num_users
-    items = draw_items(rng["items"], num_items, config.days, config.popularity_exponent)
-    users = draw_users(rng["users"], num_users, config.activity_exponent)
+    items = draw_items(rng["items"], config.tree, num_items, config.days, config.popularity_exponent)
+    users = draw_users(rng["users"], config.tree, num_users, config.activity_exponent)
     effects = draw_effects(rng["effects"])
     requests = behavior.draw_requests(
         rng["requests"],

@@ -15,8 +15,6 @@ from features.simulator_catalogue import (
     DAYPARTS,
     DEVICES,
     GROUP_WEIGHTS,
-    NUM_CLUSTERS,
-    NUM_NICHES,
     TERMS,
     Effects,
     Items,
@@ -90,8 +88,9 @@ def draw_requests(
     timestamp = _strictly_increasing(timestamp, user, order, days)
 
     changes = (rng.random(n) < drift) | (order == 0)
-    drawn_from = np.argmax(rng.random((int(changes.sum()), NUM_CLUSTERS)) * users.interests[user[changes]], axis=1)
-    anywhere = rng.integers(0, NUM_CLUSTERS, len(drawn_from))
+    interests = users.interests[user[changes]]
+    drawn_from = np.argmax(rng.random(interests.shape) * interests, axis=1)
+    anywhere = rng.integers(0, interests.shape[1], len(drawn_from))
     focus = np.where(rng.random(len(drawn_from)) < 0.5, drawn_from, anywhere)
     own_device = rng.random(n) < 0.9
     return Requests(
@@ -203,14 +202,15 @@ def draw_clicks(
     clicked = np.zeros(flat.shape, bool)
     before = np.zeros(len(user), np.int64)
 
-    last_click = np.full(len(users) * NUM_NICHES, -1, np.int32)
+    num_niches = users.niches.shape[1]
+    last_click = np.full(len(users) * num_niches, -1, np.int32)
     num_clicks = np.zeros(len(users), np.int64)
     bounds = np.concatenate([[0], np.cumsum(np.bincount(requests.order))])
     for start, end in zip(bounds[:-1], bounds[1:], strict=True):
         rows = slice(start, end)
         who = user[rows]
         n = num_clicks[who]
-        key = who[:, None] * NUM_NICHES + niche_of[rows]
+        key = who[:, None] * num_niches + niche_of[rows]
         last = last_click[key]
         on = own[rows] & (last >= 0) & (last < (n - RECENT)[:, None])
         hit = np.where(on, clicks_with[rows], clicks_without[rows])

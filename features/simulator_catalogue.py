@@ -18,10 +18,6 @@ CATEGORIES = (
     "audio", "beauty", "books", "camping", "fashion", "garden", "grocery", "kitchen", "office", "pets",
     "sports", "toys",
 )  # fmt: skip
-CLUSTERS_PER_CATEGORY = 2
-NICHES_PER_CLUSTER = 20
-NUM_CLUSTERS = len(CATEGORIES) * CLUSTERS_PER_CATEGORY
-NUM_NICHES = NUM_CLUSTERS * NICHES_PER_CLUSTER
 NUM_BRANDS = 40
 CITIES = (
     "amsterdam", "athens", "berlin", "dublin", "helsinki", "lisbon", "madrid", "oslo", "paris", "prague", "rome",
@@ -58,14 +54,39 @@ GROUP_WEIGHTS = np.array(
 
 
 @dataclass(frozen=True)
+class ItemTree:
+    """Categories hold `clusters_per_category` clusters each, clusters `niches_per_cluster` niches; all are numbered
+    through, parent by parent."""
+
+    clusters_per_category: int = 2
+    niches_per_cluster: int = 20
+
+    @property
+    def num_clusters(self) -> int:
+        return len(CATEGORIES) * self.clusters_per_category
+
+    @property
+    def num_niches(self) -> int:
+        return self.num_clusters * self.niches_per_cluster
+
+    def cluster_of(self, niche: np.ndarray) -> np.ndarray:
+        return niche // self.niches_per_cluster
+
+    def category_of(self, niche: np.ndarray) -> np.ndarray:
+        return self.cluster_of(niche) // self.clusters_per_category
+
+
+@dataclass(frozen=True)
 class Items:
     """All items, sorted by (cluster, release day), so that the released items of a cluster are a prefix of it.
 
     Attributes (each [num_items]): item_id int64; popularity, Zipf and summing to 1; policy_score, what the logging
     policy believes; quality, brand, niche, log_price_z; price; release_day, negative before the log starts.
+    tree: what the niches belong to.
     title: word lists as (words [num_words_in_all] of str, offsets [num_items + 1]).
     """
 
+    tree: ItemTree
     item_id: np.ndarray
     popularity: np.ndarray
     policy_score: np.ndarray
@@ -80,11 +101,11 @@ class Items:
 
     @cached_property
     def cluster(self) -> np.ndarray:
-        return self.niche // NICHES_PER_CLUSTER
+        return self.tree.cluster_of(self.niche)
 
     @cached_property
     def category(self) -> np.ndarray:
-        return self.cluster // CLUSTERS_PER_CATEGORY
+        return self.tree.category_of(self.niche)
 
     def __len__(self) -> int:
         return len(self.item_id)
@@ -119,15 +140,18 @@ class Effects:
     daypart_category: np.ndarray
 
 
-def draw_items(rng: np.random.Generator, num_items: int, days: int, popularity_exponent: float) -> Items:
+def draw_items(
+    rng: np.random.Generator, tree: ItemTree, num_items: int, days: int, popularity_exponent: float
+) -> Items:
     """Draws the catalogue. Each niche has at least one item that is released before the log starts."""
-    niche = np.concatenate([np.arange(NUM_NICHES), rng.integers(0, NUM_NICHES, num_items - NUM_NICHES)])
+    num_niches = tree.num_niches
+    niche = np.concatenate([np.arange(num_niches), rng.integers(0, num_niches, num_items - num_niches)])
     # Two thirds are there from the start; the rest appear over the log.
     release_day = np.where(
         rng.random(num_items) < 0.67, -rng.integers(1, 91, num_items), rng.integers(0, days, num_items)
     )
-    release_day[:NUM_NICHES] = -rng.integers(1, 91, NUM_NICHES)
-    order = np.lexsort((release_day, niche // NICHES_PER_CLUSTER))
+    release_day[:num_niches] = -rng.integers(1, 91, num_niches)
+    order = np.lexsort((release_day, tree.cluster_of(niche)))
     niche, release_day = niche[order], release_day[order]
 
     rank = rng.permutation(num_items) + 1
@@ -136,11 +160,12 @@ def draw_items(rng: np.random.Generator, num_items: int, days: int, popularity_e
     log_popularity = np.log(popularity)
     quality = _standardize(0.4 * _standardize(log_popularity) + 0.9 * rng.standard_normal(num_items))
 
-    category = niche // (NICHES_PER_CLUSTER * CLUSTERS_PER_CATEGORY)
+    category = tree.category_of(niche)
     log_price = 2.5 + 0.4 * rng.standard_normal(len(CATEGORIES))[category] + 0.6 * rng.standard_normal(num_items)
     brand = rng.choice(NUM_BRANDS, num_items, p=_zipf(NUM_BRANDS, 0.7))
-    words, offsets = _draw_titles(rng, niche, brand)
+    words, offsets = _draw_titles(rng, niche, tree.cluster_of(niche), brand)
     return Items(
+        tree=tree,
         item_id=10_000_000 + rng.permutation(num_items).astype(np.int64),
         popularity=popularity,
         policy_score=log_popularity + 0.3 * rng.standard_normal(num_items),
@@ -155,15 +180,16 @@ def draw_items(rng: np.random.Generator, num_items: int, days: int, popularity_e
     )
 
 
-def draw_users(rng: np.random.Generator, num_users: int, activity_exponent: float) -> Users:
+def draw_users(rng: np.random.Generator, tree: ItemTree, num_users: int, activity_exponent: float) -> Users:
     """Draws the users. Activity is Zipf-Mandelbrot, (rank + 1/4)^-exponent with ranks from 1, the ranks shuffled."""
     activity = (rng.permutation(num_users) + 1.25) ** -activity_exponent
     group = rng.integers(0, len(GROUPS), num_users)
     # The device hints at the group and no more: 55 % own the group's device.
     device = np.where(rng.random(num_users) < 0.4, group, rng.integers(0, len(DEVICES), num_users))
     count = rng.choice(MAX_INTERESTS, num_users, p=[0.1, 0.15, 0.2, 0.25, 0.3]) + 1
-    interests = rng.random((num_users, NUM_CLUSTERS)).argsort(axis=1).argsort(axis=1) < count[:, None]
-    niches = np.repeat(interests, NICHES_PER_CLUSTER, axis=1) & (rng.random((num_users, NUM_NICHES)) < 0.7)
+    interests = rng.random((num_users, tree.num_clusters)).argsort(axis=1).argsort(axis=1) < count[:, None]
+    inside = np.repeat(interests, tree.niches_per_cluster, axis=1)
+    niches = inside & (rng.random(inside.shape) < 0.7)
     return Users(
         age=rng.choice(len(AGE_BANDS), num_users, p=[0.18, 0.26, 0.21, 0.16, 0.11, 0.08]),
         city=rng.choice(len(CITIES), num_users, p=_zipf(len(CITIES), 0.5)),
@@ -172,7 +198,7 @@ def draw_users(rng: np.random.Generator, num_users: int, activity_exponent: floa
         activity=activity / activity.sum(),
         interests=interests,
         niches=niches,
-        policy_noise=0.4 * rng.standard_normal((num_users, NUM_CLUSTERS)),
+        policy_noise=0.4 * rng.standard_normal((num_users, tree.num_clusters)),
     )
 
 
@@ -186,10 +212,11 @@ def draw_effects(rng: np.random.Generator) -> Effects:
     )
 
 
-def _draw_titles(rng: np.random.Generator, niche: np.ndarray, brand: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _draw_titles(
+    rng: np.random.Generator, niche: np.ndarray, cluster: np.ndarray, brand: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Draws for each item a brand word, one or two words of its niche, one of its cluster and some that say nothing."""
     n = len(niche)
-    cluster = niche // NICHES_PER_CLUSTER
     columns = [
         np.char.add("brand", brand.astype(str)),
         _word("niche", niche, rng.integers(0, 3, n)),

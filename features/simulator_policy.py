@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from features.simulator_catalogue import NUM_CLUSTERS, Items
+from features.simulator_catalogue import Items
 
 
 class LoggingPolicy:
@@ -32,9 +32,10 @@ class LoggingPolicy:
         self._exploration = exploration
         self._weight = np.exp((items.policy_score - items.policy_score.max()) / temperature)
         self._cumulative = np.concatenate([[0.0], np.cumsum(self._weight)])
-        self._start = np.searchsorted(items.cluster, np.arange(NUM_CLUSTERS))
+        num_clusters = items.tree.num_clusters
+        self._start = np.searchsorted(items.cluster, np.arange(num_clusters))
         # Items are sorted by (cluster, release day): what is released of a cluster by a day is a prefix.
-        released = np.zeros((days, NUM_CLUSTERS), np.int64)
+        released = np.zeros((days, num_clusters), np.int64)
         for day in range(days):
             np.add.at(released[day], items.cluster[items.release_day <= day], 1)
         self._end = self._start + released

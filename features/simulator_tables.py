@@ -15,10 +15,10 @@ from features.simulator_catalogue import (
     DEVICES,
     GROUP_WEIGHTS,
     GROUPS,
-    NICHES_PER_CLUSTER,
     TERMS,
     Effects,
     Items,
+    ItemTree,
     Users,
 )
 
@@ -37,11 +37,11 @@ def named(names: tuple[str, ...], codes: np.ndarray, missing: np.ndarray | None 
     return pa.array(names).take(pa.array(np.asarray(codes, np.int64), mask=missing))
 
 
-def niche_names(niche: np.ndarray) -> pa.Array:
+def niche_names(niche: np.ndarray, tree: ItemTree) -> pa.Array:
     """Returns the `subcategory` of niches: category, cluster and niche, as `books_3_07`."""
-    category = np.array(CATEGORIES)[niche // (NICHES_PER_CLUSTER * 2)].tolist()
-    cluster = numbered("", niche // NICHES_PER_CLUSTER)
-    return pc.binary_join_element_wise(category, cluster, numbered("", niche % NICHES_PER_CLUSTER, 2), "_")
+    category = named(CATEGORIES, tree.category_of(niche))
+    cluster = numbered("", tree.cluster_of(niche))
+    return pc.binary_join_element_wise(category, cluster, numbered("", niche % tree.niches_per_cluster, 2), "_")
 
 
 def items_table(items: Items, start: int, missing: np.ndarray) -> pa.Table:
@@ -51,7 +51,7 @@ def items_table(items: Items, start: int, missing: np.ndarray) -> pa.Table:
         {
             "item_id": items.item_id,
             "category": named(CATEGORIES, items.category),
-            "subcategory": niche_names(items.niche),
+            "subcategory": niche_names(items.niche, items.tree),
             "brand": numbered("brand_", items.brand, 2),
             "price": pa.array(items.price, mask=missing),
             "title": pa.ListArray.from_arrays(pa.array(items.title_offsets, pa.int32()), words),

@@ -202,6 +202,7 @@ def test_an_earlier_simulation_is_replaced(tmp_path):
         ({"min_candidates": 9, "max_candidates": 8}, "min_candidates"),
         ({"num_users": 10, "max_requests_per_user": 5}, "max_requests_per_user"),
         ({"temperature": 0}, "temperature"),
+        ({"niches_per_cluster": 3, "num_items": 71}, "`num_items` must be at least 72.*`num_items`=71"),
         ({"impresions": 5}, "impresions"),
     ],
 )
@@ -368,3 +369,23 @@ def _auc(label, score):
     rank = (np.cumsum(count) - (count - 1) / 2)[inverse]
     positives = label.sum()
     return (rank[label].sum() - positives * (positives + 1) / 2) / (positives * (len(label) - positives))
+
+
+def test_the_item_tree_is_as_configured(tmp_path):
+    """Every niche has an item, names tell the tree, and users' interests and clicks range over all clusters."""
+    config = SimulatorConfig(
+        impressions=20_000, clusters_per_category=5, niches_per_cluster=3, num_items=400, shards=1, seed=2
+    )
+    simulate(config, tmp_path / "logs")
+    items = pq.read_table(tmp_path / "logs" / "items")
+    planted = pq.read_table(tmp_path / "logs" / "planted" / "items.parquet")
+    assert set(planted["niche"].to_pylist()) == set(range(12 * 5 * 3))
+    assert (planted["niche"].to_numpy() // 3 == planted["cluster"].to_numpy()).all()
+    category = np.array(sorted(set(items["category"].to_pylist())))
+    codes = dict(zip(planted["item_id"].to_pylist(), planted["niche"].to_pylist(), strict=True))
+    for row in items.select(["item_id", "category", "subcategory"]).to_pylist():
+        niche = codes[row["item_id"]]
+        assert row["subcategory"] == f"{category[niche // 15]}_{niche // 3}_{niche % 3:02d}"
+        assert row["category"] == category[niche // 15]
+    users = pq.read_table(tmp_path / "logs" / "planted" / "users.parquet")
+    assert set(users["interests"].combine_chunks().flatten().to_pylist()) == set(range(12 * 5))

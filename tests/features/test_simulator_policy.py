@@ -5,14 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.simulator_catalogue import NUM_CLUSTERS, NUM_NICHES, draw_items
+from features.simulator_catalogue import ItemTree, draw_items
 from features.simulator_policy import LoggingPolicy
 
 DAYS = 7
+TREE = ItemTree()
 
 
 def _policy(seed=0, temperature=1.5, exploration=0.1):
-    items = draw_items(np.random.default_rng(seed), NUM_NICHES + 120, DAYS, 1.0)
+    items = draw_items(np.random.default_rng(seed), TREE, TREE.num_niches + 120, DAYS, 1.0)
     return items, LoggingPolicy(items, DAYS, temperature, exploration)
 
 
@@ -27,7 +28,7 @@ def _policy(seed=0, temperature=1.5, exploration=0.1):
 def test_logged_propensity_is_the_plain_sum_over_all_items(seed, temperature, exploration, day, slots):
     _, policy = _policy(seed % 5, temperature, exploration)
     rng = np.random.default_rng(seed)
-    affinity = rng.standard_normal((3, NUM_CLUSTERS)) * 2
+    affinity = rng.standard_normal((3, TREE.num_clusters)) * 2
     chosen, propensity = policy.sample(rng, affinity, np.full(3, day), np.full(3, slots))
     for row in range(3):
         for slot in range(slots):
@@ -41,7 +42,7 @@ def test_choices_have_the_logged_frequencies():
     _, policy = _policy(temperature=0.7)
     rng = np.random.default_rng(1)
     n = 60_000
-    affinity = np.tile(rng.standard_normal(NUM_CLUSTERS) * 2, (n, 1))
+    affinity = np.tile(rng.standard_normal(TREE.num_clusters) * 2, (n, 1))
     chosen, _ = policy.sample(rng, affinity, np.full(n, 3), np.full(n, 3))
 
     first = policy.slot_probabilities(affinity[0], 3, [])
@@ -75,7 +76,7 @@ def test_candidates_are_distinct_and_released():
     rng = np.random.default_rng(2)
     day = np.repeat(np.arange(DAYS), 200)
     slots = rng.integers(5, 31, len(day))
-    chosen, propensity = policy.sample(rng, np.zeros((len(day), NUM_CLUSTERS)), day, slots)
+    chosen, propensity = policy.sample(rng, np.zeros((len(day), TREE.num_clusters)), day, slots)
     assert ((chosen >= 0).sum(axis=1) == slots).all()
     assert ((propensity > 0) == (chosen >= 0)).all()
     for row, count in zip(chosen, slots, strict=True):
@@ -88,7 +89,7 @@ def test_candidates_are_distinct_and_released():
 
 def test_exploration_alone_is_uniform():
     items, policy = _policy(exploration=1.0)
-    affinity = np.random.default_rng(0).standard_normal((1, NUM_CLUSTERS))
+    affinity = np.random.default_rng(0).standard_normal((1, TREE.num_clusters))
     _, propensity = policy.sample(np.random.default_rng(3), affinity, np.array([0]), np.array([4]))
     available = (items.release_day <= 0).sum()
     np.testing.assert_allclose(propensity[0], 1 / (available - np.arange(4)), rtol=1e-12)
