@@ -11,6 +11,7 @@ REQUIRES = [
     "tfx==1.16.0",
     "tensorflow-recommenders==0.7.7",
     "dill",  # TFX 1.16 imports it, newer Beam no longer brings it
+    "google-crc32c",
     "jinja2",
     "lmdb",
     "numpy",

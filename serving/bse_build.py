@@ -28,7 +28,7 @@ from serving.lmdb_environment import SharedEnvironment, StoreError, open_environ
 CURRENT = "current"
 BUILDS = ".builds"
 HEADER_KEY = b"header"
-FORMAT = 1
+FORMAT = 2
 
 REOPEN_USERS = 1 << 12
 """Pages of a mapped file stay in memory once they were touched: a build closes its file after so many users."""

