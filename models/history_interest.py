@@ -133,7 +133,7 @@ class HistoryInterest(tf.keras.layers.Layer):
                 if sums is None:
                     sums = self._bucket_sums(history)
                 signed = self._sign(candidates, batch.get("item_row"))
-                interest = sdim.look_up(sums, signed, layout)
+                interest = sdim.look_up(sums, signed, request_index)
             match = interest * tf.math.l2_normalize(candidates, axis=-1)
             fields.append(self._projections[window](tf.concat([interest, match], axis=-1)))
         return tf.stack(fields, axis=1)

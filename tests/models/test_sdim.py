@@ -33,7 +33,7 @@ def one_request(history, signed, candidates, known=None):
     """Interests of candidates [N, G] in one history [L, d]."""
     known = np.ones(len(history), bool) if known is None else known
     sums = sdim.bucket_sums(history[np.newaxis], signed[np.newaxis], known[np.newaxis], BUCKETS)
-    return sdim.look_up(sums, candidates, layout_of(np.zeros(len(candidates)), 1))
+    return sdim.look_up(sums, candidates, np.zeros(len(candidates), np.int32))
 
 
 class Signer(tf.Module):
@@ -66,7 +66,7 @@ def test_many_requests_read_their_own_tables_as_numpy_does():
     known = np.stack([np.arange(longest) >= longest - len(h) for h in histories])
     request_index, candidates = np.array([0, 0, 0, 2, 2]), vectors(5, 9)  # request 1 has no candidate
     sums = sdim.bucket_sums(padded, sdim.signatures(SIMHASH, padded), known, BUCKETS)
-    found = sdim.look_up(sums, sdim.signatures(SIMHASH, candidates), layout_of(request_index, 3)).numpy()
+    found = sdim.look_up(sums, sdim.signatures(SIMHASH, candidates), tf.constant(request_index, tf.int32)).numpy()
     for row, (request, candidate) in enumerate(zip(request_index, candidates, strict=True)):
         history = histories[request]
         table = BucketTable.build(history, SIMHASH.signatures(history), BUCKETS)
@@ -86,6 +86,36 @@ def test_look_up_is_the_paper_s_formula():
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+def test_sums_and_their_gradient_are_those_of_the_product_with_one_hot_signatures():
+    values = tf.Variable(vectors(3 * 9).reshape(3, 9, 16))
+    known = np.arange(9) >= np.array([[0], [4], [9]])
+    signed = SIMHASH.signatures(values.numpy().reshape(-1, 16)).reshape(3, 9, GROUPS).astype(np.int32)
+    signed[0, 0, 5] = -1
+    one_hot = (signed[..., np.newaxis] == np.arange(BUCKETS)) & known[..., np.newaxis, np.newaxis]
+    upstream = vectors(3 * GROUPS * BUCKETS, 1).reshape(3, GROUPS, BUCKETS, 16)
+    with tf.GradientTape() as tape:
+        sums = sdim.bucket_sums(tf.convert_to_tensor(values), signed, known, BUCKETS)
+        loss = tf.reduce_sum(sums * upstream)
+    np.testing.assert_allclose(sums, np.einsum("blgk,bld->bgkd", one_hot, values.numpy()), atol=1e-5)
+    np.testing.assert_allclose(tape.gradient(loss, values), np.einsum("blgk,bgkd->bld", one_hot, upstream), atol=1e-5)
+
+
+def test_windows_and_batches_may_be_empty():
+    """Repeated: what TensorFlow leaves uninitialised may happen to be zero."""
+    history, candidates = tf.Variable(tf.ones([2, 3, 16])), np.zeros([2, GROUPS], np.int32)
+    signed, known = np.zeros([2, 3, GROUPS], np.int32), np.ones([2, 3], bool)
+    request_index = np.array([0, 1], np.int32)
+    for _ in range(20):
+        empty = sdim.bucket_sums(history[:, :0], signed[:, :0], known[:, :0], BUCKETS)
+        np.testing.assert_array_equal(empty, np.zeros((2, GROUPS, BUCKETS, 16)))
+        np.testing.assert_array_equal(sdim.look_up(empty, candidates, request_index), np.zeros((2, 16)))
+        with tf.GradientTape() as tape:
+            sums = sdim.bucket_sums(tf.convert_to_tensor(history), signed, known, BUCKETS)
+            found = sdim.look_up(sums, candidates[:0], request_index[:0])
+        assert found.shape == (0, 16)
+        np.testing.assert_array_equal(tape.gradient(found, history), np.zeros((2, 3, 16)))
+
+
 def test_a_history_twice_as_long_by_repetition_says_the_same():
     history, candidates = vectors(30, 1), sdim.signatures(SIMHASH, vectors(20, 2))
     signed = SIMHASH.signatures(history).astype(np.int32)
@@ -100,7 +130,7 @@ def test_no_history_is_exactly_zero_with_finite_gradients():
     signed, candidates = sdim.signatures(SIMHASH, history), sdim.signatures(SIMHASH, vectors(4, 1))
     with tf.GradientTape() as tape:
         sums = sdim.bucket_sums(history[tf.newaxis], signed[tf.newaxis], np.zeros((1, 5), bool), BUCKETS)
-        interest = sdim.look_up(sums, candidates, layout_of(np.zeros(4), 1))
+        interest = sdim.look_up(sums, candidates, np.zeros(4, np.int32))
         loss = tf.reduce_sum(interest)
     np.testing.assert_array_equal(interest, np.zeros((4, 16)))
     np.testing.assert_array_equal(tape.gradient(loss, history), np.zeros((5, 16)))
@@ -132,7 +162,7 @@ def test_gradients_reach_colliding_behaviours_and_never_the_candidate():
     with tf.GradientTape() as tape:
         signed, of_candidate = sdim.signatures(SIMHASH, history), sdim.signatures(SIMHASH, candidate)
         sums = sdim.bucket_sums(history[tf.newaxis], signed[tf.newaxis], np.ones((1, 12), bool), BUCKETS)
-        loss = tf.reduce_sum(sdim.look_up(sums, of_candidate, layout_of([0], 1)) * vectors(1, 6))
+        loss = tf.reduce_sum(sdim.look_up(sums, of_candidate, np.zeros(1, np.int32)) * vectors(1, 6))
     of_history, of_candidate_gradient = tape.gradient(loss, [history, candidate])
     collides = (signed.numpy() == of_candidate.numpy()).any(axis=1)
     assert of_candidate_gradient is None
