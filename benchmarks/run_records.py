@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import statistics
 from collections.abc import Callable
@@ -33,15 +34,26 @@ class RunRecords:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with open(self._path.with_suffix(".lock"), "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            runs = [other for other in self.load() if self._key(other) != self._key(run)] + [run]
+            runs = [other for other in self.load() if self._key(other) != self._key(run)] + [without_nan(run)]
             aside = self._path.with_suffix(".tmp")
             aside.write_text(json.dumps({"summary": self._summarise(runs), "runs": runs}, indent=1) + "\n")
             os.replace(aside, self._path)
 
 
-def spread(values: list[float]) -> dict:
-    """Mean and standard deviation of a figure over seeds; None for the deviation of a single one."""
+def spread(values: list[float | None]) -> dict:
+    """Mean and standard deviation of a figure over seeds: no deviation of one value, neither of undefined ones."""
+    if None in values:
+        return {"mean": None, "std": None}
     return {"mean": statistics.mean(values), "std": statistics.stdev(values) if len(values) > 1 else None}
+
+
+def without_nan(record):
+    """The record with None for NaN, which JSON does not have."""
+    if isinstance(record, dict):
+        return {name: without_nan(value) for name, value in record.items()}
+    if isinstance(record, list):
+        return [without_nan(value) for value in record]
+    return None if isinstance(record, float) and math.isnan(record) else record
 
 
 def limit_threads(threads: int | None) -> None:

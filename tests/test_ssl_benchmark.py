@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks import ssl
-from benchmarks.run_records import RunRecords
+from benchmarks.run_records import RunRecords, spread
 
 
 def run_of(method: str, setting: dict, seed: int, on_eval: float, on_test: float) -> dict:
@@ -23,7 +23,7 @@ PARTS = ("all", "head", "tail", "unseen")
 
 
 def test_settings_are_chosen_on_eval_and_gains_are_by_seed():
-    settings = ssl.METHODS["cfm"]
+    settings = ssl.settings_tried("simulated", "cfm")
     runs = [run_of("none", {}, seed, 0.2, base) for seed, base in ((1, 0.20), (2, 0.30), (3, 0.10))]
     runs += [
         run_of("cfm", setting, 1, value, 0.9 - value)
@@ -49,6 +49,15 @@ def test_finished_runs_are_found_and_replaced_by_key(tmp_path):
     assert records.find(first)["note"] == "again" and len(records.load()) == 2
     saved = json.loads((tmp_path / "results" / "runs.json").read_text())
     assert saved["summary"]["simulated 1"]["none"]["seeds"] == [1, 2]
+
+
+def test_undefined_figures_are_null_since_json_has_no_nan(tmp_path):
+    records = RunRecords(tmp_path / "runs.json", lambda run: run["seed"], lambda runs: spread([r["auc"] for r in runs]))
+    records.add({"seed": 1, "auc": 0.5})
+    records.add({"seed": 2, "auc": float("nan"), "drops": [float("nan"), 1.0]})
+    saved = json.loads((tmp_path / "runs.json").read_text(), parse_constant=pytest.fail)
+    assert saved["summary"] == {"mean": None, "std": None}
+    assert saved["runs"][1] == {"seed": 2, "auc": None, "drops": [None, 1.0]}
 
 
 def test_thinning_takes_a_share_of_train_alone(tmp_path):
