@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from benchmarks.run_records import RunRecords, limit_threads, spread
+from benchmarks.run_records import RunRecords, limit_threads, spread, without_nan
 
 RESULTS = Path(__file__).parent / "results" / "aw_moe.json"
 CONFIGS = Path(__file__).parents[1] / "tfx_config"
@@ -83,7 +83,7 @@ TRIED = {
         **CANDIDATES["aw_moe"],
         "contrastive": {**CONTRASTIVE, "weight": weight, "mask_rate": rate},
     }
-    for weight in (0.01, 0.03)
+    for weight in (0.0003, 0.001, 0.01, 0.03)
     for rate in (0.1, 0.3)
 }
 
@@ -332,7 +332,7 @@ def main() -> None:
                     )
         if arguments.compare:
             compared = RESULTS.with_name(f"aw_moe_{data}.json")
-            compared.write_text(json.dumps(compare(data, seeds, arguments.work), indent=1) + "\n")
+            compared.write_text(json.dumps(without_nan(compare(data, seeds, arguments.work)), indent=1) + "\n")
             print(compared.read_text())
 
 

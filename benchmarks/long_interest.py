@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.run_records import RunRecords, limit_threads, spread
+from features.simhash import SimHashConfig
 
 RESULTS = Path(__file__).parent / "results" / "long_interest.json"
 CONFIGS = Path(__file__).parents[1] / "tfx_config"
@@ -48,6 +49,8 @@ CANDIDATES = {
     "short_only": {"long": "none"},
     "mean": {"long": "mean"},
     "sdim_two_tower": {"long": "sdim", "signature_source": "two_tower"},
+    # The fewest bits that the paper tries: half the table, half the time.
+    "sdim_24_bits": {"long": "sdim", "signature_source": "two_tower", "simhash": {"num_bits": 24}},
     "sdim_end_to_end": {"long": "sdim", "signature_source": "end_to_end"},
     "target_attention": {"long": "target_attention"},
     "cosine_attention": {"long": "cosine_attention"},
@@ -72,22 +75,22 @@ def settings(data: str, candidate: str, seed: int) -> dict:
     }
 
 
-def item_signatures(data: str, seed: int, work: Path, examples: Path, encoding):
-    """Signatures of the items' embeddings by a two-tower of this seed; trained once."""
+def item_signatures(data: str, seed: int, work: Path, examples: Path, encoding, simhash: SimHashConfig):
+    """Signatures of the items' embeddings by a two-tower of this seed; made once."""
     from features.item_signatures import ItemSignatures, sign_items
     from models.item_corpus import ItemCorpus
     from models.retrieval_training import train_two_tower
     from models.training import TrainingConfig
     from models.two_tower import TwoTowerConfig
 
-    directory = work / "signatures" / str(seed)
+    directory = work / "signatures" / f"{seed}-{simhash.num_bits}"
     if not directory.exists():
         training = {"epochs": DATA[data]["two_tower"]["epochs"], "patience": 2, "seed": seed}
         training |= {"input": {"batch_size": 512}, "optimizer": {"name": "adagrad", "learning_rate": 0.03}}
         model, _ = train_two_tower(
             encoding, examples, TwoTowerConfig(), TrainingConfig.model_validate(training), work / f"two_tower-{seed}"
         )
-        sign_items(ItemCorpus.load(examples, encoding).item_ids, model.embed_corpus()).save(directory)
+        sign_items(ItemCorpus.load(examples, encoding).item_ids, model.embed_corpus(), simhash).save(directory)
     return ItemSignatures.load(directory)
 
 
@@ -113,7 +116,7 @@ def run(wanted: dict, work: Path) -> dict:
     training = TrainingConfig.model_validate({**wanted["training"], "seed": seed})
     long_history = config.history.long != "none"
     signed = config.history.long == "sdim" and config.history.signature_source == "two_tower"
-    signatures = item_signatures(data, seed, work, examples, encoding) if signed else None
+    signatures = item_signatures(data, seed, work, examples, encoding, config.history.simhash) if signed else None
     model, history = train(
         lambda: AutoInt(encoding, config, signatures),
         encoding,

@@ -118,7 +118,10 @@ def _sdim(found: dict) -> list[tuple[str, str]]:
     rows = []
     for run in found["runs"]:
         if run["dim"] == 64:
-            sizes = f"1 user x {run['candidates']} candidates, {run['length']} behaviours, d = {run['dim']}"
+            sizes = (
+                f"1 user x {run['candidates']} candidates, {run['length']} behaviours, d = {run['dim']}, "
+                f"m = {run['bits']}"
+            )
             for stage, of in (("training", "SDIM, training step"), ("serving", "SDIM from a stored table")):
                 times = run[stage]["times_slower"]
                 figure = (

@@ -11,6 +11,8 @@ import tensorflow as tf
 
 from features.simhash import FLOAT32_TINY, SCALE_BITS, SimHash
 
+_MAX_PAIRED_BUCKETS = 8  # tau = 3; the pairs of more would be more rows than a history fills
+
 
 def signatures(simhash: SimHash, vectors: tf.Tensor) -> tf.Tensor:
     """Signs vectors, to the bit as `SimHash.signatures`; no gradient.
@@ -36,11 +38,15 @@ def signatures(simhash: SimHash, vectors: tf.Tensor) -> tf.Tensor:
 
 
 def bucket_sums(values: tf.Tensor, signatures: tf.Tensor, known: tf.Tensor, num_buckets: int) -> tf.Tensor:
-    """Sums behaviours by bucket: every behaviour is added to one row a group, L · G additions of d numbers.
+    """Sums behaviours by bucket.
+
+    Two groups share a table that has a row for each two of their buckets: half the additions, and the sums of its rows
+    and of its columns are the two groups'. All of it is one function to the tape, as the gradient of each step by
+    itself would be another copy of the table.
 
     Args:
       values: [B, L, d] behaviours' embeddings.
-      signatures: [B, L, G] int32.
+      signatures: [B, L, G] int32, in [0, 2^tau) where known.
       known: [B, L] bool: behaviours that count. Padding never does.
       num_buckets: 2^tau.
 
@@ -48,14 +54,32 @@ def bucket_sums(values: tf.Tensor, signatures: tf.Tensor, known: tf.Tensor, num_
       [B, G, num_buckets, d] raw sums.
     """
     groups, width = signatures.shape[-1], values.shape[-1]
+    paired = groups % 2 == 0 and num_buckets <= _MAX_PAIRED_BUCKETS
+    half = groups // 2
+    tables, size = (half, num_buckets**2) if paired else (groups, num_buckets)
+    if paired:
+        first, second = tf.split(signatures, 2, axis=-1)
+        signatures = first * num_buckets + second
     num_requests = tf.shape(values)[0]
-    num_rows = num_requests * (groups * num_buckets)
-    # Padding gets the signature -1. All bits set are -1; a broadcast `tf.where` is slow.
-    padding = tf.cast(known, tf.int32) - 1
-    signatures = tf.bitwise.bitwise_or(signatures, padding[..., tf.newaxis])
-    rows, owners = _rows(signatures, tf.range(num_requests)[:, tf.newaxis], num_buckets, nowhere=num_rows)
-    sums = _add_to_rows(tf.reshape(values, [-1, width]), rows, owners, num_rows + 1)
-    return tf.reshape(sums[:-1], [-1, groups, num_buckets, width])
+    num_rows = num_requests * (tables * size)
+    nowhere = (1 - tf.cast(known, tf.int32)) * num_rows  # a last row takes what has no bucket
+    rows, owners = _rows(signatures, tf.range(num_requests)[:, tf.newaxis], size, nowhere[..., tf.newaxis])
+
+    @tf.custom_gradient
+    def add_up(values):
+        sums = _add_to_rows(values, rows, owners, num_rows + 1)[:-1]
+        if paired:
+            sums = tf.reshape(sums, [-1, half, num_buckets, num_buckets, width])
+            sums = tf.concat([tf.reduce_sum(sums, axis=3), tf.reduce_sum(sums, axis=2)], axis=1)
+
+        def gradient(upstream):
+            if paired:
+                upstream = upstream[:, :half, :, tf.newaxis] + upstream[:, half:, tf.newaxis]
+            return _sum_rows(tf.reshape(upstream, [-1, width]), rows, owners, tf.shape(values)[0])
+
+        return tf.reshape(sums, [-1, groups, num_buckets, width]), gradient
+
+    return add_up(tf.reshape(values, [-1, width]))
 
 
 def look_up(sums: tf.Tensor, signatures: tf.Tensor, request_index: tf.Tensor) -> tf.Tensor:
@@ -71,24 +95,29 @@ def look_up(sums: tf.Tensor, signatures: tf.Tensor, request_index: tf.Tensor) ->
     """
     groups, num_buckets, width = sums.shape[1:]
     directions = tf.reshape(tf.math.l2_normalize(sums, axis=-1), [-1, width])
-    rows, owners = _rows(signatures, request_index, num_buckets, nowhere=tf.shape(directions)[0])
-    directions = tf.concat([directions, tf.zeros([1, width], directions.dtype)], axis=0)
-    return _sum_rows(directions, rows, owners, tf.shape(signatures)[0]) / groups
+    num_rows = tf.shape(directions)[0]
+    absent = tf.bitwise.right_shift(signatures, 31)  # all bits set where below 0, else none
+    rows, owners = _rows(signatures, request_index, num_buckets, tf.bitwise.bitwise_and(absent, num_rows))
+
+    @tf.custom_gradient
+    def add_up(directions):
+        interest = _sum_rows(directions, rows, owners, tf.shape(signatures)[0])
+        return interest, lambda upstream: _add_to_rows(upstream, rows, owners, num_rows + 1)[:-1]
+
+    return add_up(directions) / groups
 
 
 def _rows(
     signatures: tf.Tensor, tables: tf.Tensor, num_buckets: int, nowhere: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Where signatures [..., G] point in tables that lie one below the other, `nowhere` for those below 0.
+    """Where signatures [..., G] point in tables that lie one below the other; `nowhere`: below all of them, or 0.
 
     Returns:
       Rows and, for each, the index of the vector that it belongs to: both [n · G] int32 for n vectors.
     """
     groups = signatures.shape[-1]
     first = tables[..., tf.newaxis] * (groups * num_buckets) + tf.range(0, groups * num_buckets, num_buckets)
-    absent = tf.bitwise.right_shift(signatures, 31)  # -1 where below 0, else 0
-    rows = tf.maximum(signatures + first, tf.bitwise.bitwise_and(absent, nowhere))
-    rows = tf.reshape(rows, [-1, groups])
+    rows = tf.reshape(tf.maximum(signatures + first, nowhere), [-1, groups])
     owners = tf.broadcast_to(tf.range(tf.shape(rows)[0])[:, tf.newaxis], tf.shape(rows))
     return tf.reshape(rows, [-1]), tf.reshape(owners, [-1])
 
@@ -99,23 +128,12 @@ def _add_to_rows(values: tf.Tensor, rows: tf.Tensor, owners: tf.Tensor, num_rows
     The op is known as the gradient of `tf.sparse.segment_sum`. On a CPU it is faster than the product with one-hot
     signatures, `tf.math.unsorted_segment_sum` and `tf.scatter_nd`.
     """
-
-    @tf.custom_gradient
-    def add(values):
-        sums = tf.raw_ops.SparseSegmentSumGrad(grad=values, indices=rows, segment_ids=owners, output_dim0=num_rows)
-        # Of no rows at all the op makes no zeros: its output is what the memory held, NaN perhaps.
-        sums = tf.math.multiply_no_nan(sums, tf.cast(tf.size(rows) > 0, sums.dtype))
-        return sums, lambda upstream: _sum_rows(upstream, rows, owners, tf.shape(values)[0])
-
-    return add(values)
+    sums = tf.raw_ops.SparseSegmentSumGrad(grad=values, indices=rows, segment_ids=owners, output_dim0=num_rows)
+    # Of no rows at all the op makes no zeros: its output is what the memory held, NaN perhaps.
+    return tf.math.multiply_no_nan(sums, tf.cast(tf.size(rows) > 0, sums.dtype))
 
 
 def _sum_rows(table: tf.Tensor, rows: tf.Tensor, owners: tf.Tensor, num_owners: tf.Tensor) -> tf.Tensor:
-    """Adds up `table[rows[i]]` for each owner, [num_owners, d]; `_add_to_rows` and this are each other's gradient."""
-
-    @tf.custom_gradient
-    def add_up(table):
-        sums = tf.sparse.segment_sum(table, rows, owners, num_segments=num_owners)
-        return sums, lambda upstream: _add_to_rows(upstream, rows, owners, tf.shape(table)[0])
-
-    return add_up(table)
+    """Adds up `table[rows[i]]` for each owner, [num_owners, d]; the row after the last is zeros."""
+    table = tf.concat([table, tf.zeros([1, table.shape[-1]], table.dtype)], axis=0)
+    return tf.sparse.segment_sum(table, rows, owners, num_segments=num_owners)
