@@ -73,6 +73,7 @@ def train_hcn(
         show_progress=show_progress,
     )
     if list_training is not None:
+        model.unshown_shift.trainable = False  # lists have no unshown items
         model, _ = train_by_lists(
             lambda: model,
             encoding,

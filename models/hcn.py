@@ -133,7 +133,9 @@ class Hcn(RankingModel):
         self._item_tower = _tower(config, "item_tower")
         self._scale = tf.Variable(1.0, name="scale")
         self._bias = tf.Variable(0.0, name="bias")
-        self._unshown_bias = tf.Variable(0.0, name="unshown_bias")
+        # A layer, so that it can be frozen where nothing unshown is learnt from.
+        self.unshown_shift = tf.keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros", name="unshown_shift")
+        self.unshown_shift.build((None, 1))
 
     def _make_extractor(self, name: str):
         config = self.config
@@ -152,9 +154,8 @@ class Hcn(RankingModel):
 
     def call(self, batch: dict, training: bool | None = None, scoring: Scoring | None = None) -> tf.Tensor:
         """Returns logits `[N]` of a batch of N candidates; `scoring` is the config's for training or serving."""
-        interests, valid = self.user_interests(batch)
         scoring = scoring or (self.config.training_scoring if training else self.config.scoring)
-        return self._logits(batch, interests, valid, scoring)
+        return self._scores(*self._products(batch, *self.user_interests(batch)), scoring)
 
     def user_interests(self, batch: dict) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the interests of a batch's requests, `[B, K, d]`, and which are not empty, `[B, K]` bool.
@@ -201,7 +202,7 @@ class Hcn(RankingModel):
     def logits_of(self, interests, valid, items, scoring: Scoring | None = None) -> tf.Tensor:
         """Returns logits `[B, n]` of all items `[n, d]` for the interests of B requests; `scoring` as of serving."""
         products = tf.einsum("bkd,nd->bnk", interests, items)
-        return self._calibrated(score_interests(products, valid[:, tf.newaxis], *self._how(scoring)))
+        return self._scores(products, valid[:, tf.newaxis], scoring or self.config.scoring)
 
     def score_items(self, batch: dict, items: dict) -> tf.Tensor:
         """Returns logits `[B, n]` of n items, by their encoded features, for each of a batch's B requests."""
@@ -209,15 +210,20 @@ class Hcn(RankingModel):
 
     def compute_loss(self, inputs: dict, training: bool = False) -> tf.Tensor:
         """Returns the loss of a batch in nats: log loss, and what the config adds; `log_loss` averages the log loss."""
+        return self._loss_and_products(inputs)[0]
+
+    def _loss_and_products(self, inputs: dict) -> tuple[tf.Tensor, tuple[tf.Tensor, tf.Tensor]]:
         config = self.config
         interests, valid = self.history_interests(inputs["history"])
-        logits = self._logits(inputs, *self._with_request(inputs, interests, valid), config.training_scoring)
+        products = self._products(inputs, *self._with_request(inputs, interests, valid))
+        logits = self._scores(*products, config.training_scoring)
         unshown = tf.cast(inputs["source"] > 0, logits.dtype) if "source" in inputs else tf.zeros_like(logits)
         weights = inputs.get("weight", tf.ones_like(logits)) * (1.0 + unshown * (config.unshown_weight - 1.0))
         labelled = weights if config.unshown_labels == "negative" else weights * (1.0 - unshown)
         if "source" in inputs or "weight" in inputs:
             inputs = {**inputs, "weight": labelled}
-        loss = self.ranking_loss(inputs, logits + unshown * self._unshown_bias)
+        shift = tf.squeeze(self.unshown_shift(unshown[:, tf.newaxis]), axis=1)
+        loss = self.ranking_loss(inputs, logits + shift)
         if config.distillation:
             if "teacher_logit" not in inputs:
                 raise ValueError("`distillation` needs `teacher_logit` in the batches: give CoarseExamples a teacher.")
@@ -225,7 +231,7 @@ class Hcn(RankingModel):
             loss += config.distillation * tf.reduce_sum(weights * taught) / tf.reduce_sum(weights)
         if config.diversity_weight:
             loss += config.diversity_weight * redundancy(interests, valid, config.diversity_margin)
-        return loss
+        return loss, products
 
     @tf.function(autograph=False)
     def validate_next(self, batches: tf.data.Iterator) -> dict[str, tf.Tensor]:
@@ -234,9 +240,10 @@ class Hcn(RankingModel):
         Raises `tf.errors.OutOfRangeError` after the last.
         """
         batch = next(batches)
-        logits = self(batch, training=False)
+        loss, products = self._loss_and_products(batch)
         source = batch.get("source", tf.zeros_like(batch["position"]))
-        return {"loss": self.compute_loss(batch), "source": source, "label": batch["label"], "logit": logits}
+        logits = self._scores(*products, self.config.scoring)
+        return {"loss": loss, "source": source, "label": batch["label"], "logit": logits}
 
     def _behaviors(self, history: dict, window: str) -> tuple[tf.Tensor, tf.Tensor]:
         """Embedded behaviours `[B, L, d]` of a window and their mask `[B, L]`."""
@@ -256,17 +263,15 @@ class Hcn(RankingModel):
         shared = self._request_tower(flatten_fields(fields))[:, tf.newaxis]
         return interests + shared * tf.cast(valid, interests.dtype)[..., tf.newaxis], valid
 
-    def _logits(self, batch: dict, interests: tf.Tensor, valid: tf.Tensor, scoring: Scoring) -> tf.Tensor:
+    def _products(self, batch: dict, interests: tf.Tensor, valid: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Each candidate's products with its request's interests, `[N, K]`, and which of these are not empty."""
         items = self.embed_items({name: batch["features"][name] for name in self.item_features})
         index = batch["request_index"]
-        products = tf.einsum("nkd,nd->nk", tf.gather(interests, index), items)
-        return self._calibrated(score_interests(products, tf.gather(valid, index), *self._how(scoring)))
+        return tf.einsum("nkd,nd->nk", tf.gather(interests, index), items), tf.gather(valid, index)
 
-    def _how(self, scoring: Scoring | None) -> tuple[Scoring, float]:
-        return scoring or self.config.scoring, self.config.power
-
-    def _calibrated(self, scores: tf.Tensor) -> tf.Tensor:
-        return self._scale * scores + self._bias
+    def _scores(self, products: tf.Tensor, valid: tf.Tensor, scoring: Scoring) -> tf.Tensor:
+        """Logits of products with interests; the interests are the last axis, which goes."""
+        return self._scale * score_interests(products, valid, scoring, self.config.power) + self._bias
 
 
 def _history_features(embedding: MaskedFeatureEmbedding, encoding: FeatureEncoding, config: HcnConfig):

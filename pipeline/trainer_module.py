@@ -149,7 +149,7 @@ def _two_tower(fn_args, encoding, examples_dir: Path, config, training, work_dir
         fingerprint=fingerprint,
         show_progress=True,
     )
-    export_two_tower(model, encoding, fn_args.serving_model_dir, overwrite=True)
+    export_two_tower(model, encoding, fn_args.serving_model_dir, _raw_sample(examples_dir), overwrite=True)
     return history
 
 
@@ -171,7 +171,7 @@ def _distilled_two_tower(fn_args, encoding, examples_dir: Path, config, training
         fingerprint=f"{fingerprint} {config.model_dump_json()}",
         show_progress=True,
     )
-    export_two_tower(model, encoding, fn_args.serving_model_dir, overwrite=True)
+    export_two_tower(model, encoding, fn_args.serving_model_dir, _raw_sample(examples_dir), overwrite=True)
     return history
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 from features.encoding import FeatureEncoding
 from serving.history_inputs import HistoryInputs
 from serving.publish import published_model
-from serving.raw_requests import feature_tensor, flatten_candidates, list_lengths, tensors_from_table, window_tensors
+from serving.raw_requests import flatten_candidates, list_lengths, request_tensors, tensors_from_table
 from serving.retrieval_export import ITEM_EMBEDDING, ITEM_EMBEDDINGS_FILE, write_item_embeddings
 from serving.signature_inputs import (
     RANK_REQUESTS,
@@ -91,16 +91,6 @@ def export_coarse(
     return Path(directory)
 
 
-def user_tensors(spec, requests: pa.Table, history: HistoryInputs, names) -> dict[str, np.ndarray]:
-    """Turns raw requests with their windows into the inputs of `user_interests`; `names` are its request features.
-
-    Raises:
-      ValueError: if a column is missing or does not fit its feature.
-    """
-    features = {name: feature_tensor(spec[name], requests[name].combine_chunks()) for name in names}
-    return features | window_tensors(spec, history.windows(with_table=False), requests)
-
-
 def _warmup_logs(spec, rows: pa.Table, history: HistoryInputs, names) -> list:
     """One `coarse_rank` request a row, of its own candidates, and one `rank_requests` request of all rows."""
     logs = []
@@ -108,7 +98,7 @@ def _warmup_logs(spec, rows: pa.Table, history: HistoryInputs, names) -> list:
         row = rows.slice(number, 1)
         candidates = row["item_id"].combine_chunks()
         items = flatten_candidates(candidates, list_lengths(candidates), "item_id")
-        inputs = user_tensors(spec, row, history, names) | {"item_id": item_tensor(items)}
+        inputs = request_tensors(spec, row, names, history.windows(with_table=False)) | {"item_id": item_tensor(items)}
         logs.append(prediction_log(spec.name, COARSE_RANK, inputs))
     logs.append(prediction_log(spec.name, RANK_REQUESTS, tensors_from_table(spec, rows, history)))
     return logs

@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa
 
 from features.spec import FeatureSpec
-from serving.coarse_export import COARSE_RANK, USER_INTERESTS, item_tensor, user_tensors
+from serving.coarse_export import COARSE_RANK, USER_INTERESTS, item_tensor
 from serving.history_inputs import HistoryInputs
+from serving.raw_requests import request_tensors
 from serving.saved_model import resolve_version
 from serving.signature_inputs import SPEC_FILE
 
@@ -61,7 +62,8 @@ class SavedCoarse:
         return found["interests"], found["valid"]
 
     def _tensors(self, requests: pa.Table) -> dict[str, np.ndarray]:
-        return user_tensors(self.spec, requests, self.history, self._request_features)
+        windows = self.history.windows(with_table=False)
+        return request_tensors(self.spec, requests, self._request_features, windows)
 
     def _run(self, signature: str, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         import tensorflow as tf

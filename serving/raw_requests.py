@@ -6,6 +6,8 @@ the same for one JSON request.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -51,6 +53,27 @@ def tensors_from_table(
     if history is not None:
         tensors |= window_tensors(spec, history.windows(with_table=False), table)
     return tensors
+
+
+def request_tensors(
+    spec: FeatureSpec, requests: pa.Table, names: Sequence[str], windows: dict[str, tuple[str, ...]]
+) -> dict[str, np.ndarray]:
+    """Turns B raw requests into what a model reads of who asks: the inputs of a user side.
+
+    Args:
+      spec: the features of the signature.
+      requests: raw examples, with their windows where the model reads them; other columns are ignored.
+      names: the request features that it reads.
+      windows: the history features that it reads of each window.
+
+    Returns:
+      `{feature: [B] or [B, V]}`, and the inputs of each window as of `tensors_from_table`.
+
+    Raises:
+      ValueError: if a column is missing or does not fit its feature.
+    """
+    features = {name: feature_tensor(spec[name], _column(requests, name)) for name in names}
+    return features | window_tensors(spec, windows, requests)
 
 
 def window_tensors(spec: FeatureSpec, windows: dict[str, tuple[str, ...]], table: pa.Table) -> dict[str, np.ndarray]:

@@ -12,8 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features.encoding import FeatureEncoding
+from features.spec import FeatureSpec
 from serving.publish import published_model
+from serving.raw_requests import request_tensors
 from serving.signature_inputs import tensor_spec, window_specs
+from serving.warmup import prediction_log, write_prediction_logs
 
 #: Beside the SavedModel's own files: one row an item, in the catalogue's order.
 ITEM_EMBEDDINGS_FILE = "assets.extra/item_embeddings.parquet"
@@ -23,9 +26,17 @@ ITEM_EMBEDDING = "item_embedding"
 RETRIEVE = "retrieve"
 
 _CHUNK_ITEMS = 65_536
+_WARMUP_K = 1000
 
 
-def export_two_tower(model, encoding: FeatureEncoding, directory: str | Path, *, overwrite: bool = False) -> Path:
+def export_two_tower(
+    model,
+    encoding: FeatureEncoding,
+    directory: str | Path,
+    warmup_rows: pa.Table | None = None,
+    *,
+    overwrite: bool = False,
+) -> Path:
     """Exports a two-tower with the signatures `user_embedding`, `item_embedding` and `retrieve`.
 
     - `user_embedding`: raw request features `[B]` (multi-valued `[B, V]`) and, if the model reads it, the short history
@@ -41,6 +52,8 @@ def export_two_tower(model, encoding: FeatureEncoding, directory: str | Path, *,
       model: a trained `models.two_tower.TwoTower`; its corpus is the index.
       encoding: the encoding that it was trained with.
       directory: where the SavedModel appears.
+      warmup_rows: raw request rows with their windows, which a server replays before it takes traffic; None writes no
+        warm-up file.
       overwrite: replace what stands at `directory`.
 
     Returns:
@@ -58,10 +71,27 @@ def export_two_tower(model, encoding: FeatureEncoding, directory: str | Path, *,
     embeddings = model.embed_corpus()
     with published_model(Path(directory), spec, overwrite) as aside:
         write_item_embeddings(model.corpus.item_ids, embeddings, aside / ITEM_EMBEDDINGS_FILE)
+        if warmup_rows is not None:
+            write_prediction_logs(aside, _warmup_logs(spec, warmup_rows, model))
         module, signatures = _two_tower_module(model, encoding, embeddings)
         module.model_variables = list(model.variables)
         tf.saved_model.save(module, str(aside), signatures=signatures)
     return Path(directory)
+
+
+def _warmup_logs(spec: FeatureSpec, rows: pa.Table, model) -> list:
+    """One `retrieve` request a row, and one `user_embedding` request of all rows."""
+    windows = {"short": features} if (features := _history_features(model)) else {}
+    inputs = lambda part: request_tensors(spec, part, model.request_features, windows)  # noqa: E731
+    count = np.array(_WARMUP_K, np.int32)
+    logs = [
+        prediction_log(spec.name, RETRIEVE, {"k": count, **inputs(rows.slice(row, 1))}) for row in range(rows.num_rows)
+    ]
+    return [*logs, prediction_log(spec.name, USER_EMBEDDING, inputs(rows))]
+
+
+def _history_features(model) -> tuple[str, ...]:
+    return model.short_history.features if model.short_history is not None else ()
 
 
 def write_item_embeddings(item_ids: pa.Array, embeddings: np.ndarray, path: str | Path) -> None:
@@ -92,7 +122,7 @@ def _two_tower_module(model, encoding: FeatureEncoding, embeddings: np.ndarray):
     dtype = tf.string if pa.types.is_string(model.corpus.item_ids.type) else tf.int64
     ids = model.corpus.item_ids.to_numpy(zero_copy_only=False)
     module.item_ids = tf.Variable(tf.constant(ids, dtype, shape=[len(ids)]), trainable=False, name="item_ids")
-    history_features = model.short_history.features if model.short_history is not None else ()
+    history_features = _history_features(model)
 
     def embed_users(inputs) -> tf.Tensor:
         batch = {"features": {name: encoder.encode(name, inputs[name]) for name in model.request_features}}

@@ -12,7 +12,7 @@ from features.catalogue import item_rows
 from features.raw_histories import attach_histories, read_behaviors
 from features.request_files import list_shards
 from features.spec import FeatureSpec
-from serving.raw_requests import feature_tensor, window_tensors
+from serving.raw_requests import request_tensors
 from serving.retrieval_export import ITEM_EMBEDDINGS_FILE, RETRIEVE, USER_EMBEDDING, read_item_embeddings
 from serving.signature_inputs import SPEC_FILE
 
@@ -42,8 +42,9 @@ class SavedTwoTower:
         self._embed = self._saved.signatures[USER_EMBEDDING]
         names = self._embed.structured_input_signature[1]
         history = self.spec.history.features if self.spec.history else ()
-        self._request_features = [f for f in self.spec.of_scope("request") if f.name in names]
-        self._windows = {"short": tuple(name for name in history if f"short_{name}" in names)}
+        self._request_features = [f.name for f in self.spec.of_scope("request") if f.name in names]
+        read = tuple(name for name in history if f"short_{name}" in names)
+        self._windows = {"short": read} if read else {}
 
     def embed_users(self, requests: pa.Table) -> np.ndarray:
         """Embeds raw requests, [B, d] float32.
@@ -83,9 +84,7 @@ class SavedTwoTower:
         """Inputs of `user_embedding`."""
         import tensorflow as tf
 
-        inputs = {f.name: feature_tensor(f, _column(requests, f.name)) for f in self._request_features}
-        if self._windows["short"]:
-            inputs |= window_tensors(self.spec, self._windows, requests)
+        inputs = request_tensors(self.spec, requests, self._request_features, self._windows)
         return {name: tf.constant(values) for name, values in inputs.items()}
 
     def embed_takes(
@@ -104,11 +103,10 @@ class SavedTwoTower:
         Raises:
           FileNotFoundError: if the split holds no file.
         """
-        columns = [f.name for f in self._request_features]
-        columns += ["item_id", self.spec.label, "user_index", "history_end"]
+        columns = [*self._request_features, "item_id", self.spec.label, "user_index", "history_end"]
         queries, taken = [], []
         for path in list_shards(examples_dir, split):
-            behaviors = read_behaviors(behaviors_dir, path, self.spec.history) if self._windows["short"] else None
+            behaviors = read_behaviors(behaviors_dir, path, self.spec.history) if self._windows else None
             with pq.ParquetFile(path) as file:
                 for batch in file.iter_batches(_BATCH_REQUESTS, columns=list(dict.fromkeys(columns))):
                     request, items = _takes(pa.Table.from_batches([batch]), self.spec.label)

@@ -6,7 +6,7 @@ import pytest
 from features.candidate_sets import SOURCE, WEIGHT, append_candidates, catalogue_values, list_column
 from features.catalogue import read_catalogue
 from models.coarse_training import train_hcn, validation
-from models.hcn import HcnConfig
+from models.hcn import Hcn, HcnConfig
 from models.input_pipeline import InputConfig, make_dataset
 from models.optimizers import OptimizerConfig
 from models.training import TrainingConfig
@@ -72,6 +72,16 @@ def test_it_trains_on_ordinary_examples_too(small_log, tmp_path):
     np.testing.assert_allclose(found["loss"], log_loss, rtol=1e-5)
     rate = labels.mean()
     assert log_loss < 0.9 * -(rate * np.log(rate) + (1 - rate) * np.log(1 - rate))
+
+
+def test_validation_is_the_training_objective_and_serving_s_logits(small_log):
+    encoded, encoding = small_log
+    model = Hcn(encoding, CONFIG.model_copy(update={"training_scoring": "soft", "scoring": "max"}))
+    batches = make_dataset(encoded, "eval", encoding, InputConfig(batch_size=100_000), histories=True)
+    found, batch = validation(model, batches), next(iter(batches))
+    np.testing.assert_allclose(found["loss"], model.compute_loss(batch), rtol=1e-5)
+    np.testing.assert_allclose(found["logit"], model(batch), rtol=1e-5, atol=1e-6)
+    assert np.abs(found["logit"] - model(batch, training=True)).max() > 1e-5
 
 
 def test_lists_are_asked_for(small_log, tmp_path):

@@ -181,12 +181,12 @@ def test_unshown_items_have_an_intercept_of_their_own(small_log, batch):
     model = make(small_log[1], unshown_weight=0.02)
     with tf.GradientTape() as tape:
         loss = model.compute_loss(given)
-    gradient = tape.gradient(loss, model._unshown_bias)
+    gradient = tape.gradient(loss, model.unshown_shift.kernel)
     probability = tf.sigmoid(model(batch)).numpy()
     unshown = source.numpy() > 0
     expected = (probability - batch["label"].numpy())[unshown].sum() / len(unshown)
     np.testing.assert_allclose(gradient, expected, rtol=1e-3)
-    model._unshown_bias.assign(-5.0)
+    model.unshown_shift.kernel.assign([[-5.0]])
     np.testing.assert_array_equal(tf.sigmoid(model(given)), probability)
 
 

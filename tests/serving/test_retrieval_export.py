@@ -18,10 +18,11 @@ from models.retrieval_training import embed_pairs, pairs_dataset
 from models.training import TrainingConfig
 from models.two_tower import TwoTower, TwoTowerConfig
 from serving import retrieval_export
-from serving.raw_requests import feature_tensor, window_tensors
+from serving.raw_requests import feature_tensor, request_tensors
 from serving.retrieval_export import ITEM_EMBEDDINGS_FILE, chunked_top_k, export_two_tower, read_item_embeddings
 from serving.retrieval_scoring import SavedTwoTower
 from serving.scann_index import ScannIndex, have_scann
+from serving.warmup import WARMUP_FILE
 
 
 def two_tower(small_log, **config) -> TwoTower:
@@ -43,21 +44,26 @@ def dataset(small_log):
 
 
 @pytest.fixture(scope="module")
-def exported(small_log, tmp_path_factory):
+def exported(small_log, raw_small_log, tmp_path_factory):
     model = two_tower(small_log)
-    directory = export_two_tower(model, small_log[1], tmp_path_factory.mktemp("two_tower") / "1")
+    rows = raw_requests(raw_small_log, small_log[1].spec).slice(0, 3)
+    directory = export_two_tower(model, small_log[1], tmp_path_factory.mktemp("two_tower") / "1", rows)
     return model, directory, tf.saved_model.load(str(directory))
 
 
-def raw_inputs(raw_dir, spec) -> dict:
-    """The raw requests of split eval as tensors of `user_embedding`, in the order of the encoded shards."""
+def raw_requests(raw_dir, spec) -> pa.Table:
+    """The raw requests of split eval with their short windows, in the order of the encoded shards."""
     tables = []
     for path in sorted(raw_dir.glob("Split-eval/*.parquet")):
         behaviors = pq.read_table(raw_dir / "behaviors" / path.name.replace("requests", "behaviors"))
         tables.append(attach_histories(pq.read_table(path), behaviors, spec.history, windows=("short",)))
-    table = pa.concat_tables(tables).combine_chunks()
-    inputs = {f.name: feature_tensor(f, table[f.name].combine_chunks()) for f in spec.of_scope("request")}
-    return inputs | window_tensors(spec, {"short": spec.history.features}, table)
+    return pa.concat_tables(tables).combine_chunks()
+
+
+def raw_inputs(raw_dir, spec) -> dict:
+    """Those requests as tensors of `user_embedding`."""
+    names = [feature.name for feature in spec.of_scope("request")]
+    return request_tensors(spec, raw_requests(raw_dir, spec), names, {"short": spec.history.features})
 
 
 def as_tensors(inputs: dict) -> dict:
@@ -104,6 +110,24 @@ def test_raw_items_equal_the_catalogue(exported, small_log, raw_small_log):
         **as_tensors({**inputs, "item_id": np.arange(10**6, 10**6 + len(ids), dtype=np.int64)})
     )["embedding"].numpy()
     assert np.isfinite(unseen).all() and np.abs(unseen - found).max() > 1e-3
+
+
+def test_warm_up_requests_are_real_rows_and_run(exported, small_log, raw_small_log):
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    model, directory, saved = exported
+    names, queries = [], offline_queries(model, small_log)[:3]
+    for number, record in enumerate(tf.data.TFRecordDataset(str(directory / WARMUP_FILE))):
+        request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
+        names.append(request.model_spec.signature_name)
+        inputs = {name: tf.constant(tf.make_ndarray(value)) for name, value in request.inputs.items()}
+        found = saved.signatures[names[-1]](**inputs)
+        if names[-1] == "retrieve":
+            best = np.sort(queries[number] @ model.embed_corpus().T)[::-1][:1000]
+            np.testing.assert_allclose(found["score"][0], best, atol=1e-5)
+        else:
+            np.testing.assert_allclose(found["embedding"], queries, atol=1e-5)
+    assert names == ["retrieve"] * 3 + ["user_embedding"]
 
 
 def test_a_model_without_history_takes_none(small_log, tmp_path):

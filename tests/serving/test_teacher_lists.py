@@ -13,6 +13,7 @@ from features.encoding import FeatureEncoding
 from features.raw_histories import attach_histories, read_behaviors
 from features.request_files import list_shards
 from features.teacher_lists import TeacherListsConfig, draw_items, read_lists
+from models.coarse_training import train_hcn
 from models.hcn import Hcn, HcnConfig
 from models.input_pipeline import InputConfig, make_list_dataset
 from models.item_corpus import ItemCorpus
@@ -188,6 +189,20 @@ def test_students_learn_the_teacher_s_order(made, tmp_path, kind):
     assert history.best_epoch == 1 + int(np.argmin(losses))
     assert min(losses) < 0.6 * losses[0], losses
     assert kept[history.best_epoch - 1] > kept[0] + 0.05, kept
+
+
+def test_hcn_learns_from_examples_and_then_from_lists(made, tmp_path, caplog):
+    """Every variable that lists train has a gradient, and the intercept of unshown items is none of them."""
+    encoding, few = made["encoding"], TrainingConfig(epochs=2, optimizer=OptimizerConfig(learning_rate=0.01))
+    config = HcnConfig(dim=16, hidden_units=(16,), num_layers=2)
+    given = (encoding, made["encoded"], config, few)
+    before, _ = train_hcn(*given, tmp_path / "alone")
+    after, _ = train_hcn(*given, tmp_path / "both", lists_dir=made["lists"], list_training=few)
+    assert "Gradients do not exist" not in caplog.text
+    np.testing.assert_array_equal(after.unshown_shift.kernel, before.unshown_shift.kernel)
+    corpus = ItemCorpus.load(made["encoded"], encoding)
+    assert np.abs(after.embed_corpus(corpus) - before.embed_corpus(corpus)).max() > 1e-3
+    assert len(after.trainable_variables) == len(before.trainable_variables) - 1
 
 
 def test_examples_in_another_order_are_refused(made, tmp_path):
