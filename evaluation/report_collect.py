@@ -17,12 +17,12 @@ from evaluation.report_data import (
     RankedItem,
     RankerSummary,
     ReportData,
+    RetrieverSummary,
     RunInfo,
     SignatureFigures,
     Training,
 )
 from evaluation.results import EVALUATION_FILE, EvaluationResult
-from evaluation.retrieval_evaluator import RETRIEVAL_EVALUATION_FILE, RetrievalEvaluation
 from features.ingest_counts import COUNTS_FILE, IngestCounts
 
 PACKAGES = ("clickmill", "tfx", "tensorflow", "tensorflow-recommenders", "apache-beam", "pyarrow", "numpy")
@@ -41,8 +41,7 @@ def collect(
     training_history: PathLike | None = None,
     evaluation: PathLike | None = None,
     rankers: Sequence[RankerSummary] = (),
-    retrieval_evaluation: PathLike | None = None,
-    retrieval_training: PathLike | None = None,
+    retrievers: Sequence[RetrieverSummary] = (),
     signatures: dict | None = None,
     behavior_tables: PathLike | None = None,
     cascade_evaluation: PathLike | None = None,
@@ -59,8 +58,7 @@ def collect(
       training_history: `training_history.json`, or the directory that holds it.
       evaluation: `evaluation.json`, or the directory that holds it.
       rankers: of the run, that of `evaluation` first.
-      retrieval_evaluation: `retrieval_evaluation.json`, or the directory that holds it.
-      retrieval_training: `training_history.json` of the two-tower, or the directory that holds it.
+      retrievers: the retrieval models of the run.
       signatures: fields of `SignatureFigures`.
       behavior_tables: `behavior_tables.json`, or the directory that holds it; it holds null where none were built.
       cascade_evaluation: `cascade_evaluation.json`, or the directory that holds it.
@@ -74,9 +72,7 @@ def collect(
     counts_file = _file(counts, COUNTS_FILE)
     history_file = _file(training_history, HISTORY_FILE)
     evaluation_file = _file(evaluation, EVALUATION_FILE)
-    retrieval_file = _file(retrieval_evaluation, RETRIEVAL_EVALUATION_FILE)
     cascade_file = _file(cascade_evaluation, CASCADE_EVALUATION_FILE)
-    retrieval_history_file = _file(retrieval_training, HISTORY_FILE)
     tables = json.loads(file.read_text(encoding="utf-8")) if (file := _file(behavior_tables, TABLES_FILE)) else None
     return ReportData(
         run=run if run.versions else run.model_copy(update={"versions": installed_versions()}),
@@ -85,8 +81,7 @@ def collect(
         training=load_training(history_file) if history_file else None,
         evaluation=EvaluationResult.load(evaluation_file.parent) if evaluation_file else None,
         rankers=tuple(rankers),
-        retrieval=RetrievalEvaluation.load(retrieval_file.parent) if retrieval_file else None,
-        retrieval_training=load_training(retrieval_history_file) if retrieval_history_file else None,
+        retrievers=tuple(retrievers),
         signatures=SignatureFigures(**signatures) if signatures else None,
         behavior_tables=BehaviorTableFigures(**{name: tables[name] for name in BehaviorTableFigures.model_fields})
         if tables

@@ -124,6 +124,22 @@ class RankerSummary(Strict):
     training: Training | None = None
 
 
+class RetrieverSummary(Strict):
+    """One retrieval model of a run.
+
+    Attributes:
+      name: how the report calls it.
+      evaluation: its recall and gates.
+      pushed_version: under which it now serves; None where it was not pushed.
+      training: its learning curve.
+    """
+
+    name: str
+    evaluation: RetrievalEvaluation
+    pushed_version: str | None = None
+    training: Training | None = None
+
+
 class ComponentTiming(Strict):
     """Wall time and peak resident memory of one pipeline component."""
 
@@ -149,8 +165,7 @@ class ReportData(Strict):
       training: learning curves.
       evaluation: metrics, slices, reliability, gates.
       rankers: every ranker of the run, that of the page first.
-      retrieval: recall and gates of the two-tower.
-      retrieval_training: its learning curve.
+      retrievers: every retrieval model of the run.
       signatures: of the items.
       behavior_tables: of the pushed ranker.
       cascade: what all stages as one keep of the fine ranker over everything, and at what cost.
@@ -166,8 +181,7 @@ class ReportData(Strict):
     training: Training | None = None
     evaluation: EvaluationResult | None = None
     rankers: tuple[RankerSummary, ...] = ()
-    retrieval: RetrievalEvaluation | None = None
-    retrieval_training: Training | None = None
+    retrievers: tuple[RetrieverSummary, ...] = ()
     signatures: SignatureFigures | None = None
     behavior_tables: BehaviorTableFigures | None = None
     cascade: CascadeEvaluation | None = None
@@ -192,7 +206,7 @@ def _absences(data: ReportData):
         yield "Time and memory per component: the run left no timings."
     if not data.ranked_example:
         yield "Example ranking: no request was ranked."
-    if data.retrieval is None:
+    if not data.retrievers:
         yield "Retrieval: no two-tower was trained."
     if data.cascade is None:
         yield "The cascade as one: it was not judged (`cascade` in the pipeline's configuration)."

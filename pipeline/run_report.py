@@ -43,7 +43,9 @@ def write_report(
         outcomes[ranker].evaluation.save(config.report_dir)
         pushed = outcomes[ranker].pushed
     judged = [ranker, *(name for name in outcomes if name not in (ranker, *RETRIEVAL_MODELS))] if ranker else []
-    retrieval = outputs.get("RetrievalEvaluator.two_tower", {})
+    summaries = lambda make, names: [  # noqa: E731
+        make(TITLES[name], outcomes[name], outputs[f"Trainer.{name}"]["model_run"]) for name in names
+    ]
     data = collect(
         RunInfo(
             pipeline=config.name,
@@ -57,9 +59,8 @@ def write_report(
         dead_letters=outputs["LogIngest"]["dead_letters"],
         training_history=outputs[f"Trainer.{ranker}"]["model_run"] if ranker else None,
         evaluation=config.report_dir if ranker else None,
-        rankers=[_summary(TITLES[name], outcomes[name], outputs[f"Trainer.{name}"]["model_run"]) for name in judged],
-        retrieval_evaluation=retrieval.get("evaluation"),
-        retrieval_training=outputs.get("Trainer.two_tower", {}).get("model_run"),
+        rankers=summaries(_ranker, judged),
+        retrievers=summaries(_retriever, [name for name in RETRIEVAL_MODELS if name in outcomes]),
         signatures=_signatures(components),
         behavior_tables=outputs.get(f"BehaviorTables.{ranker}", {}).get("tables"),
         cascade_evaluation=outputs.get("CascadeEvaluator", {}).get("evaluation"),
@@ -70,7 +71,7 @@ def write_report(
     return build_report(data, config.report_dir)
 
 
-def _summary(title: str, outcome: ModelOutcome, model_run: str):
+def _ranker(title: str, outcome: ModelOutcome, model_run: str):
     from evaluation.report_collect import load_training
     from evaluation.report_data import RankerSummary
 
@@ -79,6 +80,18 @@ def _summary(title: str, outcome: ModelOutcome, model_run: str):
         metrics=outcome.evaluation.model.metrics,
         blessed=outcome.blessed,
         failed_gates=outcome.failed_gates,
+        pushed_version=outcome.pushed.name if outcome.pushed else None,
+        training=load_training(model_run),
+    )
+
+
+def _retriever(title: str, outcome: ModelOutcome, model_run: str):
+    from evaluation.report_collect import load_training
+    from evaluation.report_data import RetrieverSummary
+
+    return RetrieverSummary(
+        name=title,
+        evaluation=outcome.evaluation,
         pushed_version=outcome.pushed.name if outcome.pushed else None,
         training=load_training(model_run),
     )

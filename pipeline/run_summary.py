@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import ValidationError
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -15,6 +16,10 @@ from evaluation.results import Estimate
 METRICS = ("auc", "gauc_user", "log_loss", "normalized_entropy", "pcoc", "ndcg@10")
 
 
+class ReportError(ValueError):
+    """A report that cannot be read."""
+
+
 def load_report(run_dir: str | Path) -> tuple[ReportData, Path]:
     """Reads the figures of a run; returns them and the folder that holds them.
 
@@ -23,11 +28,23 @@ def load_report(run_dir: str | Path) -> tuple[ReportData, Path]:
 
     Raises:
       FileNotFoundError: if no report was written there.
+      ReportError: if the report is of another version of Clickmill.
     """
     for folder in (Path(run_dir) / "report", Path(run_dir)):
         if (folder / JSON_FILE).is_file():
-            return ReportData.model_validate_json((folder / JSON_FILE).read_text(encoding="utf-8")), folder
+            return _read(folder / JSON_FILE), folder
     raise FileNotFoundError(f"{run_dir}: no {JSON_FILE} in it. `clickmill run` writes one at the end of each run.")
+
+
+def _read(path: Path) -> ReportData:
+    try:
+        return ReportData.model_validate_json(path.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ReportError(
+            f"{path} does not fit this version of Clickmill (`{where}`: {first['msg']}). `clickmill run` writes it anew."
+        ) from error
 
 
 def redraw(data: ReportData, out_dir: str | Path) -> ReportPaths:
@@ -49,12 +66,12 @@ def summary(data: ReportData) -> RenderableType:
         parts.append(
             verdict + (f", pushed as version {data.pushed_version}" if data.pushed_version else ", not pushed")
         )
-    if data.retrieval is not None:
-        metric = f"recall@{max(data.retrieval.ks)}"
-        found = {name: row[metric] for name, row in data.retrieval.model.slices.items() if row[metric] is not None}
-        parts.append(f"two-tower {metric}: " + ", ".join(f"{name} {value:.4f}" for name, value in found.items()))
-        for gate in data.retrieval.failed_gates:
-            parts.append(Text(f"two-tower gate failed: {gate.name}: {gate.reason}"))
+    for retriever in data.retrievers:
+        metric, slices = f"recall@{max(retriever.evaluation.ks)}", retriever.evaluation.model.slices
+        found = {name: row[metric] for name, row in slices.items() if row[metric] is not None}
+        parts.append(f"{retriever.name} {metric}: " + ", ".join(f"{name} {value:.4f}" for name, value in found.items()))
+        for gate in retriever.evaluation.failed_gates:
+            parts.append(Text(f"{retriever.name} gate failed: {gate.name}: {gate.reason}"))
     if data.cascade is not None:
         parts.append(data.cascade.headline)
         for gate in data.cascade.failed_gates:

@@ -209,9 +209,11 @@ def test_the_report_tells_the_run(first, outputs):
     own = json.loads((Path(outputs["RankingEvaluator.autoint"]["evaluation"]) / "evaluation.json").read_text())
     assert {scores["name"] for scores in own["baselines"]} == {"popularity", "item_ctr"}
     assert "<html" in first.report.read_text()
-    assert report["retrieval"]["items"] == report["signatures"]["items"] == 1_000
-    assert report["retrieval"]["model"]["slices"]["all"]["recall@100"] > 0.1
-    assert len(report["retrieval_training"]["epochs"]) == 2
+    assert [retriever["name"] for retriever in report["retrievers"]] == ["SSL two-tower", "Distilled two-tower"]
+    own = report["retrievers"][0]
+    assert own["evaluation"]["items"] == report["signatures"]["items"] == 1_000
+    assert own["evaluation"]["model"]["slices"]["all"]["recall@100"] > 0.1
+    assert len(own["training"]["epochs"]) == 2 and own["pushed_version"] == first.models["two_tower"].pushed.name
     assert report["behavior_tables"]["users"] > 50 and report["behavior_tables"]["record_bytes"] > 16_384
 
 
@@ -292,7 +294,7 @@ def test_one_model_alone(first, root):
     alone = run_pipeline(make_config(root), models=["two_tower"])
     assert alone.cached and list(alone.models) == ["two_tower"] and alone.request is None
     report = json.loads(alone.report_json.read_text())
-    assert report["run"]["model"] == "SSL two-tower" and report["evaluation"] is None and report["retrieval"]
+    assert report["run"]["model"] == "SSL two-tower" and report["evaluation"] is None and report["retrievers"]
 
 
 def test_a_second_two_tower_is_judged_beside_the_live_one(first, root):

@@ -15,6 +15,7 @@ from evaluation.report_data import (
     RankedItem,
     RankerSummary,
     ReportData,
+    RetrieverSummary,
     RunInfo,
     SignatureFigures,
     Training,
@@ -281,8 +282,12 @@ def report_data(**changes):
         "training": training(),
         "evaluation": evaluation(),
         "rankers": rankers(),
-        "retrieval": retrieval(),
-        "retrieval_training": retrieval_training(),
+        "retrievers": (
+            RetrieverSummary(
+                name="SSL two-tower", evaluation=retrieval(), pushed_version="1762", training=retrieval_training()
+            ),
+            RetrieverSummary(name="Distilled two-tower", evaluation=retrieval(live=False)),
+        ),
         "signatures": SIGNATURES,
         "behavior_tables": TABLES,
         "cascade": cascade(),

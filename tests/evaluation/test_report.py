@@ -64,15 +64,19 @@ def test_json_reads_back_as_the_same_report(built):
 
 def test_page_shows_retrieval_and_long_histories(built):
     data, _, page = built
-    retrieval = data.retrieval
+    both = [retriever.evaluation for retriever in data.retrievers]
     assert "13 takes of other items are left out" in page.words
-    for scores in (retrieval.model, retrieval.popularity, retrieval.live):
+    assert both[0].live is not None and both[1].live is None
+    for scores in (
+        each for retrieval in both for each in (retrieval.model, retrieval.popularity, retrieval.live) if each
+    ):
         for row in scores.slices.values():
             for value in row.values():
                 assert report_format.metric(value) in page.words
-    for gate in retrieval.gates:
+    for gate in (gate for retrieval in both for gate in retrieval.gates):
         assert gate.name in page.words and gate.reason in page.words
-    assert "MAP@10" in page.words and "3 epochs of the two-tower" in page.words
+    assert "MAP@10" in page.words and "3 epochs of SSL two-tower" in page.words
+    assert "SSL two-tower: pushed as version 1762" in page.words and "Distilled two-tower: not pushed" in page.words
     assert "2.8713of 3 bits" in page.words and "mean embedding subtracted" in page.words
     assert "6,812of 7,000; 14,211 behaviours" in page.words and "17,408 Bfp32; all tables 113 MB" in page.words
 

@@ -146,6 +146,19 @@ def test_report_of_no_run(tmp_path):
     assert "no report.json in it" in result.stderr
 
 
+def test_report_of_another_version_says_how_to_get_a_new_one(tmp_path):
+    data = a_report().model_dump(mode="json") | {"retrieval": None}
+    (tmp_path / "report.json").write_text(json.dumps(data), encoding="utf-8")
+    result = runner.invoke(app, ["report", str(tmp_path)], env={"COLUMNS": "300"})
+    assert result.exit_code == 2
+    for text in (
+        "does not fit this version of Clickmill",
+        "`retrieval`: Extra inputs",
+        "`clickmill run` writes it anew",
+    ):
+        assert text in " ".join(result.stderr.split())
+
+
 def test_an_unknown_model_is_answered_before_anything_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = runner.invoke(app, ["run", "--config", str(ROOT / "tfx_config/simulated.yaml"), "--models", "autont"])
