@@ -43,7 +43,7 @@ def _read(path: Path) -> ReportData:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ReportError(
-            f"{path} does not fit this version of Clickmill (`{where}`: {first['msg']}). `clickmill run` writes it anew."
+            f"{path} does not fit this version of Clickmill (`{where}`: {first['msg']}). Run `clickmill run` again."
         ) from error
 
 

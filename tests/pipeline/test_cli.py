@@ -154,7 +154,7 @@ def test_report_of_another_version_says_how_to_get_a_new_one(tmp_path):
     for text in (
         "does not fit this version of Clickmill",
         "`retrieval`: Extra inputs",
-        "`clickmill run` writes it anew",
+        "Run `clickmill run` again.",
     ):
         assert text in " ".join(result.stderr.split())
 
