@@ -18,7 +18,6 @@ from serving.item_catalogue import ItemCatalogue
 from serving.json_request import row_from_request
 from serving.ranker import Ranker
 from serving.retrieval_scoring import SavedTwoTower
-from serving.saved_model import resolve_version
 
 RETRIEVE, COARSE, FINE = "retrieve", "coarse", "fine"
 
@@ -118,9 +117,8 @@ class Cascade:
         if coarse is not None:
             from serving.coarse_scoring import SavedCoarse
 
-            coarse_ranker = SavedCoarse(resolve_version(coarse))
-        found = SavedTwoTower(resolve_version(two_tower))
-        return cls(found, fine, ItemCatalogue.load(items, fine.spec), coarse_ranker, config)
+            coarse_ranker = SavedCoarse(coarse)
+        return cls(SavedTwoTower(two_tower), fine, ItemCatalogue.load(items, fine.spec), coarse_ranker, config)
 
     def recommend(self, request: dict[str, Any], *, explain: bool = False) -> list[RecommendedItem]:
         """Returns the `top_k` items for one JSON request (serving/json_request.py, without `candidates`), best first.

@@ -7,12 +7,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from features.spec import FeatureSpec
 from serving.coarse_export import COARSE_RANK, USER_INTERESTS, item_tensor
 from serving.history_inputs import HistoryInputs
 from serving.raw_requests import request_tensors
-from serving.saved_model import resolve_version
-from serving.signature_inputs import SPEC_FILE
+from serving.saved_model import exported_spec, resolve_version
 
 
 class SavedCoarse:
@@ -29,7 +27,7 @@ class SavedCoarse:
         import models  # noqa: F401  sets the Keras of the project before TensorFlow is imported
 
         directory = resolve_version(directory)
-        self.spec = FeatureSpec.model_validate_json((directory / SPEC_FILE).read_text(encoding="utf-8"))
+        self.spec = exported_spec(directory)
         self.history = HistoryInputs.load(directory)
         import tensorflow as tf
 

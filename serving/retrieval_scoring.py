@@ -11,10 +11,9 @@ import pyarrow.parquet as pq
 from features.catalogue import item_rows
 from features.raw_histories import attach_histories, read_behaviors
 from features.request_files import list_shards
-from features.spec import FeatureSpec
 from serving.raw_requests import request_tensors
 from serving.retrieval_export import ITEM_EMBEDDINGS_FILE, RETRIEVE, USER_EMBEDDING, read_item_embeddings
-from serving.signature_inputs import SPEC_FILE
+from serving.saved_model import exported_spec, resolve_version
 
 _BATCH_REQUESTS = 4096
 
@@ -23,7 +22,7 @@ class SavedTwoTower:
     """An exported two-tower, loaded.
 
     Args:
-      directory: what `export_two_tower` wrote.
+      directory: what `export_two_tower` wrote, or a base directory of versions.
 
     Raises:
       FileNotFoundError: if there is no such export.
@@ -32,13 +31,11 @@ class SavedTwoTower:
     def __init__(self, directory: str | Path):
         import models  # noqa: F401  sets the Keras of the project before TensorFlow is imported
 
-        spec_file = Path(directory) / SPEC_FILE
-        if not spec_file.is_file():
-            raise FileNotFoundError(f"{spec_file}: `directory` holds no exported two-tower.")
+        self.directory = resolve_version(directory)
+        self.spec = exported_spec(self.directory)
         import tensorflow as tf
 
-        self.spec = FeatureSpec.model_validate_json(spec_file.read_text(encoding="utf-8"))
-        self._saved = tf.saved_model.load(str(directory))
+        self._saved = tf.saved_model.load(str(self.directory))
         self._embed = self._saved.signatures[USER_EMBEDDING]
         names = self._embed.structured_input_signature[1]
         history = self.spec.history.features if self.spec.history else ()
@@ -137,7 +134,7 @@ class RetrievedRows:
 
     def __init__(self, directory: str | Path, item_ids: pa.ChunkedArray):
         self.two_tower = SavedTwoTower(directory)
-        ids, self._items = read_item_embeddings(Path(directory) / ITEM_EMBEDDINGS_FILE)
+        ids, self._items = read_item_embeddings(self.two_tower.directory / ITEM_EMBEDDINGS_FILE)
         self._rows = item_rows(item_ids, ids)
         if (self._rows == 0).any():
             raise ValueError("the two-tower's index holds items that the catalogue does not: train it again.")

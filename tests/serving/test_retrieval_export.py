@@ -181,5 +181,5 @@ def test_takes_of_raw_examples_are_the_pairs_of_the_encoded_ones(exported, small
     np.testing.assert_allclose(queries[rows > 0], expected, atol=1e-5)
     with pytest.raises(FileNotFoundError, match="split `test`"):
         SavedTwoTower(directory).embed_takes(raw_small_log, raw_small_log / "behaviors", "test")
-    with pytest.raises(FileNotFoundError, match="no exported two-tower"):
+    with pytest.raises(FileNotFoundError, match="`model_dir` must be a SavedModel"):
         SavedTwoTower(raw_small_log)
