@@ -29,8 +29,8 @@ def make_teacher_lists(
 ) -> dict[str, int]:
     """Draws requests of `train` and `eval`, and items for each group of them, and has the fine ranker score these.
 
-    The output is a directory of encoded examples of the drawn requests alone (behaviours and catalogue are the same
-    files), with `teacher_lists-<split>.parquet` beside: one row a group, see `features.teacher_lists.TeacherList`.
+    The output is a directory of encoded examples of the drawn requests alone (all but the splits are the same files),
+    with `teacher_lists-<split>.parquet` beside: one row a group, see `features.teacher_lists.TeacherList`.
 
     Args:
       raw_dir: raw examples; retrieval and teacher read raw values.
@@ -49,8 +49,9 @@ def make_teacher_lists(
       ValueError: if raw and encoded examples, or index and catalogue, do not belong together.
     """
     encoded_dir, output_dir = Path(encoded_dir), Path(output_dir)
-    for name in ("behaviors", "catalogue"):
-        link_tree(encoded_dir / name, output_dir / name)
+    for folder in encoded_dir.iterdir():
+        if not folder.name.startswith("Split-"):
+            link_tree(folder, output_dir / folder.name)
     maker, totals = _Maker(Path(raw_dir), two_tower, teacher, config), {"requests": 0, "scored": 0}
     for number, (split, count) in enumerate((("train", config.requests), ("eval", -(-config.requests // 10)))):
         tables = []

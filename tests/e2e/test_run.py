@@ -110,7 +110,7 @@ def test_every_component_ran_and_the_models_are_blessed_and_pushed(first, root):
         assert outcome.blessed, (name, outcome.failed_gates)
         assert outcome.pushed.parent == root / "serving" / f"e2e_{name}"
         assert (outcome.pushed / "saved_model.pb").is_file()
-    assert (first.models["autoint"].pushed / "assets.extra" / "tf_serving_warmup_requests").stat().st_size > 0
+        assert (outcome.pushed / "assets.extra" / "tf_serving_warmup_requests").stat().st_size > 0
     judged = [f"RetrievalEvaluator.{name}" for name in ("two_tower", "retrieval")]
     judged += [f"RankingEvaluator.{name}" for name in ("autoint", "aw_moe", "hcn")]
     for component in judged:
