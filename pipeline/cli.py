@@ -19,7 +19,6 @@ from pipeline.recommend_cli import recommend
 #: Errors that the user can mend, as module.Class: answered with their message, not with a traceback.
 USAGE_ERRORS = (
     "features.spec.SpecError",
-    "pipeline.run_summary.ReportError",
     "serving.json_request.RequestError",
     "serving.lmdb_environment.StoreError",
 )

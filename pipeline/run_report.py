@@ -34,7 +34,8 @@ def write_report(
       ranked_example: one ranked request, if there is one.
     """
     from evaluation.report import build_report, collect
-    from evaluation.report_data import RunInfo
+    from evaluation.report_collect import load_training
+    from evaluation.report_data import RankerSummary, RetrieverSummary, RunInfo
 
     outputs = outputs_by_component(components)
     ranker = next(iter(config.models.rankers), None)
@@ -43,9 +44,16 @@ def write_report(
         outcomes[ranker].evaluation.save(config.report_dir)
         pushed = outcomes[ranker].pushed
     judged = [ranker, *(name for name in outcomes if name not in (ranker, *RETRIEVAL_MODELS))] if ranker else []
-    summaries = lambda make, names: [  # noqa: E731
-        make(TITLES[name], outcomes[name], outputs[f"Trainer.{name}"]["model_run"]) for name in names
-    ]
+
+    def summary(kind, name: str, **parts):
+        version = outcomes[name].pushed
+        return kind(
+            name=TITLES[name],
+            pushed_version=version.name if version else None,
+            training=load_training(outputs[f"Trainer.{name}"]["model_run"]),
+            **parts,
+        )
+
     data = collect(
         RunInfo(
             pipeline=config.name,
@@ -59,8 +67,21 @@ def write_report(
         dead_letters=outputs["LogIngest"]["dead_letters"],
         training_history=outputs[f"Trainer.{ranker}"]["model_run"] if ranker else None,
         evaluation=config.report_dir if ranker else None,
-        rankers=summaries(_ranker, judged),
-        retrievers=summaries(_retriever, [name for name in RETRIEVAL_MODELS if name in outcomes]),
+        rankers=[
+            summary(
+                RankerSummary,
+                name,
+                metrics=outcomes[name].evaluation.model.metrics,
+                blessed=outcomes[name].blessed,
+                failed_gates=outcomes[name].failed_gates,
+            )
+            for name in judged
+        ],
+        retrievers=[
+            summary(RetrieverSummary, name, evaluation=outcomes[name].evaluation)
+            for name in RETRIEVAL_MODELS
+            if name in outcomes
+        ],
         signatures=_signatures(components),
         behavior_tables=outputs.get(f"BehaviorTables.{ranker}", {}).get("tables"),
         cascade_evaluation=outputs.get("CascadeEvaluator", {}).get("evaluation"),
@@ -69,32 +90,6 @@ def write_report(
         pushed_version=pushed.name if pushed else None,
     )
     return build_report(data, config.report_dir)
-
-
-def _ranker(title: str, outcome: ModelOutcome, model_run: str):
-    from evaluation.report_collect import load_training
-    from evaluation.report_data import RankerSummary
-
-    return RankerSummary(
-        name=title,
-        metrics=outcome.evaluation.model.metrics,
-        blessed=outcome.blessed,
-        failed_gates=outcome.failed_gates,
-        pushed_version=outcome.pushed.name if outcome.pushed else None,
-        training=load_training(model_run),
-    )
-
-
-def _retriever(title: str, outcome: ModelOutcome, model_run: str):
-    from evaluation.report_collect import load_training
-    from evaluation.report_data import RetrieverSummary
-
-    return RetrieverSummary(
-        name=title,
-        evaluation=outcome.evaluation,
-        pushed_version=outcome.pushed.name if outcome.pushed else None,
-        training=load_training(model_run),
-    )
 
 
 def _signatures(components: Sequence[ComponentRun]) -> dict | None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
-from pydantic import ValidationError
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -12,12 +12,9 @@ from rich.text import Text
 from evaluation.report import JSON_FILE, ReportPaths, build_report
 from evaluation.report_data import ReportData
 from evaluation.results import Estimate
+from features.spec import SpecError, parse_model
 
 METRICS = ("auc", "gauc_user", "log_loss", "normalized_entropy", "pcoc", "ndcg@10")
-
-
-class ReportError(ValueError):
-    """A report that cannot be read."""
 
 
 def load_report(run_dir: str | Path) -> tuple[ReportData, Path]:
@@ -28,7 +25,7 @@ def load_report(run_dir: str | Path) -> tuple[ReportData, Path]:
 
     Raises:
       FileNotFoundError: if no report was written there.
-      ReportError: if the report is of another version of Clickmill.
+      SpecError: if the report is of another version of Clickmill.
     """
     for folder in (Path(run_dir) / "report", Path(run_dir)):
         if (folder / JSON_FILE).is_file():
@@ -38,13 +35,10 @@ def load_report(run_dir: str | Path) -> tuple[ReportData, Path]:
 
 def _read(path: Path) -> ReportData:
     try:
-        return ReportData.model_validate_json(path.read_text(encoding="utf-8"))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ReportError(
-            f"{path} does not fit this version of Clickmill (`{where}`: {first['msg']}). Run `clickmill run` again."
-        ) from error
+        return parse_model(json.loads(path.read_text(encoding="utf-8")), ReportData, source=str(path))
+    except SpecError as error:
+        message = f"{error}\nThe report does not fit this version of Clickmill. Run `clickmill run` again."
+        raise SpecError(message) from error
 
 
 def redraw(data: ReportData, out_dir: str | Path) -> ReportPaths:

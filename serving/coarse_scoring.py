@@ -27,7 +27,7 @@ class SavedCoarse:
         import models  # noqa: F401  sets the Keras of the project before TensorFlow is imported
 
         directory = resolve_version(directory)
-        self.spec = exported_spec(directory)
+        self.spec = exported_spec(directory, "coarse ranker")
         self.history = HistoryInputs.load(directory)
         import tensorflow as tf
 

@@ -14,7 +14,7 @@ from features.bucket_table import BucketTable
 from features.raw_histories import history_column
 from features.spec import FeatureSpec
 from serving.json_request import tensors_from_request, windows_from_request
-from serving.raw_requests import feature_tensor, table_tensor, window_tensors
+from serving.raw_requests import feature_tensor, request_tensors, table_tensor, window_tensors
 from serving.saved_model import SavedRanker
 
 
@@ -149,8 +149,7 @@ class Ranker:
 
     def request_tensors(self, row: pa.Table) -> dict[str, np.ndarray]:
         """The inputs of `serving_default` that belong to the request; `row` as in `score_items`."""
-        features = self.spec.of_scope("request")
-        tensors = {f.name: feature_tensor(f, row[f.name].combine_chunks()) for f in features}
+        tensors = request_tensors(self.spec, row, [f.name for f in self.spec.of_scope("request")], {})
         if self._saved.history is None:
             return tensors
         user_id = row["user_id"][0].as_py() if self._tables is not None else None

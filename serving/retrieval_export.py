@@ -81,8 +81,7 @@ def export_two_tower(
 
 def _warmup_logs(spec: FeatureSpec, rows: pa.Table, model) -> list:
     """One `retrieve` request a row, and one `user_embedding` request of all rows."""
-    windows = {"short": features} if (features := _history_features(model)) else {}
-    inputs = lambda part: request_tensors(spec, part, model.request_features, windows)  # noqa: E731
+    inputs = lambda part: request_tensors(spec, part, model.request_features, _windows(model))  # noqa: E731
     count = np.array(_WARMUP_K, np.int32)
     logs = [
         prediction_log(spec.name, RETRIEVE, {"k": count, **inputs(rows.slice(row, 1))}) for row in range(rows.num_rows)
@@ -90,8 +89,9 @@ def _warmup_logs(spec: FeatureSpec, rows: pa.Table, model) -> list:
     return [*logs, prediction_log(spec.name, USER_EMBEDDING, inputs(rows))]
 
 
-def _history_features(model) -> tuple[str, ...]:
-    return model.short_history.features if model.short_history is not None else ()
+def _windows(model) -> dict[str, tuple[str, ...]]:
+    """The history features that it reads of each window."""
+    return {"short": model.short_history.features} if model.short_history is not None else {}
 
 
 def write_item_embeddings(item_ids: pa.Array, embeddings: np.ndarray, path: str | Path) -> None:
@@ -122,13 +122,13 @@ def _two_tower_module(model, encoding: FeatureEncoding, embeddings: np.ndarray):
     dtype = tf.string if pa.types.is_string(model.corpus.item_ids.type) else tf.int64
     ids = model.corpus.item_ids.to_numpy(zero_copy_only=False)
     module.item_ids = tf.Variable(tf.constant(ids, dtype, shape=[len(ids)]), trainable=False, name="item_ids")
-    history_features = _history_features(model)
+    windows = _windows(model)
 
     def embed_users(inputs) -> tf.Tensor:
         batch = {"features": {name: encoder.encode(name, inputs[name]) for name in model.request_features}}
-        if history_features:
-            windows = {name: encoder.encode_any_shape(name, inputs[f"short_{name}"]) for name in history_features}
-            batch["history"] = {"short": windows, "short_length": inputs["short_length"]}
+        if windows:
+            ids = {name: encoder.encode_any_shape(name, inputs[f"short_{name}"]) for name in windows["short"]}
+            batch["history"] = {"short": ids, "short_length": inputs["short_length"]}
         return model.embed_queries(batch)
 
     def user_embedding(**inputs):
@@ -143,8 +143,7 @@ def _two_tower_module(model, encoding: FeatureEncoding, embeddings: np.ndarray):
         return {"item_id": tf.gather(module.item_ids, rows), "score": scores}
 
     users = {name: tensor_spec(spec[name], None) for name in model.request_features}
-    if history_features:
-        users |= window_specs(spec, {"short": history_features}, None)
+    users |= window_specs(spec, windows, None)
     items = {name: tensor_spec(spec[name], None) for name in model.item_features}
     count = tf.TensorSpec([], tf.int32, name="k")
     traced = lambda function, specs: tf.function(function, autograph=False).get_concrete_function(**specs)  # noqa: E731

@@ -32,7 +32,7 @@ class SavedTwoTower:
         import models  # noqa: F401  sets the Keras of the project before TensorFlow is imported
 
         self.directory = resolve_version(directory)
-        self.spec = exported_spec(self.directory)
+        self.spec = exported_spec(self.directory, "two-tower")
         import tensorflow as tf
 
         self._saved = tf.saved_model.load(str(self.directory))

@@ -33,18 +33,19 @@ def resolve_version(model_dir: str | Path) -> Path:
     return max(versions, key=lambda child: int(child.name))
 
 
-def exported_spec(directory: Path) -> FeatureSpec:
+def exported_spec(directory: Path, kind: str) -> FeatureSpec:
     """Reads the features of an export's signatures.
 
     Args:
       directory: the SavedModel directory.
+      kind: what it should be, for the message.
 
     Raises:
       FileNotFoundError: if it was not exported by Clickmill.
     """
     spec_file = directory / SPEC_FILE
     if not spec_file.is_file():
-        raise FileNotFoundError(f"{directory} has no `{SPEC_FILE}`: it was not exported by Clickmill.")
+        raise FileNotFoundError(f"{directory} has no `{SPEC_FILE}`: it is not a {kind} exported by Clickmill.")
     return FeatureSpec.model_validate_json(spec_file.read_text(encoding="utf-8"))
 
 
@@ -65,7 +66,7 @@ class SavedRanker:
           FileNotFoundError: if there is none, or it was not written by `export_ranker`.
         """
         self.directory = resolve_version(model_dir)
-        self.spec = exported_spec(self.directory)
+        self.spec = exported_spec(self.directory, "ranker")
         self.history = HistoryInputs.load(self.directory)
         fields_file = self.directory / ATTENTION_FIELDS_FILE
         self.attention_fields = None

@@ -20,7 +20,7 @@ from serving.ranker import Ranker
 from serving.raw_requests import feature_tensor
 from serving.retrieval_export import ITEM_EMBEDDINGS_FILE, read_item_embeddings
 from serving.scoring import score_examples
-from serving.warmup import WARMUP_FILE
+from tests.serving.warmup_file import warmup_requests
 
 
 def dataset(small_log):
@@ -126,16 +126,11 @@ def test_scoring_is_chosen_at_export(small_log, raw_small_log, exported, tmp_pat
 
 
 def test_warm_up_requests_run(exported):
-    from tensorflow_serving.apis import prediction_log_pb2
-
     _, directory = exported
     signatures = tf.saved_model.load(str(directory)).signatures
-    records = list(tf.data.TFRecordDataset(str(directory / WARMUP_FILE)))
     names = []
-    for record in records:
-        request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
+    for request, inputs in warmup_requests(directory):
         names.append(request.model_spec.signature_name)
-        inputs = {name: tf.constant(tf.make_ndarray(value)) for name, value in request.inputs.items()}
         assert np.isfinite(signatures[names[-1]](**inputs)["score"]).all()
     assert names == ["coarse_rank"] * 3 + ["rank_requests"]
 

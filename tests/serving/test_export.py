@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow_serving.apis import prediction_log_pb2
 
 from features.spec import FeatureSpec
 from serving.export import export_ranker
@@ -16,6 +15,7 @@ from serving.raw_requests import candidate_counts, single_request_tensors, tenso
 from serving.saved_model import SavedRanker, resolve_version
 from serving.signature_inputs import check_spec
 from tests.serving.small_ranker import SPEC, make_small_ranker, offline_logits, random_requests
+from tests.serving.warmup_file import warmup_requests
 
 ROOT = Path(__file__).parents[2]
 
@@ -77,20 +77,15 @@ def test_wider_padding_changes_nothing(saved):
 
 
 def test_warmup_requests_are_real_rows_and_run(saved, model, encoding):
-    path = saved.directory / "assets.extra" / "tf_serving_warmup_requests"
-    logs = [
-        prediction_log_pb2.PredictionLog.FromString(record.numpy()) for record in tf.data.TFRecordDataset(str(path))
-    ]
+    requests, tensors = zip(*warmup_requests(saved.directory), strict=True)
     table = random_requests(5, seed=9)  # what the fixture exported with
     expected = offline_logits(model, encoding, table)
-    requests = [log.predict_log.request for log in logs]
     assert [request.model_spec.signature_name for request in requests] == ["serving_default"] * 5 + ["rank_requests"]
     assert {request.model_spec.name for request in requests} == {"shop"}
     module = tf.saved_model.load(str(saved.directory))
     ends = np.cumsum(candidate_counts(table))
     parts = [*np.split(expected, ends[:-1]), expected]
-    for request, logits in zip(requests, parts, strict=True):
-        inputs = {name: tf.constant(tf.make_ndarray(proto), proto.dtype) for name, proto in request.inputs.items()}
+    for request, inputs, logits in zip(requests, tensors, parts, strict=True):
         outputs = module.signatures[request.model_spec.signature_name](**inputs)
         np.testing.assert_allclose(outputs["logit"], logits, rtol=1e-6, atol=1e-6)
 

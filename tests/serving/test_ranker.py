@@ -55,5 +55,5 @@ def test_no_model_is_said_clearly(tmp_path):
         Ranker(tmp_path / "nothing_here")
     (tmp_path / "1").mkdir()
     (tmp_path / "1" / "saved_model.pb").touch()
-    with pytest.raises(FileNotFoundError, match="not exported by Clickmill"):
+    with pytest.raises(FileNotFoundError, match="not a ranker exported by Clickmill"):
         Ranker(tmp_path)

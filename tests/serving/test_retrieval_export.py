@@ -22,7 +22,7 @@ from serving.raw_requests import feature_tensor, request_tensors
 from serving.retrieval_export import ITEM_EMBEDDINGS_FILE, chunked_top_k, export_two_tower, read_item_embeddings
 from serving.retrieval_scoring import SavedTwoTower
 from serving.scann_index import ScannIndex, have_scann
-from serving.warmup import WARMUP_FILE
+from tests.serving.warmup_file import warmup_requests
 
 
 def two_tower(small_log, **config) -> TwoTower:
@@ -113,14 +113,10 @@ def test_raw_items_equal_the_catalogue(exported, small_log, raw_small_log):
 
 
 def test_warm_up_requests_are_real_rows_and_run(exported, small_log, raw_small_log):
-    from tensorflow_serving.apis import prediction_log_pb2
-
     model, directory, saved = exported
     names, queries = [], offline_queries(model, small_log)[:3]
-    for number, record in enumerate(tf.data.TFRecordDataset(str(directory / WARMUP_FILE))):
-        request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
+    for number, (request, inputs) in enumerate(warmup_requests(directory)):
         names.append(request.model_spec.signature_name)
-        inputs = {name: tf.constant(tf.make_ndarray(value)) for name, value in request.inputs.items()}
         found = saved.signatures[names[-1]](**inputs)
         if names[-1] == "retrieve":
             best = np.sort(queries[number] @ model.embed_corpus().T)[::-1][:1000]
@@ -169,7 +165,7 @@ def test_scann_is_refused_by_name_or_finds_most():
     assert index_recall(found, exact_top_k(queries, items, 10)[0]) > 0.8
 
 
-def test_takes_of_raw_examples_are_the_pairs_of_the_encoded_ones(exported, small_log, raw_small_log):
+def test_takes_of_raw_examples_are_the_pairs_of_the_encoded_ones(exported, small_log, raw_small_log, tmp_path):
     """One row a positive, items out of the catalogue too; the others are the offline pairs, in order."""
     model, directory, _ = exported
     queries, taken = SavedTwoTower(directory).embed_takes(raw_small_log, raw_small_log / "behaviors", "eval")
@@ -183,3 +179,6 @@ def test_takes_of_raw_examples_are_the_pairs_of_the_encoded_ones(exported, small
         SavedTwoTower(directory).embed_takes(raw_small_log, raw_small_log / "behaviors", "test")
     with pytest.raises(FileNotFoundError, match="`model_dir` must be a SavedModel"):
         SavedTwoTower(raw_small_log)
+    (tmp_path / "saved_model.pb").touch()
+    with pytest.raises(FileNotFoundError, match="not a two-tower exported by Clickmill"):
+        SavedTwoTower(tmp_path)
