@@ -4,13 +4,14 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-ROOMS = ("features", "models", "evaluation", "serving", "pipeline")
+ROOMS = ("clickmill", "features", "models", "evaluation", "serving", "pipeline")
 
 # TFX 1.16 with TensorFlow 2.16 is the newest pair whose wheels install on glibc older than 2.39.
 REQUIRES = [
     "tfx==1.16.0",
     "tensorflow-recommenders==0.7.7",
     "dill",  # TFX 1.16 imports it, newer Beam no longer brings it
+    "fsspec",
     "google-crc32c",
     "jinja2",
     "lmdb",
@@ -38,12 +39,13 @@ setup(
     python_requires=">=3.10,<3.11",
     packages=[*find_packages(include=[pattern for room in ROOMS for pattern in (room, f"{room}.*")]), "tfx_config"],
     package_data={
-        "evaluation": ["templates/*", "*.html", "*.html.j2", "*.j2", "*.css"],
+        "clickmill": ["py.typed"],
+        "evaluation.report": ["templates/*"],
         "tfx_config": ["*.yaml"],
     },
     install_requires=REQUIRES,
-    extras_require={"dev": ["hypothesis", "pytest", "ruff"]},
-    entry_points={"console_scripts": ["clickmill = pipeline.cli:main"]},
+    extras_require={"dev": ["hypothesis", "mypy", "pre-commit", "pytest", "ruff", "types-PyYAML"]},
+    entry_points={"console_scripts": ["clickmill = pipeline.cli.app:main"]},
     classifiers=[
         "Operating System :: POSIX :: Linux",
         "Programming Language :: Python :: 3.10",

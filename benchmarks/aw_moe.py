@@ -135,12 +135,12 @@ def run(wanted: dict, work: Path) -> dict:
     """Trains one candidate with one seed, leaves its test scores in `work` and returns its record."""
     data, candidate, seed = wanted["data"], wanted["candidate"], wanted["seed"]
     examples, encoding_dir = prepare(data, work)
-    from evaluation.metrics import compute_metrics
-    from features.encoding import FeatureEncoding
-    from models.autoint import AutoInt, AutoIntConfig
-    from models.aw_moe import AwMoe, AwMoeConfig
-    from models.input_pipeline import make_dataset
-    from models.training import TrainingConfig, predict, train
+    from evaluation.metrics.registry import compute_metrics
+    from features.encoding.feature_encoding import FeatureEncoding
+    from models.autoint.model import AutoInt, AutoIntConfig
+    from models.aw_moe.model import AwMoe, AwMoeConfig
+    from models.inputs.input_pipeline import make_dataset
+    from models.training.loop import TrainingConfig, predict, train
 
     encoding = FeatureEncoding.load(encoding_dir)
     make, config_class = (AutoInt, AutoIntConfig) if candidate == "autoint" else (AwMoe, AwMoeConfig)
@@ -216,7 +216,7 @@ class Rows:
         return cls(*(np.repeat(values, sizes) for values in per_request))
 
     def scored(self, labels: np.ndarray, scores: np.ndarray):
-        from evaluation.scored_rows import ScoredRows
+        from evaluation.metrics.rows import ScoredRows
 
         return ScoredRows(labels, scores, self.user, self.request)
 

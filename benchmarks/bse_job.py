@@ -32,7 +32,7 @@ def write_log(directory: str, users: int, length: int) -> dict:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from features.ingest_write import ROW_GROUP_REQUESTS
+    from features.ingest.write import ROW_GROUP_REQUESTS
 
     generator = np.random.default_rng(0)
     Path(directory).mkdir(parents=True)
@@ -58,11 +58,11 @@ def export_model(directory: str) -> dict:
     import numpy as np
     import tensorflow as tf
 
-    from features.simhash import SimHash, SimHashConfig
+    from features.items.simhash import SimHash, SimHashConfig
     from features.spec import FeatureSpec
-    from models.sdim import signatures
-    from serving.history_inputs import BSE_FILE, HistoryInputs
-    from serving.signature_inputs import SPEC_FILE
+    from models.sdim.buckets import signatures
+    from serving.requests.history_inputs import BSE_FILE, HistoryInputs
+    from serving.signature_specs import SPEC_FILE
 
     table = tf.Variable(np.random.default_rng(0).standard_normal((ITEMS, DIM), dtype=np.float32))
     hashing = SimHash(DIM, SimHashConfig())
@@ -100,7 +100,7 @@ def run_job(model: str, log: str, store: str, precision: str) -> dict:
 
     import tensorflow  # noqa: F401
 
-    from serving.behavior_tables import build_behavior_tables
+    from serving.bse.table_job import build_behavior_tables
 
     started, cpu = time.perf_counter(), time.process_time()
     built = build_behavior_tables(model, log, store, precision=precision)

@@ -18,15 +18,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from evaluation.metrics import compute_metrics
-from evaluation.scored_rows import ScoredRows
-from features.bucket_table import BucketTable
-from features.raw_histories import attach_histories, history_column, read_behaviors
-from serving.bse_build import StoreBuilder
-from serving.bse_record import RecordLayout
-from serving.bse_store import BseStore
-from serving.raw_requests import feature_tensor, single_request_tensors, tensors_from_table
-from serving.saved_model import SavedRanker
+from evaluation.metrics.registry import compute_metrics
+from evaluation.metrics.rows import ScoredRows
+from features.histories.bucket_table import BucketTable
+from features.histories.windows import attach_histories, history_column, read_behaviors
+from serving.bse.build import StoreBuilder
+from serving.bse.record import RecordLayout
+from serving.bse.store import BseStore
+from serving.requests.tensors import feature_tensor, single_request_tensors, tensors_from_table
+from serving.saved.saved_model import SavedRanker
 
 RESULTS = Path(__file__).parent / "results" / "bse_parity.json"
 PRECISIONS = ("fp32", "fp16", "int8")

@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="where the stores are built (default: a temporary directory)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="where the figures go")
     options = parser.parse_args()
-    from serving.bse_record import PRECISIONS
+    from serving.bse.record import PRECISIONS
 
     facts = {
         "cores": os.cpu_count(),
@@ -60,10 +60,10 @@ def measure(root: str, precision: str, options: argparse.Namespace) -> dict:
     import numpy as np
     import pyarrow as pa
 
-    from features.simhash import SimHashConfig
-    from serving.bse_build import StoreBuilder
-    from serving.bse_record import RecordLayout
-    from serving.bse_store import BseStore
+    from features.items.simhash import SimHashConfig
+    from serving.bse.build import StoreBuilder
+    from serving.bse.record import RecordLayout
+    from serving.bse.store import BseStore
 
     config = SimHashConfig()
     layout = RecordLayout(config.num_groups, config.num_buckets, options.dim, precision)

@@ -35,7 +35,7 @@ TIMED_SIZES = (200, 1000, 5000, 20_000)
 
 def load_cascade(name: str, work: Path):
     """The cascade of a name: `1000`, `hcn:1000`."""
-    from features.cascade_config import CascadeConfig
+    from evaluation.cascade.config import CascadeConfig
     from serving.cascade import Cascade
 
     coarse, _, retrieve = name.rpartition(":")
@@ -50,7 +50,7 @@ def load_cascade(name: str, work: Path):
 
 def scored_requests(work: Path, count: int) -> tuple[pa.Table, list[pa.Table]]:
     """Scores of sampled requests by every stage, made once, and the requests."""
-    from serving.cascade_scoring import sample_requests, score_cascade
+    from serving.offline.cascade_scoring import sample_requests, score_cascade
 
     cascade = load_cascade("hcn:1000", work)
     requests = sample_requests(prepare(work)[0], work / "raw" / "behaviors", "test", cascade, count, seed=0)
@@ -85,10 +85,10 @@ def ratio_of_medians(top: np.ndarray, bottom: np.ndarray, replicates: int = 1000
 
 def run(name: str, count: int, work: Path) -> dict:
     """Times and judges one cascade; returns its record."""
-    from evaluation.cascade import CascadeEvaluationConfig, evaluate_cascade
-    from evaluation.cascade_costs import CascadeCosts, StageCost
-    from evaluation.cascade_scores import CascadeScores
-    from serving.cascade_scoring import measure_stages
+    from evaluation.cascade.costs import CascadeCosts, StageCost
+    from evaluation.cascade.evaluate import CascadeEvaluationConfig, evaluate_cascade
+    from evaluation.cascade.scores import CascadeScores
+    from serving.offline.cascade_scoring import measure_stages
 
     table, requests = scored_requests(work, count)
     cascade = load_cascade(name, work)

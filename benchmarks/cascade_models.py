@@ -56,11 +56,11 @@ def prepare(work: Path) -> tuple[Path, Path, Path]:
 
 def two_tower(work: Path) -> Path:
     """Trains and exports the two-tower once."""
-    from features.encoding import FeatureEncoding
-    from models.retrieval_training import train_two_tower
-    from models.training import TrainingConfig
-    from models.two_tower import TwoTowerConfig
-    from serving.retrieval_export import export_two_tower
+    from features.encoding.feature_encoding import FeatureEncoding
+    from models.training.loop import TrainingConfig
+    from models.training.retrieval_stage import train_two_tower
+    from models.two_tower.model import TwoTowerConfig
+    from serving.export.two_tower import export_two_tower
 
     if not (work / "two_tower").exists():
         _, encoded, encoding_dir = prepare(work)
@@ -72,12 +72,12 @@ def two_tower(work: Path) -> Path:
 
 def autoint(work: Path) -> Path:
     """Trains and exports AutoInt once; its long histories are signed by the two-tower's item embeddings."""
-    from features.encoding import FeatureEncoding
-    from features.item_signatures import sign_items
-    from models.autoint import AutoInt, AutoIntConfig
-    from models.training import TrainingConfig, train
-    from serving.export import export_ranker
-    from serving.retrieval_export import ITEM_EMBEDDINGS_FILE, read_item_embeddings
+    from features.encoding.feature_encoding import FeatureEncoding
+    from features.items.signatures import sign_items
+    from models.autoint.model import AutoInt, AutoIntConfig
+    from models.training.loop import TrainingConfig, train
+    from serving.export.ranker import export_ranker
+    from serving.export.two_tower import ITEM_EMBEDDINGS_FILE, read_item_embeddings
 
     if not (work / "autoint").exists():
         signatures = sign_items(*read_item_embeddings(two_tower(work) / ITEM_EMBEDDINGS_FILE))
@@ -99,8 +99,8 @@ def autoint(work: Path) -> Path:
 
 def lists(work: Path) -> Path:
     """Has AutoInt score the lists once."""
-    from features.teacher_lists import TeacherListsConfig
-    from serving.teacher_lists import make_teacher_lists
+    from features.examples.teacher_list_files import TeacherListsConfig
+    from serving.offline.teacher_scoring import make_teacher_lists
 
     done = work / "lists.done"
     if not done.exists():
@@ -114,12 +114,12 @@ def lists(work: Path) -> Path:
 
 def retrieval(work: Path) -> Path:
     """Trains and exports the cascade's two-tower once, taught by AutoInt."""
-    from features.encoding import FeatureEncoding
-    from models.item_corpus import ItemCorpus
-    from models.list_distillation import train_by_lists
-    from models.training import TrainingConfig
-    from models.two_tower import TwoTower, TwoTowerConfig
-    from serving.retrieval_export import export_two_tower
+    from features.encoding.feature_encoding import FeatureEncoding
+    from models.inputs.item_corpus import ItemCorpus
+    from models.training.list_distillation import train_by_lists
+    from models.training.loop import TrainingConfig
+    from models.two_tower.model import TwoTower, TwoTowerConfig
+    from serving.export.two_tower import export_two_tower
 
     if not (work / "retrieval").exists():
         made, encoding = lists(work), FeatureEncoding.load(prepare(work)[2])
@@ -137,14 +137,14 @@ def retrieval(work: Path) -> Path:
 
 def hcn(work: Path) -> Path:
     """Trains and exports HCN once, taught by AutoInt."""
-    from features.candidate_sets import CandidateSetConfig
-    from features.encoding import FeatureEncoding
-    from models.coarse_training import train_hcn
-    from models.hcn import HcnConfig
-    from models.item_corpus import ItemCorpus
-    from models.training import TrainingConfig
-    from serving.candidate_examples import make_coarse_examples
-    from serving.coarse_export import export_coarse
+    from features.encoding.feature_encoding import FeatureEncoding
+    from features.examples.candidate_sets import CandidateSetConfig
+    from models.hcn.model import HcnConfig
+    from models.inputs.item_corpus import ItemCorpus
+    from models.training.coarse_stage import train_hcn
+    from models.training.loop import TrainingConfig
+    from serving.export.coarse import export_coarse
+    from serving.offline.candidate_examples import make_coarse_examples
 
     if not (work / "hcn").exists():
         raw, encoded, encoding_dir = prepare(work)

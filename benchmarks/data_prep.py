@@ -35,7 +35,7 @@ TARGETS = {"impressions_per_second": 50_000, "ratio": 20, "memory_growth": 2}
 
 
 def simulate_log(work: Path, impressions: int, seed: int) -> dict:
-    from features.simulator import SimulatorConfig, simulate
+    from features.datasets.simulator.marketplace import SimulatorConfig, simulate
 
     summary = simulate(SimulatorConfig(impressions=impressions, seed=seed), work / "log")
     return {"impressions": summary.impression_rows}
@@ -45,10 +45,10 @@ def prepare(work: Path) -> dict[str, dict[str, float]]:
     """Runs the three components over `work/log`; returns {component: {"seconds", "cpu_seconds"}}."""
     from benchmarks.standard_path import SPEC, Stopwatch
     from features.beam_runner import make_pipeline
-    from features.encoder import encode_examples
-    from features.ingest import IngestConfig, run_ingest
+    from features.encoding.encode import encode_examples
+    from features.encoding.fit import fit_encoding
+    from features.ingest.ingest_logs import IngestConfig, run_ingest
     from features.spec import load_spec
-    from features.vocabulary import fit_encoding
 
     spec = load_spec(SPEC)
     config = IngestConfig.model_validate({"tables": {table: str(work / "log" / table) for table in TABLES}})

@@ -61,7 +61,7 @@ def settings(data: str, candidate: str, seed: int) -> dict:
 
 def matched(encoding, model: dict):
     """The config; a baseline's `attention_units` are those at which it has as many parameters as HCN."""
-    from models.hcn import HcnConfig
+    from models.hcn.model import HcnConfig
 
     config = HcnConfig.model_validate(model)
     if config.extractor == "hierarchical":
@@ -75,7 +75,7 @@ def matched(encoding, model: dict):
 
 def parameters(encoding, config) -> int:
     """Trainable parameters of a model of this config."""
-    from models.hcn import Hcn
+    from models.hcn.model import Hcn
 
     model, history = Hcn(encoding, config), {}
     for window in ("short", "long"):
@@ -92,7 +92,7 @@ def interest_figures(model, history: dict, clusters) -> dict:
     import tensorflow as tf
 
     from benchmarks.planted_interests import purity
-    from models.interest_scoring import pairwise_cosines
+    from models.hcn.interest_scoring import pairwise_cosines
 
     figures = {}
     for window in ("short", "long"):
@@ -113,8 +113,8 @@ def interest_figures(model, history: dict, clusters) -> dict:
 
 def quality(labels, logits) -> dict:
     """AUC, log loss and PCOC of impressions."""
-    from evaluation.metrics import compute_metrics
-    from evaluation.scored_rows import ScoredRows
+    from evaluation.metrics.registry import compute_metrics
+    from evaluation.metrics.rows import ScoredRows
 
     rows, scores = np.arange(len(labels)), 1.0 / (1.0 + np.exp(-logits.astype(np.float64)))
     return compute_metrics(ScoredRows(labels, scores, rows, rows), ["auc", "log_loss", "pcoc"])
@@ -125,7 +125,7 @@ def run_planted(wanted: dict) -> dict:
     import tensorflow as tf
 
     from benchmarks.planted_interests import PlantedInterests, train_on_planted
-    from models.hcn import Hcn
+    from models.hcn.model import Hcn
 
     world, training = PlantedInterests(), wanted["training"]
     config = matched(world.encoding, wanted["model"])
@@ -151,17 +151,17 @@ def prepare(work: Path, seed: int):
       The encoding, the directories of the coarse examples and of the fine ranker's logits for the judged requests.
     """
     from benchmarks.preparation import ingest_and_encode, log_tables
-    from features.candidate_sets import CandidateSetConfig
-    from features.encoding import FeatureEncoding
-    from features.ingest import IngestConfig
+    from features.encoding.feature_encoding import FeatureEncoding
+    from features.examples.candidate_sets import CandidateSetConfig
+    from features.ingest.ingest_logs import IngestConfig
     from features.spec import load_spec
-    from models.autoint import AutoInt, AutoIntConfig
-    from models.retrieval_training import train_two_tower
-    from models.training import TrainingConfig, train
-    from models.two_tower import TwoTowerConfig
-    from serving.candidate_examples import make_coarse_examples
-    from serving.export import export_ranker
-    from serving.retrieval_export import export_two_tower
+    from models.autoint.model import AutoInt, AutoIntConfig
+    from models.training.loop import TrainingConfig, train
+    from models.training.retrieval_stage import train_two_tower
+    from models.two_tower.model import TwoTowerConfig
+    from serving.export.ranker import export_ranker
+    from serving.export.two_tower import export_two_tower
+    from serving.offline.candidate_examples import make_coarse_examples
 
     split = {"by": "time", "eval_fraction": 0.1, "test_fraction": 0.1}
     ingest = IngestConfig.model_validate({"tables": log_tables(work, SIMULATION), "split": split, "num_shards": 4})
@@ -210,7 +210,7 @@ def prepare(work: Path, seed: int):
 
 def judged_batches(encoding, examples: Path):
     """Batches of a few requests of `test`, evenly spread over the split, `JUDGED_REQUESTS` in all."""
-    from models.input_pipeline import InputConfig, make_dataset
+    from models.inputs.input_pipeline import InputConfig, make_dataset
 
     batches = list(make_dataset(examples, "test", encoding, InputConfig(batch_size=64), histories=True, shuffle=True))
     taken, requests = [], 0
@@ -226,7 +226,7 @@ def fine_logits(fine, encoding, examples: Path) -> np.ndarray:
     """The fine ranker's logits of all items for the judged requests, [Q, n]."""
     import tensorflow as tf
 
-    from models.item_corpus import ItemCorpus
+    from models.inputs.item_corpus import ItemCorpus
 
     corpus, found = ItemCorpus.load(examples, encoding), []
     items = len(corpus)
@@ -260,11 +260,11 @@ def run_simulated(wanted: dict, work: Path) -> dict:
     """Trains one candidate on the simulated log with one seed and returns its record."""
     import pyarrow.parquet as pq
 
-    from features.catalogue import item_rows, read_catalogue
-    from models.coarse_training import train_hcn
-    from models.input_pipeline import InputConfig, make_dataset
-    from models.item_corpus import ItemCorpus
-    from models.training import TrainingConfig
+    from features.items.catalogue import item_rows, read_catalogue
+    from models.inputs.input_pipeline import InputConfig, make_dataset
+    from models.inputs.item_corpus import ItemCorpus
+    from models.training.coarse_stage import train_hcn
+    from models.training.loop import TrainingConfig
 
     encoding, examples, ideal = prepare(work, wanted["seed"])
     config, training = matched(encoding, wanted["model"]), wanted["training"]

@@ -45,8 +45,8 @@ def settings(candidate: str, seed: int) -> dict:
 
 def judged_batch(work: Path, encoding) -> dict:
     """One batch of the requests of `scored_requests`, in its order."""
-    from features.request_files import draw_requests, link_tree, list_shards
-    from models.input_pipeline import InputConfig, make_dataset
+    from features.examples.shards import draw_requests, link_tree, list_shards
+    from models.inputs.input_pipeline import InputConfig, make_dataset
 
     encoded, judged = prepare(work)[1], work / "judged"
     for name in ("behaviors", "catalogue"):
@@ -61,11 +61,11 @@ def judged_batch(work: Path, encoding) -> dict:
 
 def run(wanted: dict, work: Path) -> dict:
     """Trains one candidate with one seed and returns its record."""
-    from features.encoding import FeatureEncoding
-    from models.hcn import Hcn
-    from models.item_corpus import ItemCorpus
-    from models.list_distillation import train_by_lists
-    from models.training import TrainingConfig
+    from features.encoding.feature_encoding import FeatureEncoding
+    from models.hcn.model import Hcn
+    from models.inputs.item_corpus import ItemCorpus
+    from models.training.list_distillation import train_by_lists
+    from models.training.loop import TrainingConfig
 
     encoding, made = FeatureEncoding.load(prepare(work)[2]), lists(work)
     config = matched(encoding, wanted["model"])

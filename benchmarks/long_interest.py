@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.run_records import RunRecords, limit_threads, spread
-from features.simhash import SimHashConfig
+from features.items.simhash import SimHashConfig
 
 RESULTS = Path(__file__).parent / "results" / "long_interest.json"
 CONFIGS = Path(__file__).parents[1] / "tfx_config"
@@ -77,11 +77,11 @@ def settings(data: str, candidate: str, seed: int) -> dict:
 
 def item_signatures(data: str, seed: int, work: Path, examples: Path, encoding, simhash: SimHashConfig):
     """Signatures of the items' embeddings by a two-tower of this seed; made once."""
-    from features.item_signatures import ItemSignatures, sign_items
-    from models.item_corpus import ItemCorpus
-    from models.retrieval_training import train_two_tower
-    from models.training import TrainingConfig
-    from models.two_tower import TwoTowerConfig
+    from features.items.signatures import ItemSignatures, sign_items
+    from models.inputs.item_corpus import ItemCorpus
+    from models.training.loop import TrainingConfig
+    from models.training.retrieval_stage import train_two_tower
+    from models.two_tower.model import TwoTowerConfig
 
     directory = work / "signatures" / f"{seed}-{simhash.num_bits}"
     if not directory.exists():
@@ -97,13 +97,13 @@ def item_signatures(data: str, seed: int, work: Path, examples: Path, encoding, 
 def run(wanted: dict, work: Path) -> dict:
     """Trains one candidate with one seed and returns its record."""
     from benchmarks.preparation import encode_by_time
-    from evaluation.metrics import compute_metrics
-    from evaluation.scored_rows import ScoredRows
-    from features.encoding import FeatureEncoding
+    from evaluation.metrics.registry import compute_metrics
+    from evaluation.metrics.rows import ScoredRows
+    from features.encoding.feature_encoding import FeatureEncoding
     from features.spec import load_spec
-    from models.autoint import AutoInt, AutoIntConfig
-    from models.input_pipeline import make_dataset
-    from models.training import TrainingConfig, predict, train
+    from models.autoint.model import AutoInt, AutoIntConfig
+    from models.inputs.input_pipeline import make_dataset
+    from models.training.loop import TrainingConfig, predict, train
 
     data, candidate, seed = wanted["data"], wanted["candidate"], wanted["seed"]
     spec = load_spec(CONFIGS / DATA[data]["spec"])

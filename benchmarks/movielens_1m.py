@@ -67,7 +67,7 @@ def training_settings(candidate: str) -> dict:
 def prepare(work: Path) -> tuple[Path, Path]:
     """Downloads, ingests and encodes once. Returns the directories of the encoded examples and of the encoding."""
     from benchmarks.preparation import ingest_and_encode, log_tables
-    from features.ingest import IngestConfig
+    from features.ingest.ingest_logs import IngestConfig
     from features.spec import load_spec
 
     tables = log_tables(work, simulation=None)
@@ -79,12 +79,12 @@ def prepare(work: Path) -> tuple[Path, Path]:
 
 def run(candidate: str, seed: int, work: Path, examples: Path, encoding_dir: Path) -> dict:
     """Trains one candidate with one seed and returns its record."""
-    from evaluation.metrics import compute_metrics
-    from evaluation.scored_rows import ScoredRows
-    from features.encoding import FeatureEncoding
-    from models.autoint import AutoInt, AutoIntConfig
-    from models.input_pipeline import make_dataset
-    from models.training import TrainingConfig, predict, train
+    from evaluation.metrics.registry import compute_metrics
+    from evaluation.metrics.rows import ScoredRows
+    from features.encoding.feature_encoding import FeatureEncoding
+    from models.autoint.model import AutoInt, AutoIntConfig
+    from models.inputs.input_pipeline import make_dataset
+    from models.training.loop import TrainingConfig, predict, train
 
     encoding = FeatureEncoding.load(encoding_dir)
     model_config = AutoIntConfig.model_validate(CANDIDATES[candidate]["model"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from features.encoding import FeatureEncoding
+from features.encoding.feature_encoding import FeatureEncoding
 from features.spec import FeatureSpec
 
 SPEC = FeatureSpec.model_validate(
@@ -104,7 +104,7 @@ def train_on_planted(model, world: PlantedInterests, steps: int, seed: int, lear
     """Trains a ranking model for some steps on batches of 128 new users."""
     import tensorflow as tf
 
-    from models.optimizers import LazyAdam
+    from models.training.optimizers import LazyAdam
 
     rng, optimizer = np.random.default_rng(seed), LazyAdam(learning_rate)
     model(world.batch(rng, 2))

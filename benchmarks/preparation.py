@@ -5,16 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from features.beam_runner import make_pipeline
-from features.encoder import encode_examples
-from features.ingest import IngestConfig, run_ingest
+from features.encoding.encode import encode_examples
+from features.encoding.fit import fit_encoding
+from features.ingest.ingest_logs import IngestConfig, run_ingest
 from features.spec import FeatureSpec
-from features.vocabulary import fit_encoding
 
 
 def log_tables(work: Path, simulation: dict | None) -> dict[str, str]:
     """Makes a log once, simulated (arguments of `SimulatorConfig`) or MovieLens-1M. Returns its tables by name."""
-    from features import movielens, movielens_download
-    from features.simulator import SimulatorConfig, simulate
+    from features.datasets import download as movielens_download
+    from features.datasets import movielens
+    from features.datasets.simulator.marketplace import SimulatorConfig, simulate
 
     log, names = work / "log", ["impressions", "items", "users"]
     if simulation is not None:

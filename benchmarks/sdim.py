@@ -49,7 +49,7 @@ class Request:
     def __init__(self, candidates: int, dim: int, groups: int):
         import tensorflow as tf
 
-        from models.target_attention import DinAttention
+        from models.sdim.target_attention import DinAttention
 
         rng = np.random.default_rng(0)
         self.candidates = tf.Variable(rng.normal(size=(candidates, dim)).astype(np.float32))
@@ -75,7 +75,7 @@ class Request:
         return tf.expand_dims(self.history, 0)
 
     def sums(self):
-        from models import sdim
+        from models.sdim import buckets as sdim
 
         return sdim.bucket_sums(self.histories(), self.of_history.read_value(), self.mask > 0, BUCKETS)
 
@@ -87,12 +87,12 @@ class Request:
 
     def layout(self):
         """Every variant finds its candidates in a batch of requests as a ranker does."""
-        from models.request_layout import RequestLayout
+        from models.sdim.request_layout import RequestLayout
 
         return RequestLayout(self.request_index.read_value(), 1)
 
     def _look_up(self, sums):
-        from models import sdim
+        from models.sdim import buckets as sdim
 
         return sdim.look_up(sums, self.of_candidates.read_value(), self.request_index.read_value())
 
@@ -101,7 +101,7 @@ class Request:
         return layout.to_flat(attention(layout.to_grid(self.candidates), self.histories(), self.mask))
 
     def dot_product(self):
-        from models.target_attention import dot_product_attention
+        from models.sdim.target_attention import dot_product_attention
 
         return self._attend(dot_product_attention)
 
@@ -111,7 +111,7 @@ class Request:
     def dot_product_plain(self):
         import tensorflow as tf
 
-        from models.target_attention import dot_product_attention
+        from models.sdim.target_attention import dot_product_attention
 
         count = self.candidates.shape[0]
         histories = tf.repeat(self.histories(), count, axis=0)

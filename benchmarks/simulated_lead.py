@@ -21,11 +21,11 @@ import pyarrow.parquet as pq
 
 from benchmarks.preparation import ingest_and_encode
 from evaluation.baselines import count_items, oracle
-from evaluation.metrics import compute_metrics
-from evaluation.scored_rows import ScoredRows
-from features.encoding import FeatureEncoding
-from features.ingest import IngestConfig
-from features.simulator import SimulatorConfig, simulate
+from evaluation.metrics.registry import compute_metrics
+from evaluation.metrics.rows import ScoredRows
+from features.datasets.simulator.marketplace import SimulatorConfig, simulate
+from features.encoding.feature_encoding import FeatureEncoding
+from features.ingest.ingest_logs import IngestConfig
 from features.spec import load_spec
 
 RESULTS = Path(__file__).parent / "results" / "simulated_lead.json"
@@ -54,9 +54,9 @@ def shuffle_clicks(log: Path, out: Path, seed: int) -> None:
 
 def measure(log: Path, work: Path, truth: Path | None, seed: int) -> dict:
     """Trains the profile's AutoInt on a log. Returns the AUC of everything on its test split."""
-    from models.autoint import AutoInt, AutoIntConfig
-    from models.input_pipeline import make_dataset
-    from models.training import TrainingConfig, predict, train
+    from models.autoint.model import AutoInt, AutoIntConfig
+    from models.inputs.input_pipeline import make_dataset
+    from models.training.loop import TrainingConfig, predict, train
     from pipeline.config import load_config
 
     profile = load_config(Path("tfx_config/simulated.yaml"))

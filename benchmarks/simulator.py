@@ -8,7 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from features.simulator import SimulatorConfig, simulate
+from features.datasets.simulator.marketplace import SimulatorConfig, simulate
 
 
 def main() -> None:

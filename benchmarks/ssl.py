@@ -5,7 +5,7 @@
 
 Each method has one parameter and four settings of it (α, or the dropout rate). The setting is chosen by recall@50 on
 `eval` with the first seed, and trained with the other seeds; the table is recall on `test` over the whole corpus. Head,
-tail and unseen items are fixed by the train split (evaluation/retrieval_metrics.py). `--fraction` trains on that share
+tail and unseen items are fixed by the train split (evaluation/metrics/retrieval.py). `--fraction` trains on that share
 of the train split's requests. Finished runs are kept in benchmarks/results/ssl.json and skipped.
 """
 
@@ -133,7 +133,7 @@ def prepare(data: str, work: Path) -> tuple[Path, Path]:
     """Ingests and encodes once, split by time. Returns directories of the encoded examples and of the encoding."""
     from benchmarks.preparation import encode_by_time
     from features.beam_runner import make_pipeline
-    from features.mutual_information import estimate_mutual_information
+    from features.items.mutual_information import estimate_mutual_information
     from features.spec import load_spec
 
     spec = load_spec(CONFIGS / SPECS[data])
@@ -167,14 +167,14 @@ def thin_out(encoded: Path, fraction: float) -> Path:
 def run(data: str, fraction: float, method: str, setting: dict, seed: int, work: Path) -> dict:
     """Trains once and returns its record."""
     encoded, encoding_dir = prepare(data, work)
-    from evaluation.retrieval_metrics import RetrievalMetrics, item_slices
-    from features.encoding import FeatureEncoding
-    from features.mutual_information import MutualInformation
-    from features.retrieval_ranks import count_above
-    from models.input_pipeline import count_positives
-    from models.retrieval_training import embed_pairs, pairs_dataset, train_two_tower
-    from models.training import TrainingConfig
-    from models.two_tower import TwoTowerConfig
+    from evaluation.metrics.ranks import count_above
+    from evaluation.metrics.retrieval import RetrievalMetrics, item_slices
+    from features.encoding.feature_encoding import FeatureEncoding
+    from features.items.mutual_information import MutualInformation
+    from models.inputs.input_pipeline import count_positives
+    from models.training.loop import TrainingConfig
+    from models.training.retrieval_stage import embed_pairs, pairs_dataset, train_two_tower
+    from models.two_tower.model import TwoTowerConfig
 
     encoding = FeatureEncoding.load(encoding_dir)
     examples = thin_out(encoded, fraction)

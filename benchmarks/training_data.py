@@ -40,9 +40,9 @@ def prepare(work: Path, impressions: int) -> dict:
     `label`, one entry a candidate), `head` (its first rows), and `examples`, `requests_count`, `vocabulary_sizes`.
     """
     from benchmarks.preparation import ingest_and_encode
-    from features.encoding import FeatureEncoding
-    from features.ingest import IngestConfig
-    from features.simulator import SimulatorConfig, simulate
+    from features.datasets.simulator.marketplace import SimulatorConfig, simulate
+    from features.encoding.feature_encoding import FeatureEncoding
+    from features.ingest.ingest_logs import IngestConfig
     from features.spec import FeatureSpec
 
     work = work / str(impressions)

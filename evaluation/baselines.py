@@ -14,9 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from features.request_files import list_shards
-
-from .slices import combined
+from evaluation.slices import combined
+from features.examples.shards import list_shards
 
 PRIOR_STRENGTH = 20.0
 """Impressions at the mean click rate that every item is given (see `ItemCounts.click_rate`)."""

@@ -20,11 +20,16 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from .metrics import make_metric, ndcg_at
-from .pointwise_metrics import divide, entropy, row_log_loss
-from .ranking_metrics import group_auc, group_ndcg, group_reciprocal_rank, rank_within_groups
-from .results import Estimate
-from .scored_rows import ScoredRows
+from evaluation.metrics.pointwise import divide, entropy, row_log_loss
+from evaluation.metrics.ranking import (
+    group_auc,
+    group_ndcg,
+    group_reciprocal_rank,
+    rank_within_groups,
+)
+from evaluation.metrics.registry import make_metric, ndcg_at
+from evaluation.metrics.rows import ScoredRows
+from evaluation.results import Estimate
 
 
 def has_interval(name: str) -> bool:

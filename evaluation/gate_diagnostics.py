@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .metrics import compute_metrics
-from .scored_rows import ScoredRows
+from evaluation.metrics.registry import compute_metrics
+from evaluation.metrics.rows import ScoredRows
 
 
 def usage_entropy(gates: np.ndarray) -> float:

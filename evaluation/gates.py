@@ -12,9 +12,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from features.spec import Strict
-
-from .results import Counts, Estimate, GateResult, LiveComparison, MetricSet, SliceDifference, SliceResult
+from evaluation.results import Counts, Estimate, GateResult, LiveComparison, MetricSet, SliceDifference, SliceResult
+from features.config import Strict
 
 
 class GateConfig(Strict):

@@ -12,7 +12,7 @@ from typing import ClassVar, TypeVar
 
 from pydantic import Field
 
-from features.spec import Strict
+from features.config import Strict
 
 EVALUATION_FILE = "evaluation.json"
 

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from features.spec import MISSING_INT64, Strict, nearest
-
-from .results import OmittedSlices
+from evaluation.results import OmittedSlices
+from features.config import Strict, nearest
+from features.spec import MISSING_INT64
 
 HISTORY_LENGTH = "history_length"
 """Name of the slices by `history_end`: how many behaviours the user had before the request."""

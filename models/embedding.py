@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from features.encoding import FeatureEncoding
+from features.encoding.feature_encoding import FeatureEncoding
 from features.spec import Feature, Scope
 
 LARGEST_NUMBER = 1e6

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
-from models.history_interest import HistoryInterest
+from models.sdim.history_interest import HistoryInterest
 
 
 class RankingModel(tfrs.Model):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from evaluation.cascade import CascadeEvaluationConfig
-from features.cascade_config import CascadeConfig
+from evaluation.cascade.config import CascadeConfig
+from evaluation.cascade.evaluate import CascadeEvaluationConfig
 
 
 class CascadeSection(CascadeConfig):

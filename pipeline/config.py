@@ -6,11 +6,17 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
-from evaluation.ranking_evaluator import KEY_COLUMNS, EvaluationConfig
+from evaluation.ranking import KEY_COLUMNS, EvaluationConfig
 from evaluation.slices import HISTORY_LENGTH
-from features.ingest_config import IngestConfig
-from features.simulator import SimulatorConfig
-from features.spec import FeatureSpec, Strict, load_spec, nearest, parse_model, read_yaml
+from features.config import (
+    Strict,
+    nearest,
+    parse_model,
+    read_yaml,
+)
+from features.datasets.simulator.marketplace import SimulatorConfig
+from features.ingest.config import IngestConfig
+from features.spec import FeatureSpec, load_spec
 from pipeline.cascade_section import CascadeSection
 from pipeline.model_config import ModelsConfig, RankerConfig
 

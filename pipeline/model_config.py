@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
-from evaluation.ranking_evaluator import EvaluationConfig
-from evaluation.retrieval_evaluator import DistilledEvaluationConfig, RetrievalEvaluationConfig
-from features.candidate_sets import CandidateSetConfig
-from features.simhash import SimHashConfig
-from features.spec import SpecError, Strict, nearest
-from features.teacher_lists import TeacherListsConfig
+from evaluation.ranking import EvaluationConfig
+from evaluation.retrieval import DistilledEvaluationConfig, RetrievalEvaluationConfig
+from features.config import SpecError, Strict, nearest
+from features.examples.candidate_sets import CandidateSetConfig
+from features.examples.teacher_list_files import TeacherListsConfig
+from features.items.simhash import SimHashConfig
 
 #: The ranker that stands between retrieval and the fine ranker.
 COARSE_RANKER = "hcn"
@@ -47,8 +47,8 @@ class RetrievalConfig(Strict):
     """The two-tower.
 
     Attributes:
-      parameters: arguments of `models.two_tower.TwoTowerConfig`.
-      training: arguments of `models.training.TrainingConfig`.
+      parameters: arguments of `models.two_tower.model.TwoTowerConfig`.
+      training: arguments of `models.training.loop.TrainingConfig`.
       evaluation: cut-offs and gates.
       signatures: of the items, for the rankers' long histories.
     """
@@ -64,8 +64,8 @@ class DistilledRetrievalConfig(Strict):
 
     Attributes:
       teacher: the fine ranker.
-      parameters: arguments of `models.two_tower.TwoTowerConfig`; `ssl` and `log_q` have no effect.
-      training: arguments of `models.training.TrainingConfig`; a list's group of requests is a batch.
+      parameters: arguments of `models.two_tower.model.TwoTowerConfig`; `ssl` and `log_q` have no effect.
+      training: arguments of `models.training.loop.TrainingConfig`; a list's group of requests is a batch.
       lists: which requests and items the teacher scores.
       evaluation: cut-offs and gates.
     """
@@ -81,8 +81,9 @@ class RankerConfig(Strict):
     """A ranker.
 
     Attributes:
-      parameters: arguments of the model's own configuration class (for `autoint`: `models.autoint.AutoIntConfig`).
-      training: arguments of `models.training.TrainingConfig`.
+      parameters: arguments of the model's own configuration class (for `autoint`:
+      `models.autoint.model.AutoIntConfig`).
+      training: arguments of `models.training.loop.TrainingConfig`.
       tables: of its users' long histories, if it reads them through SDIM.
     """
 
@@ -95,10 +96,10 @@ class CoarseConfig(Strict):
     """The coarse ranker. It learns from CoarseExamples, so it needs the two-tower.
 
     Attributes:
-      parameters: arguments of `models.hcn.HcnConfig`.
-      training: arguments of `models.training.TrainingConfig`.
+      parameters: arguments of `models.hcn.model.HcnConfig`.
+      training: arguments of `models.training.loop.TrainingConfig`.
       candidates: the retrieved items that join the impressions.
-      list_training: arguments of `models.training.TrainingConfig` for a second part, on the teacher lists of
+      list_training: arguments of `models.training.loop.TrainingConfig` for a second part, on the teacher lists of
         `models.retrieval`; None: there is none.
       teacher: the fine ranker that it is distilled from (`parameters.distillation`); None: from none.
       evaluation: its own metrics and gates; None: the fine rankers'. Its scores choose candidates and are never used as

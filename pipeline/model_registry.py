@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from features.spec import SpecError, nearest, parse_model
+from features.config import SpecError, nearest, parse_model
 from pipeline.config import PipelineConfig
 from pipeline.model_config import COARSE_RANKER, RETRIEVAL_MODELS
 
@@ -40,11 +40,11 @@ def make_ranker(name: str, config, encoding, item_signatures):
       item_signatures: where the ranker reads long histories by them, else None.
     """
     if name == "autoint":
-        from models.autoint import AutoInt
+        from models.autoint.model import AutoInt
 
         return AutoInt(encoding, config, item_signatures)
     if name == "aw_moe":
-        from models.aw_moe import AwMoe
+        from models.aw_moe.model import AwMoe
 
         return AwMoe(encoding, config, item_signatures)
     raise ValueError(f"`name` must be a ranker: autoint, aw_moe. Received: {name!r}.")
@@ -144,17 +144,17 @@ def _check_coarse(config: PipelineConfig, checked) -> None:
 
 def _config_class(name: str):
     if name in RETRIEVAL_MODELS:
-        from models.two_tower import TwoTowerConfig
+        from models.two_tower.model import TwoTowerConfig
 
         return TwoTowerConfig
     if name == "aw_moe":
-        from models.aw_moe import AwMoeConfig
+        from models.aw_moe.model import AwMoeConfig
 
         return AwMoeConfig
     if name == "hcn":
-        from models.hcn import HcnConfig
+        from models.hcn.model import HcnConfig
 
         return HcnConfig
-    from models.autoint import AutoIntConfig
+    from models.autoint.model import AutoIntConfig
 
     return {"autoint": AutoIntConfig}[name]

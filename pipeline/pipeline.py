@@ -20,20 +20,20 @@ def create_pipeline(config: PipelineConfig):
     from pipeline.components.anomaly_gate import AnomalyGate  # first: `pipeline.components` chooses the Keras
     from pipeline.components.behavior_signatures import BehaviorSignatures
     from pipeline.components.behavior_tables import BehaviorTables
-    from pipeline.components.cascade_evaluator import CascadeEvaluator
+    from pipeline.components.evaluators.cascade_evaluator import CascadeEvaluator
     from pipeline.components.coarse_examples import CoarseExamples
     from pipeline.components.feature_encoder import FeatureEncoder
     from pipeline.components.import_schema_gen import ImportSchemaGen
     from pipeline.components.log_ingest import LogIngest
     from pipeline.components.log_statistics import LogStatistics
-    from pipeline.components.ranking_evaluator import RankingEvaluator
-    from pipeline.components.retrieval_evaluator import RetrievalEvaluator
+    from pipeline.components.evaluators.ranking_evaluator import RankingEvaluator
+    from pipeline.components.evaluators.retrieval_evaluator import RetrievalEvaluator
     from pipeline.components.teacher_lists import TeacherLists
     from pipeline.components.vocabulary import Vocabulary
     from pipeline.lineage import metadata_connection
     from pipeline.model_config import COARSE_RANKER
     from pipeline.model_registry import check_models, reads_signatures, reads_tables
-    from pipeline.trainer_module import RUN_FN, trainer_config
+    from pipeline.trainer import RUN_FN, trainer_config
     from tfx.components.example_validator.component import ExampleValidator
     from tfx.components.pusher.component import Pusher
     from tfx.components.schema_gen.component import SchemaGen

@@ -12,18 +12,18 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
-from features.cascade_config import CascadeConfig
-from serving.attention_readout import FieldAttention, strongest_pairs
-from serving.item_catalogue import ItemCatalogue
-from serving.json_request import row_from_request
+from evaluation.cascade.config import CascadeConfig
 from serving.ranker import Ranker
-from serving.retrieval_scoring import SavedTwoTower
+from serving.requests.item_catalogue import ItemCatalogue
+from serving.requests.json_request import row_from_request
+from serving.saved.attention import FieldAttention, strongest_pairs
+from serving.saved.two_tower import SavedTwoTower
 
 RETRIEVE, COARSE, FINE = "retrieve", "coarse", "fine"
 
 
 class CoarseRanker(Protocol):
-    """What the cascade asks of its coarse stage; `serving.coarse_scoring.SavedCoarse`."""
+    """What the cascade asks of its coarse stage; `serving.saved.coarse.SavedCoarse`."""
 
     def score(self, requests: pa.Table, item_ids: pa.Array) -> np.ndarray:
         """Scores [n] float32 of items for one raw request with its windows; higher is better."""
@@ -115,13 +115,14 @@ class Cascade:
         fine = Ranker(ranker) if tables is None else Ranker.with_store(ranker, tables)
         coarse_ranker = None
         if coarse is not None:
-            from serving.coarse_scoring import SavedCoarse
+            from serving.saved.coarse import SavedCoarse
 
             coarse_ranker = SavedCoarse(coarse)
         return cls(SavedTwoTower(two_tower), fine, ItemCatalogue.load(items, fine.spec), coarse_ranker, config)
 
     def recommend(self, request: dict[str, Any], *, explain: bool = False) -> list[RecommendedItem]:
-        """Returns the `top_k` items for one JSON request (serving/json_request.py, without `candidates`), best first.
+        """Returns the `top_k` items for one JSON request (serving/requests/json_request.py, without `candidates`),
+        best first.
 
         Args:
           request: the request.

@@ -10,12 +10,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from features.bucket_table import BucketTable
-from features.raw_histories import history_column
+from features.histories.bucket_table import BucketTable
+from features.histories.windows import history_column
 from features.spec import FeatureSpec
-from serving.json_request import tensors_from_request, windows_from_request
-from serving.raw_requests import feature_tensor, request_tensors, table_tensor, window_tensors
-from serving.saved_model import SavedRanker
+from serving.requests.json_request import tensors_from_request, windows_from_request
+from serving.requests.tensors import (
+    feature_tensor,
+    request_tensors,
+    table_tensor,
+    window_tensors,
+)
+from serving.saved.saved_model import SavedRanker
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ class Ranker:
         history = ranker._saved.history
         if history is None or history.simhash is None:
             raise ValueError(f"the ranker in {ranker.directory} takes no bucket tables: leave the store out.")
-        from serving.bse_store import BseStore
+        from serving.bse.store import BseStore
 
         ranker._tables = BseStore(store_dir, history.version).get
         return ranker
@@ -85,7 +90,7 @@ class Ranker:
         return self._saved.spec
 
     def rank(self, request: dict[str, Any], k: int | None = None) -> list[RankedItem]:
-        """Returns the candidates of one JSON request (see `serving/json_request.py`), highest logit first.
+        """Returns the candidates of one JSON request (see `serving/requests/json_request.py`), highest logit first.
 
         Args:
           request: the request; equal candidates keep their order.
@@ -122,7 +127,7 @@ class Ranker:
 
         Args:
           row: a raw request of one row with its windows; with `user_id` where the ranker reads a store.
-          items: the candidate features of n items, `serving.item_catalogue.ItemCatalogue.tensors`.
+          items: the candidate features of n items, `serving.requests.item_catalogue.ItemCatalogue.tensors`.
 
         Returns:
           `score` (probability) and `logit`, [n] float32.

@@ -17,11 +17,11 @@ def prepare(settings: dict):
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
 
-    from features.encoding import FeatureEncoding
-    from models.autoint import AutoInt, AutoIntConfig
-    from models.input_pipeline import InputConfig, make_dataset
-    from models.optimizers import OptimizerConfig, make_optimizer
-    from models.training import build_variables, step_runner
+    from features.encoding.feature_encoding import FeatureEncoding
+    from models.autoint.model import AutoInt, AutoIntConfig
+    from models.inputs.input_pipeline import InputConfig, make_dataset
+    from models.training.loop import build_variables, step_runner
+    from models.training.optimizers import OptimizerConfig, make_optimizer
 
     encoding = FeatureEncoding.load(settings["encoding"])
     config = InputConfig(batch_size=settings["batch_size"])

@@ -19,7 +19,7 @@ def prepare(settings: dict):
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
 
-    from models.optimizers import OptimizerConfig, make_optimizer
+    from models.training.optimizers import OptimizerConfig, make_optimizer
 
     rows, width, batch = settings["rows"], settings["embedding_dim"], settings["batch_size"]
     table = tf.Variable(tf.random.stateless_normal([rows, width], seed=(0, 1), stddev=0.01))

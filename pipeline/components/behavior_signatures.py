@@ -7,7 +7,7 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types.standard_artifacts import Model
 from tfx.utils import path_utils
 
-from pipeline.components.evaluator import serving_path
+from pipeline.components.evaluators.evaluator import serving_path
 
 #: Properties of the artifact.
 OCCUPANCY_ENTROPY, MAX_ENTROPY, CENTERED, ITEMS = "occupancy_entropy", "max_entropy", "centered", "items"
@@ -25,9 +25,9 @@ def BehaviorSignatures(
     `pipeline.model_config.SignaturesConfig` as JSON. The occupancy entropy is kept as a property: a hash that puts most
     items in few buckets is mean pooling.
     """
-    from features.item_signatures import sign_items
+    from features.items.signatures import sign_items
     from pipeline.model_config import SignaturesConfig
-    from serving.retrieval_export import ITEM_EMBEDDINGS_FILE, read_item_embeddings
+    from serving.export.two_tower import ITEM_EMBEDDINGS_FILE, read_item_embeddings
 
     config = SignaturesConfig.model_validate_json(signatures_config)
     path = os.path.join(serving_path({"model": [model]}), ITEM_EMBEDDINGS_FILE)

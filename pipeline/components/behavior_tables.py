@@ -31,7 +31,7 @@ def BehaviorTables(
 
     Writes nothing where the ranker was not pushed. The artifact holds what was built; the tables are in `store_dir`.
     """
-    from serving.behavior_tables import build_behavior_tables
+    from serving.bse.table_job import build_behavior_tables
 
     built = None
     if pushed_model.get_int_custom_property("pushed") == 1:

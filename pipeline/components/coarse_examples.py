@@ -23,14 +23,15 @@ def CoarseExamples(
 ):
     """Writes encoded examples whose `train` and `eval` requests also hold sampled items of the two-tower's top n₁.
 
-    `candidate_sets` is a `features.candidate_sets.CandidateSetConfig` as JSON. With a `teacher`, a fine ranker, its
+    `candidate_sets` is a `features.examples.candidate_sets.CandidateSetConfig` as JSON. With a `teacher`, a fine
+    ranker, its
     logits are kept for distillation. All other files are those of `encoded_examples`; `teacher_lists`, which a Trainer
     could not take beside its examples, come along in a folder of that name.
     """
-    from features.candidate_sets import CandidateSetConfig
-    from features.request_files import link_tree
-    from features.teacher_lists import LISTS_FOLDER
-    from serving.candidate_examples import make_coarse_examples
+    from features.examples.candidate_sets import CandidateSetConfig
+    from features.examples.shards import link_tree
+    from features.examples.teacher_list_files import LISTS_FOLDER
+    from serving.offline.candidate_examples import make_coarse_examples
 
     made = make_coarse_examples(
         examples.uri,

@@ -12,8 +12,8 @@ from tfx.dsl.component.experimental.annotations import (
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types.standard_artifacts import Examples, TransformGraph
 
+from features.examples.raw_sample import RAW_SAMPLE_FILE, write_raw_sample
 from pipeline.artifacts import BehaviorLog
-from pipeline.raw_sample import RAW_SAMPLE_FILE, write_raw_sample
 
 
 @component(use_beam=True)
@@ -30,8 +30,8 @@ def FeatureEncoder(
     They are one artifact because the standard Trainer has one `examples` input; for the same reason the first
     `sample_requests` raw requests of the train split are kept in it.
     """
-    from features.encoder import encode_examples
-    from features.encoding import FeatureEncoding
+    from features.encoding.encode import encode_examples
+    from features.encoding.feature_encoding import FeatureEncoding
 
     with beam_pipeline as root:
         encode_examples(root, examples.uri, behaviors.uri, encoding.uri, encoded_examples.uri)

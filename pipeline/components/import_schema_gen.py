@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tfx.components.schema_gen.import_schema_gen import component
 
-from pipeline.components.drivers import PropertyDriver
+from pipeline.components.base import PropertyDriver
 
 
 class SchemaFileDriver(PropertyDriver):

@@ -9,11 +9,11 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, component_spec
 from tfx.types.standard_artifacts import Examples
 
-from features.ingest_config import IngestConfig
+from features.ingest.config import IngestConfig
 from features.spec import FeatureSpec
 from pipeline.artifacts import BehaviorLog, DeadLetters
-from pipeline.components.drivers import PropertyDriver
-from pipeline.fingerprint import fingerprint_paths
+from pipeline.components.base import PropertyDriver
+from pipeline.components.fingerprint import fingerprint_paths
 
 
 class LogIngestSpec(component_spec.ComponentSpec):
@@ -44,10 +44,10 @@ class LogIngestDriver(PropertyDriver):
 
 
 class LogIngestExecutor(base_beam_executor.BaseBeamExecutor):
-    """Runs `features.ingest.ingest_logs` into the output artifacts."""
+    """Runs `features.ingest.ingest_logs.ingest_logs` into the output artifacts."""
 
     def Do(self, input_dict, output_dict, exec_properties):
-        from features.ingest import BadRowsError, finalize_ingest, ingest_logs
+        from features.ingest.ingest_logs import BadRowsError, finalize_ingest, ingest_logs
 
         config = IngestConfig.model_validate_json(exec_properties["ingest_config"])
         spec = FeatureSpec.model_validate_json(exec_properties["feature_spec"])
@@ -70,7 +70,7 @@ class LogIngestExecutor(base_beam_executor.BaseBeamExecutor):
 
 
 class LogIngest(base_beam_component.BaseBeamComponent):
-    """Ingests the log (see features/ingest.py). Its outputs are described in docs/data_formats.md."""
+    """Ingests the log (see features/ingest/ingest_logs.py). Its outputs are described in docs/data_formats.md."""
 
     SPEC_CLASS = LogIngestSpec
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(LogIngestExecutor)

@@ -20,10 +20,10 @@ def TeacherLists(
 ):
     """Writes encoded examples of sampled requests of `train` and `eval`, and the teacher's logits of items beside them.
 
-    `lists_config` is a `features.teacher_lists.TeacherListsConfig` as JSON.
+    `lists_config` is a `features.examples.teacher_list_files.TeacherListsConfig` as JSON.
     """
-    from features.teacher_lists import TeacherListsConfig
-    from serving.teacher_lists import make_teacher_lists
+    from features.examples.teacher_list_files import TeacherListsConfig
+    from serving.offline.teacher_scoring import make_teacher_lists
 
     made = make_teacher_lists(
         examples.uri,

@@ -22,8 +22,8 @@ def Vocabulary(
 
     `feature_spec` is a FeatureSpec as JSON.
     """
+    from features.encoding.fit import fit_encoding
     from features.spec import FeatureSpec
-    from features.vocabulary import fit_encoding
 
     with beam_pipeline as root:
         fit_encoding(root, examples.uri, FeatureSpec.model_validate_json(feature_spec), encoding.uri)

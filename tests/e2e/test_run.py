@@ -6,11 +6,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from features.ingest_counts import IngestCounts
+from features.ingest.counts import IngestCounts
 from pipeline.config import PipelineConfig
 from pipeline.lineage import component_runs, outputs_by_component
-from pipeline.run import run_pipeline
-from pipeline.runner import PipelineFailed
+from pipeline.run.dag import PipelineFailed
+from pipeline.run.run import run_pipeline
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 
@@ -120,9 +120,9 @@ def test_every_component_ran_and_the_models_are_blessed_and_pushed(first, root):
 
 
 def test_signatures_are_those_of_the_two_tower_in_the_catalogue_s_order(first, outputs):
-    from features.catalogue import read_catalogue
-    from features.item_signatures import ItemSignatures
-    from serving.retrieval_export import ITEM_EMBEDDINGS_FILE, read_item_embeddings
+    from features.items.catalogue import read_catalogue
+    from features.items.signatures import ItemSignatures
+    from serving.export.two_tower import ITEM_EMBEDDINGS_FILE, read_item_embeddings
 
     raw = read_catalogue(outputs["LogIngest"]["examples"])
     encoded = read_catalogue(outputs["FeatureEncoder"]["encoded_examples"])
@@ -138,12 +138,12 @@ def test_signatures_are_those_of_the_two_tower_in_the_catalogue_s_order(first, o
 
 def test_the_store_holds_the_long_histories_of_the_pushed_ranker(first, outputs, root):
     """A user's table from the store ranks as the history itself does."""
-    from features.catalogue import read_catalogue
-    from features.raw_histories import attach_histories, read_behaviors
-    from pipeline.raw_sample import json_request
-    from serving.bse_store import BseStore
-    from serving.history_inputs import HistoryInputs
+    from features.examples.raw_sample import json_request
+    from features.histories.windows import attach_histories, read_behaviors
+    from features.items.catalogue import read_catalogue
+    from serving.bse.store import BseStore
     from serving.ranker import Ranker
+    from serving.requests.history_inputs import HistoryInputs
 
     pushed = first.models["autoint"].pushed
     built = json.loads((Path(outputs["BehaviorTables.autoint"]["tables"]) / "behavior_tables.json").read_text())
@@ -218,8 +218,8 @@ def test_the_report_tells_the_run(first, outputs):
 
 
 def test_the_cascade_is_judged_as_one(first, outputs, root):
-    from evaluation.cascade import CascadeEvaluation
-    from evaluation.cascade_scores import CascadeScores, select
+    from evaluation.cascade.evaluate import CascadeEvaluation
+    from evaluation.cascade.scores import CascadeScores, select
     from serving.cascade import Cascade
 
     directory = Path(outputs["CascadeEvaluator"]["evaluation"])
@@ -262,8 +262,8 @@ def test_the_same_run_again_does_nothing(first, root):
 
 
 def test_tables_are_not_built_twice_and_their_loss_is_named(first, outputs, root):
-    from pipeline.outcomes import model_outcomes
-    from serving.behavior_tables import build_behavior_tables
+    from pipeline.run.outcomes import model_outcomes
+    from serving.bse.table_job import build_behavior_tables
 
     store = root / "serving" / "e2e_autoint_bse"
     arguments = (first.models["autoint"].pushed, outputs["LogIngest"]["behaviors"], store)

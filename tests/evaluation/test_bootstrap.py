@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluation.bootstrap import MetricStatistics, WeightedAUC, bootstrap, estimate, ones
-from evaluation.metrics import compute_metrics
-from evaluation.scored_rows import ScoredRows
+from evaluation.metrics.registry import compute_metrics
+from evaluation.metrics.rows import ScoredRows
 
 NAMES = ("auc", "gauc_user", "gauc_request", "log_loss", "normalized_entropy", "pcoc", "ndcg@2", "mrr")
 

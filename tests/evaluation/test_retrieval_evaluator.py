@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from evaluation.retrieval_evaluator import (
+from evaluation.retrieval import (
     DistilledEvaluationConfig,
     RetrievalEvaluation,
     RetrievalEvaluationConfig,

@@ -7,11 +7,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from features.catalogue import CATALOGUE_FILE
-from features.encoder import encode_file
-from features.encoding import FeatureEncoding
+from features.encoding.encode import encode_file
+from features.encoding.feature_encoding import FeatureEncoding
+from features.encoding.fit import encoding_of, summarise_file
+from features.items.catalogue import CATALOGUE_FILE
 from features.spec import FeatureSpec
-from features.vocabulary import encoding_of, summarise_file
 
 SPEC = FeatureSpec.model_validate(
     {

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from features.spec import SpecError, load_spec
+from features.config import SpecError
+from features.spec import load_spec
 from pipeline.cascade_section import CascadeSection
 from pipeline.config import PipelineConfig
 from pipeline.model_registry import check_models, reads_tables, select_models

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from features.spec import SpecError
+from features.config import SpecError
 from pipeline.config import load_config
 
 PROFILES = sorted((Path(__file__).parents[2] / "tfx_config").glob("[!f]*.yaml"))

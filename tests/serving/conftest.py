@@ -1,8 +1,8 @@
 import pyarrow.parquet as pq
 import pytest
 
+from tests.builders.small_ranker import SPEC, make_small_ranker, random_requests
 from tests.models.conftest import raw_small_log, small_log  # noqa: F401  fixtures with behaviours and a catalogue
-from tests.serving.small_ranker import SPEC, make_small_ranker, random_requests
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +21,7 @@ def raw_examples_dir(tmp_path_factory):
 @pytest.fixture(scope="session")
 def cascade_work(tmp_path_factory):
     """A simulated log and the exports of a cascade trained on it (cascade_example.py); not to be written to."""
-    from tests.serving import cascade_example
+    from tests.builders import cascade_example
 
     work = tmp_path_factory.mktemp("cascade")
     _, encoded, encoding = cascade_example.make_log(work)
@@ -33,8 +33,8 @@ def cascade_work(tmp_path_factory):
 def encoding(raw_examples_dir, tmp_path_factory):
     """Vocabularies and moments fitted on the train split."""
     from features.beam_runner import make_pipeline
-    from features.encoding import FeatureEncoding
-    from features.vocabulary import fit_encoding
+    from features.encoding.feature_encoding import FeatureEncoding
+    from features.encoding.fit import fit_encoding
 
     directory = tmp_path_factory.mktemp("encoding") / "encoding"
     with make_pipeline() as root:
@@ -50,7 +50,7 @@ def model(encoding):
 @pytest.fixture(scope="session")
 def base_dir(model, encoding, tmp_path_factory):
     """`serving_models/shop/` with version 3 exported."""
-    from serving.export import export_ranker
+    from serving.export.ranker import export_ranker
 
     base = tmp_path_factory.mktemp("serving_models") / "shop"
     export_ranker(model, encoding, base / "3", random_requests(5, seed=9))
@@ -59,6 +59,6 @@ def base_dir(model, encoding, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def saved(base_dir):
-    from serving.saved_model import SavedRanker
+    from serving.saved.saved_model import SavedRanker
 
     return SavedRanker(base_dir)

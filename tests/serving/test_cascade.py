@@ -5,20 +5,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from evaluation.cascade import CascadeEvaluationConfig, CascadeGates, evaluate_cascade
-from evaluation.cascade_scores import CascadeScores, select
-from features.bucket_table import BucketTable
-from features.cascade_config import CascadeConfig
-from features.catalogue import read_catalogue
-from pipeline.raw_sample import json_request
-from serving.attention_readout import strongest_pairs
-from serving.behavior_tables import build_behavior_tables
+from evaluation.cascade.config import CascadeConfig
+from evaluation.cascade.evaluate import CascadeEvaluationConfig, CascadeGates, evaluate_cascade
+from evaluation.cascade.scores import CascadeScores, select
+from features.examples.raw_sample import json_request
+from features.histories.bucket_table import BucketTable
+from features.items.catalogue import read_catalogue
+from serving.bse.table_job import build_behavior_tables
 from serving.cascade import Cascade, best_first
-from serving.cascade_scoring import FineOverCatalogue, measure_stages, sample_requests, score_cascade
-from serving.item_catalogue import ItemCatalogue
-from serving.json_request import RequestError
+from serving.offline.cascade_scoring import (
+    FineOverCatalogue,
+    measure_stages,
+    sample_requests,
+    score_cascade,
+)
 from serving.ranker import Ranker
-from tests.serving import cascade_example
+from serving.requests.item_catalogue import ItemCatalogue
+from serving.requests.json_request import RequestError
+from serving.saved.attention import strongest_pairs
+from tests.builders import cascade_example
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,9 @@ import shutil
 import numpy as np
 import pytest
 
-from serving.json_request import RequestError
 from serving.ranker import Ranker
-from tests.serving.small_ranker import json_request, offline_logits, random_requests
+from serving.requests.json_request import RequestError
+from tests.builders.small_ranker import json_request, offline_logits, random_requests
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,311 @@
+"""Judges a whole cascade against the ideal "the fine ranker scores everything": what it keeps, and at what cost.
+
+The requests are scored once (`evaluation.cascade.scores`); all curves over n₁ and n₂ and all intervals are then NumPy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from evaluation.bootstrap import bootstrap, estimate, ones
+from evaluation.cascade.config import CascadeConfig
+from evaluation.cascade.costs import CascadeCosts
+from evaluation.cascade.metrics import (
+    cascade_order,
+    clicked_ndcg,
+    ideal_hits,
+    kept_ndcg,
+    log_losses,
+    logged_ndcg,
+    sigmoid,
+    stage_hits,
+)
+from evaluation.cascade.scores import CascadeScores, Selection, select
+from evaluation.gates import make_gate
+from evaluation.metrics.pointwise import row_log_loss
+from evaluation.results import Estimate, GateResult, Verdict
+from features.config import Strict
+
+CASCADE_EVALUATION_FILE = "cascade_evaluation.json"
+STAGES = ("retrieve", "coarse", "list")
+"""What an item passes: it is retrieved, it reaches the fine ranker, it is in the list."""
+
+
+class CascadeGates(Strict):
+    """Thresholds of the gates. None switches a gate off."""
+
+    min_requests: int | None = Field(
+        50, ge=1, description="Fewer requests cannot tell a good cascade from a lucky one."
+    )
+    min_ndcg_kept: float | None = Field(
+        0.97,
+        ge=0,
+        le=1,
+        description="What the early stages lose, no later one brings back: the lower end of the interval is judged.",
+    )
+    max_cost_share: float | None = Field(
+        1.0,
+        gt=0,
+        description="A cascade that costs as much as scoring everything has no purpose: rank the whole catalogue.",
+    )
+
+
+class CascadeEvaluationConfig(Strict):
+    """What is measured and what a cascade must reach.
+
+    Attributes:
+      retrieve_grid: n₁ of the curves; those beyond the catalogue are left out.
+      coarse_grid: n₂ of the curves; of each n₁ those that are smaller than it, and n₂ = n₁: no coarse stage's choice.
+      interval_level: of the bootstrap over users.
+      bootstrap_replicates: resamples.
+      seed: of the resampling.
+      gates: thresholds.
+    """
+
+    retrieve_grid: tuple[int, ...] = Field((100, 200, 500, 1000, 2000), min_length=1)
+    coarse_grid: tuple[int, ...] = Field((20, 50, 100, 200, 500), min_length=1)
+    interval_level: float = Field(0.95, gt=0, lt=1)
+    bootstrap_replicates: int = Field(400, ge=2)
+    seed: int = 0
+    gates: CascadeGates = CascadeGates()
+
+
+class CascadePoint(Strict):
+    """One cascade (n₁, n₂) beside the ideal.
+
+    Attributes:
+      retrieve: n₁.
+      coarse: n₂; None: no coarse stage, the fine ranker scores all retrieved items.
+      metrics: by name, with intervals: `ndcg` (the share of the ideal's that is kept), `clicked_ndcg` and
+        `logged_ndcg` with `…_kept`, `log_loss` with `log_loss_increase`, `click_recall_<stage>` and
+        `ideal_recall_<stage>` (`evaluation.cascade.metrics`; `STAGES`).
+      seconds: a request, by stage; {} where no costs were measured.
+      cost_share: of the ideal's seconds.
+    """
+
+    retrieve: int
+    coarse: int | None
+    metrics: dict[str, Estimate]
+    seconds: dict[str, float] = {}
+    cost_share: float | None = None
+
+
+class CascadeEvaluation(Verdict):
+    """What one evaluation found.
+
+    Attributes:
+      ranker: the fine ranker's name.
+      requests, users, impressions, clicks: what it rests on.
+      unknown_items: impressions of items that are not in the catalogue; no stage can pass them.
+      items: size of the catalogue.
+      top_k: length of the list.
+      chosen: the cascade that was judged by the gates.
+      ideal: metrics of the fine ranker over everything: `clicked_ndcg`, `logged_ndcg`, `log_loss`.
+      curves: the cascades of the grids, by n₁, then n₂.
+      costs: measured; None: they were not.
+      interval_level, bootstrap_replicates, seed: of every interval.
+    """
+
+    file_name: ClassVar[str] = CASCADE_EVALUATION_FILE
+    ranker: str = ""
+    requests: int
+    users: int
+    impressions: int
+    clicks: int
+    unknown_items: int
+    items: int
+    top_k: int
+    chosen: CascadePoint
+    ideal: dict[str, Estimate]
+    curves: tuple[CascadePoint, ...]
+    costs: CascadeCosts | None = None
+    interval_level: float
+    bootstrap_replicates: int
+    seed: int
+
+    @property
+    def headline(self) -> str:
+        """The verdict's figures in one line."""
+        chosen = self.chosen
+        stages = [self.items, chosen.retrieve, *([chosen.coarse] if chosen.coarse else []), self.top_k]
+        line = (
+            f"cascade {' → '.join(f'{n:,}' for n in stages)}: keeps {chosen.metrics['ndcg'].value:.1%} of the NDCG of "
+            f"{self.ranker} over everything"
+        )
+        return line if chosen.cost_share is None else f"{line}, at {chosen.cost_share:.1%} of its cost"
+
+
+def evaluate_cascade(
+    scores: CascadeScores,
+    cascade: CascadeConfig | None = None,
+    config: CascadeEvaluationConfig | None = None,
+    costs: CascadeCosts | None = None,
+    ranker: str = "",
+) -> CascadeEvaluation:
+    """Measures the cascade and the curves around it, and puts the cascade to the gates.
+
+    Args:
+      scores: of the sampled requests.
+      cascade: n₁, n₂ and k; n₁ and n₂ are cut to the catalogue.
+      config: what to measure and to demand.
+      costs: of the stages; without, the cost gate fails unless it is off.
+      ranker: name of the fine ranker, for the record.
+
+    Raises:
+      ValueError: if there is no request, or n₁ is beyond what was scored.
+    """
+    cascade, config = cascade or CascadeConfig(), config or CascadeEvaluationConfig()
+    if not len(scores):
+        raise ValueError("`scores` holds no request: there is nothing to judge a cascade by.")
+    chosen = _within(scores, cascade.retrieve, cascade.coarse)
+    grid = _grid(scores, config, cascade.top_k)
+    points = list(dict.fromkeys([chosen, *grid]))
+    found, ideal = _measure(scores, points, cascade.top_k, config)
+    made = {point: _point(point, found[point], costs) for point in points}
+    gates = _judge(config.gates, len(scores), made[chosen])
+    return CascadeEvaluation(
+        ranker=ranker,
+        requests=len(scores),
+        users=len(np.unique(scores.user)),
+        impressions=len(scores.item),
+        clicks=int(scores.label.sum()),
+        unknown_items=scores.unknown_items,
+        items=scores.catalogue_size,
+        top_k=cascade.top_k,
+        chosen=made[chosen],
+        ideal=ideal,
+        curves=tuple(made[point] for point in grid),
+        costs=costs,
+        interval_level=config.interval_level,
+        bootstrap_replicates=config.bootstrap_replicates,
+        seed=config.seed,
+        gates=gates,
+        blessed=all(gate.passed for gate in gates),
+    )
+
+
+def _within(scores: CascadeScores, retrieve: int, coarse: int) -> tuple[int, int | None]:
+    retrieve = min(retrieve, scores.catalogue_size)
+    return retrieve, (min(coarse, retrieve) if scores.coarse is not None else None)
+
+
+def _grid(scores: CascadeScores, config: CascadeEvaluationConfig, top_k: int) -> list[tuple[int, int | None]]:
+    retrieve = sorted({min(n, scores.catalogue_size) for n in config.retrieve_grid if n >= top_k})
+    retrieve = [n for n in retrieve if n <= scores.width]
+    if scores.coarse is None:
+        return [(n, None) for n in retrieve]
+    coarse = sorted(n for n in config.coarse_grid if n >= top_k)
+    return [(first, second) for first in retrieve for second in [*(n for n in coarse if n < first), first]]
+
+
+def _columns(scores: CascadeScores, selection: Selection, retrieve: int, k: int) -> dict[str, np.ndarray]:
+    """Summands [R] by name; every metric is a quotient of their sums over requests."""
+
+    def by_request(values: np.ndarray) -> np.ndarray:
+        return np.bincount(scores.request, values, minlength=len(scores))
+
+    clicked, clicked_ideal = (clicked_ndcg(scores, rows) for rows in (selection.listed, scores.ideal[:, :k]))
+    logged = logged_ndcg(scores, cascade_order(scores, selection), k)
+    logged_ideal = logged_ndcg(scores, sigmoid(scores.logit), k)
+    ideal_losses = row_log_loss(scores.label.astype(np.float64), sigmoid(scores.logit))
+    columns = {
+        "requests": np.ones(len(scores)),
+        "ndcg": kept_ndcg(scores, selection),
+        "clicked": np.nan_to_num(clicked),
+        "clicked_ideal": np.nan_to_num(clicked_ideal),
+        "with_click": (~np.isnan(clicked)).astype(np.float64),
+        "logged": np.nan_to_num(logged),
+        "logged_ideal": np.nan_to_num(logged_ideal),
+        "with_logged": (~np.isnan(logged)).astype(np.float64),
+        "impressions": by_request(np.ones(len(scores.item))),
+        "loss": by_request(log_losses(scores, selection)),
+        "ideal_loss": by_request(ideal_losses),
+        "clicks": by_request(scores.label.astype(np.float64)),
+    }
+    columns |= {f"click_{s}": by_request(hit & scores.label) for s, hit in stage_hits(scores, selection).items()}
+    return columns | {f"ideal_{s}": share for s, share in ideal_hits(scores, selection, retrieve).items()}
+
+
+def _figures(sums: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Metrics from sums of `_columns`, elementwise; NaN where undefined."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        loss, ideal_loss = sums["loss"] / sums["impressions"], sums["ideal_loss"] / sums["impressions"]
+        found = {
+            "ndcg": sums["ndcg"] / sums["requests"],
+            "clicked_ndcg": sums["clicked"] / sums["with_click"],
+            "clicked_ndcg_kept": sums["clicked"] / sums["clicked_ideal"],
+            "logged_ndcg": sums["logged"] / sums["with_logged"],
+            "logged_ndcg_kept": sums["logged"] / sums["logged_ideal"],
+            "log_loss": loss,
+            "log_loss_increase": loss - ideal_loss,
+        }
+        found |= {f"click_recall_{stage}": sums[f"click_{stage}"] / sums["clicks"] for stage in STAGES}
+        found |= {f"ideal_recall_{stage}": sums[f"ideal_{stage}"] / sums["requests"] for stage in STAGES}
+        found["ideal:clicked_ndcg"] = sums["clicked_ideal"] / sums["with_click"]
+        found["ideal:logged_ndcg"] = sums["logged_ideal"] / sums["with_logged"]
+        found["ideal:log_loss"] = ideal_loss
+    return found
+
+
+def _measure(scores: CascadeScores, points, k: int, config: CascadeEvaluationConfig):
+    """Metrics of each point with intervals over shared resamples of users, and those of the ideal."""
+    users, user = np.unique(scores.user, return_inverse=True)
+    per_user, names = [], ()
+    for retrieve, coarse in points:
+        columns = _columns(scores, select(scores, retrieve, coarse, k), retrieve, k)
+        names = tuple(columns)
+        per_user.append(np.stack([np.bincount(user, columns[name], len(users)) for name in names], axis=1))
+    table = np.stack(per_user, axis=1)  # [U, P, C]
+    flat = table.reshape(len(users), -1)
+
+    def figures(weights: np.ndarray) -> np.ndarray:
+        sums = (weights.astype(np.float64) @ flat).reshape(len(points), -1)
+        return np.stack(list(_figures(dict(zip(names, sums.T, strict=True))).values()))  # [metrics, P]
+
+    value = figures(ones(len(users)))
+    replicates = bootstrap({"": figures}, len(users), config.bootstrap_replicates, config.seed)[""]
+    metrics = tuple(_figures({name: np.ones(1) for name in names}))
+    estimates = [
+        {name: estimate(value[m, p], replicates[:, m, p], config.interval_level) for m, name in enumerate(metrics)}
+        for p in range(len(points))
+    ]
+    found = {
+        point: {name: each for name, each in row.items() if not name.startswith("ideal:")}
+        for point, row in zip(points, estimates, strict=True)
+    }
+    ideal = {name.removeprefix("ideal:"): each for name, each in estimates[0].items() if name.startswith("ideal:")}
+    return found, ideal
+
+
+def _point(point: tuple[int, int | None], metrics: dict[str, Estimate], costs: CascadeCosts | None) -> CascadePoint:
+    retrieve, coarse = point
+    if costs is None:
+        return CascadePoint(retrieve=retrieve, coarse=coarse, metrics=metrics)
+    # Where everything passes, the coarse ranker need not be asked.
+    seconds = costs.seconds(retrieve, None if coarse == retrieve else coarse)
+    share = sum(seconds.values()) / costs.ideal_seconds
+    return CascadePoint(retrieve=retrieve, coarse=coarse, metrics=metrics, seconds=seconds, cost_share=share)
+
+
+def _judge(limits: CascadeGates, requests: int, chosen: CascadePoint) -> tuple[GateResult, ...]:
+    gates = []
+
+    def add(name: str, field: str, value: float | None, minimum, maximum, found: str) -> None:
+        gates.append(make_gate(name, value, minimum, maximum, CascadeGates.model_fields[field].description, found))
+
+    if limits.min_requests is not None:
+        add("min_requests", "min_requests", requests, limits.min_requests, None, f"{requests} requests.")
+    if limits.min_ndcg_kept is not None:
+        kept = chosen.metrics["ndcg"]
+        low = kept.value if kept.low is None else kept.low
+        interval = "" if kept.low is None else f" [{kept.low:.4f}, {kept.high:.4f}]"
+        add("ndcg_kept", "min_ndcg_kept", low, limits.min_ndcg_kept, None, f"{kept.value:.4f}{interval} is kept.")
+    if limits.max_cost_share is not None:
+        share = chosen.cost_share
+        found = "no cost was measured." if share is None else f"{share:.1%} of the ideal's cost."
+        add("cost_share", "max_cost_share", share, None, limits.max_cost_share, found)
+    return tuple(gates)

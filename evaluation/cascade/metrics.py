@@ -1,0 +1,118 @@
+"""How much of the ideal "the fine ranker scores everything" a cascade keeps, request by request.
+
+Three views of one list, each beside the ideal's list, because none says it all (docs/cascade.md):
+
+- `ndcg`: gains are the fine ranker's own probabilities, so the ideal's is 1 and nothing but the cascade's losses is
+  measured. Every request has one; its noise is small.
+- `clicked_ndcg`: gains are the logged clicks, in the list of the whole catalogue. Unbiased by any model, but a click
+  on one of a few shown items is seldom in a list of the whole catalogue: mostly 0.
+- `logged_ndcg`: clicks again, in the list reduced to the items that the log judged (a condensed list: Sakai,
+  Alternatives to Bpref, SIGIR 2007). Items that a stage drops follow those it passes, in the order of the last stage
+  that saw them; what was never retrieved shares the last place.
+
+The log loss is of all logged impressions. An item that reaches the fine ranker has its probability; of a dropped one
+the cascade knows nothing but that it was dropped, so all of them share one probability: the fine ranker's mean over
+them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from evaluation.cascade.scores import (
+    NOT_RETRIEVED,
+    CascadeScores,
+    Selection,
+    is_member,
+)
+from evaluation.metrics.pointwise import row_log_loss
+from evaluation.metrics.ranking import group_ndcg, rank_within_groups
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Probabilities float64, 0 for -inf."""
+    with np.errstate(over="ignore"):
+        return 1.0 / (1.0 + np.exp(-np.asarray(logits, np.float64)))
+
+
+def discounts(k: int) -> np.ndarray:
+    """[k] of DCG: 1 / log2(1 + rank)."""
+    return 1.0 / np.log2(np.arange(2, k + 2))
+
+
+def dcg(gains: np.ndarray) -> np.ndarray:
+    """[R] discounted cumulative gains of lists [R, k]."""
+    return gains @ discounts(gains.shape[1])
+
+
+def kept_ndcg(scores: CascadeScores, selection: Selection) -> np.ndarray:
+    """[R] NDCG of the list, with the fine ranker's probabilities as gains; the ideal list's is 1."""
+    k = selection.listed.shape[1]
+    ideal = dcg(sigmoid(scores.ideal_logit[:, :k]))
+    return dcg(sigmoid(selection.listed_logit)) / ideal
+
+
+def clicked_ndcg(scores: CascadeScores, listed: np.ndarray) -> np.ndarray:
+    """[R] NDCG of lists [R, k] of the whole catalogue, with clicks as gains; NaN for requests without a click."""
+    request, item = scores.request[scores.label], scores.item[scores.label]
+    # One gain an item, even where a request logged it twice.
+    request, item = np.unique(np.stack([request, item]), axis=1) if len(item) else (request, item)
+    size = scores.catalogue_size + 1
+    gains = np.isin(np.arange(len(listed))[:, np.newaxis] * size + listed + 1, request * size + item + 1)
+    count = np.bincount(request, minlength=len(scores))
+    best = np.concatenate([[0.0], np.cumsum(discounts(listed.shape[1]))])[np.minimum(count, listed.shape[1])]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(count > 0, dcg(gains.astype(np.float64)) / best, np.nan)
+
+
+def logged_ndcg(scores: CascadeScores, order: np.ndarray, k: int) -> np.ndarray:
+    """[R] NDCG@k of the logged impressions ordered by `order` [I] (higher first, ties share); NaN without a click."""
+    found = np.full(len(scores), np.nan)
+    ranked = rank_within_groups(scores.label, order, scores.request)
+    if len(ranked.keys):
+        found[ranked.keys] = group_ndcg(ranked, k)
+    return found
+
+
+def cascade_order(scores: CascadeScores, selection: Selection) -> np.ndarray:
+    """[I] sort key of the impressions as the whole cascade orders them, higher first: see the module."""
+    key = np.full(len(scores.item), -2.0)
+    dropped = ~selection.reached_fine & (selection.coarse_rank < NOT_RETRIEVED)
+    key[dropped] = -1.0 - selection.coarse_rank[dropped] / NOT_RETRIEVED
+    # Among those that the fine ranker saw only the order counts: probabilities lie above every dropped item's key.
+    key[selection.reached_fine] = sigmoid(scores.logit[selection.reached_fine])
+    return key
+
+
+def log_losses(scores: CascadeScores, selection: Selection) -> np.ndarray:
+    """[I] log loss of the impressions by the cascade's probabilities: see the module."""
+    probability = sigmoid(scores.logit)
+    dropped = ~selection.reached_fine
+    if dropped.any():
+        probability[dropped] = probability[dropped].mean()
+    return row_log_loss(scores.label.astype(np.float64), probability)
+
+
+def stage_hits(scores: CascadeScores, selection: Selection) -> dict[str, np.ndarray]:
+    """[I] bool by stage: whether an impression's item passed it."""
+    return {
+        "retrieve": selection.retrieved_rank < NOT_RETRIEVED,
+        "coarse": selection.reached_fine,
+        "list": is_member(selection.listed, scores.request, scores.item, scores.catalogue_size),
+    }
+
+
+def ideal_hits(scores: CascadeScores, selection: Selection, retrieve: int) -> dict[str, np.ndarray]:
+    """[R] by stage: share of the ideal's top k that passed it."""
+    k = selection.listed.shape[1]
+    ideal = scores.ideal[:, :k]
+    request, item = np.repeat(np.arange(len(ideal)), k), ideal.ravel()
+    passed = {
+        "retrieve": scores.retrieved[:, :retrieve],
+        "coarse": np.take_along_axis(scores.retrieved, selection.coarse_passes, axis=1),
+        "list": selection.listed,
+    }
+    return {
+        stage: is_member(rows, request, item, scores.catalogue_size).reshape(ideal.shape).mean(axis=1)
+        for stage, rows in passed.items()
+    }

@@ -1,0 +1,190 @@
+"""What every stage of a cascade says of held-out requests, and what passes each stage under any n₁ and n₂.
+
+The requests are scored once, wider than any cascade that is judged: the first W retrieved items of each with coarse and
+fine scores, and the fine ranker's best of the whole catalogue. Every (n₁, n₂) is then a selection, in NumPy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+_LISTS = ("retrieved", "coarse", "fine", "ideal", "ideal_logit", "item", "label", "logit")
+NOT_RETRIEVED = np.iinfo(np.int32).max
+
+
+@dataclass(frozen=True, eq=False)
+class CascadeScores:
+    """R requests, the first W retrieved items of each, and I logged impressions in all.
+
+    Attributes:
+      catalogue_size: items that could be retrieved.
+      user: [R] int64 code of the user.
+      retrieved: [R, W] row of an item in the catalogue, best first; -1 where fewer were found (only at the end).
+      coarse: [R, W] float32 coarse scores of those items; None: there is no coarse ranker.
+      fine: [R, W] float32 logits of the fine ranker.
+      ideal: [R, K] rows of the fine ranker's best items of the whole catalogue, best first.
+      ideal_logit: [R, K] their logits.
+      request: [I] int64 index of each impression's request, non-decreasing.
+      item: [I] row of the impression's item in the catalogue.
+      label: [I] bool, whether it was clicked.
+      logit: [I] float32 of the fine ranker.
+      unknown_items: further impressions, of items that are not in the catalogue: no stage can pass them.
+
+    Raises:
+      ValueError: if shapes do not fit each other.
+    """
+
+    catalogue_size: int
+    user: np.ndarray
+    retrieved: np.ndarray
+    coarse: np.ndarray | None
+    fine: np.ndarray
+    ideal: np.ndarray
+    ideal_logit: np.ndarray
+    request: np.ndarray
+    item: np.ndarray
+    label: np.ndarray
+    logit: np.ndarray
+    unknown_items: int = 0
+
+    def __post_init__(self):
+        requests = len(self.user)
+        for name in ("retrieved", "fine", *(["coarse"] if self.coarse is not None else [])):
+            if getattr(self, name).shape != self.retrieved.shape or len(self.retrieved) != requests:
+                raise ValueError(
+                    f"`{name}` must be [{requests}, {self.retrieved.shape[-1]}], one row a request. Received shape "
+                    f"{getattr(self, name).shape}."
+                )
+        if self.ideal.shape != self.ideal_logit.shape or len(self.ideal) != requests:
+            raise ValueError(f"`ideal` and `ideal_logit` must be [{requests}, K]. Received: {self.ideal.shape}.")
+        for name in ("item", "label", "logit"):
+            if getattr(self, name).shape != self.request.shape:
+                raise ValueError(f"`{name}` must be [{len(self.request)}]. Received: {getattr(self, name).shape}.")
+
+    @classmethod
+    def from_table(cls, table: pa.Table, catalogue_size: int) -> CascadeScores:
+        """Reads what `serving.offline.cascade_scoring.score_cascade` made: one row a request."""
+        table = table.combine_chunks()
+        lists = {name: table[name].combine_chunks() for name in table.column_names if name in _LISTS}
+
+        def flat(name: str) -> np.ndarray:
+            return lists[name].flatten().to_numpy(zero_copy_only=False)
+
+        def matrix(name: str) -> np.ndarray:
+            return flat(name).reshape(len(table), -1)
+
+        counts = np.diff(lists["item"].offsets.to_numpy())
+        user = table["user_id"].combine_chunks().dictionary_encode().indices.fill_null(-1)
+        return cls(
+            catalogue_size=catalogue_size,
+            user=np.unique(user.to_numpy(zero_copy_only=False), return_inverse=True)[1].astype(np.int64),
+            retrieved=matrix("retrieved"),
+            coarse=matrix("coarse") if "coarse" in lists else None,
+            fine=matrix("fine"),
+            ideal=matrix("ideal"),
+            ideal_logit=matrix("ideal_logit"),
+            request=np.repeat(np.arange(len(table)), counts),
+            item=flat("item"),
+            label=flat("label").astype(bool),
+            logit=flat("logit"),
+            unknown_items=int(table["unknown_items"].to_numpy().sum()),
+        )
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    @property
+    def width(self) -> int:
+        """W: no n₁ beyond it can be judged, unless it is the whole catalogue."""
+        return self.retrieved.shape[1]
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """What passes each stage of one cascade.
+
+    Attributes:
+      listed: [R, k] rows of the items of the list, best first; -1 where it is shorter.
+      listed_logit: [R, k] their logits; -inf where it is shorter.
+      retrieved_rank: [I] rank (from 0) of each impression's item in the retrieval; `NOT_RETRIEVED` beyond n₁.
+      coarse_rank: [I] its rank by the coarse score; `NOT_RETRIEVED` beyond n₁. Without a coarse stage, that of the
+        retrieval.
+      reached_fine: [I] bool, whether the fine ranker sees it.
+      coarse_passes: [R, P] columns of `CascadeScores.retrieved` that reach the fine ranker.
+    """
+
+    listed: np.ndarray
+    listed_logit: np.ndarray
+    retrieved_rank: np.ndarray
+    coarse_rank: np.ndarray
+    reached_fine: np.ndarray
+    coarse_passes: np.ndarray
+
+
+def select(scores: CascadeScores, retrieve: int, coarse: int | None, top_k: int) -> Selection:
+    """Selects as `serving.cascade.Cascade` does: of equal scores the earlier item of the catalogue comes first.
+
+    Args:
+      scores: of the requests.
+      retrieve: n₁.
+      coarse: n₂; None: no coarse stage, the fine ranker scores all retrieved items.
+      top_k: length of the list.
+
+    Raises:
+      ValueError: if n₁ is beyond what was scored, or n₂ is given without coarse scores.
+    """
+    first = min(retrieve, scores.width)
+    if retrieve > scores.width and scores.width < scores.catalogue_size:
+        raise ValueError(f"`retrieve` must be at most {scores.width}, the items scored. Received: {retrieve}.")
+    items, fine = scores.retrieved[:, :first], scores.fine[:, :first]
+    if coarse is None:
+        order = np.broadcast_to(np.arange(first), items.shape)
+    elif scores.coarse is None:
+        raise ValueError("there are no coarse scores: leave `coarse` out.")
+    else:
+        order = _best_first(scores.coarse[:, :first], items)
+    passes = order[:, : coarse or first]
+    passed_items, passed_fine = (np.take_along_axis(a, passes, axis=1) for a in (items, fine))
+    best = _best_first(passed_fine, passed_items)[:, :top_k]
+    listed, logits = (np.take_along_axis(a, best, axis=1) for a in (passed_items, passed_fine))
+
+    column = _columns_of(items, scores.request, scores.item, scores.catalogue_size)
+    found = column >= 0
+    rank_of_column = np.empty_like(order)
+    np.put_along_axis(rank_of_column, order, np.broadcast_to(np.arange(first), order.shape), axis=1)
+    ranks = rank_of_column[scores.request, np.maximum(column, 0)]
+    return Selection(
+        listed=listed,
+        listed_logit=np.where(listed >= 0, logits, -np.inf),
+        retrieved_rank=np.where(found, column, NOT_RETRIEVED),
+        coarse_rank=np.where(found, ranks, NOT_RETRIEVED),
+        reached_fine=found & (ranks < passes.shape[1]),
+        coarse_passes=passes,
+    )
+
+
+def is_member(rows: np.ndarray, request: np.ndarray, item: np.ndarray, catalogue_size: int) -> np.ndarray:
+    """Whether each item [I] is in its request's row of `rows` [R, k]."""
+    return _columns_of(rows, request, item, catalogue_size) >= 0
+
+
+def _columns_of(rows: np.ndarray, request: np.ndarray, item: np.ndarray, catalogue_size: int) -> np.ndarray:
+    """[I] column of each item in its request's row of `rows` [R, W]; -1: not there."""
+    size = catalogue_size + 1  # -1, which pads, is shifted to 0
+    keys = (np.arange(len(rows))[:, np.newaxis] * size + rows + 1).ravel()
+    if not len(keys):
+        return np.full(len(item), -1, np.int64)
+    order = np.argsort(keys, kind="stable")
+    wanted = request * size + item + 1
+    at = np.minimum(np.searchsorted(keys[order], wanted), len(keys) - 1)
+    return np.where(keys[order[at]] == wanted, order[at] % rows.shape[1], -1)
+
+
+def _best_first(values: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """Columns of each row by falling value, equal ones by rising item; pads (-1) last."""
+    values = np.where(items >= 0, values, -np.inf)
+    items = np.where(items >= 0, items, NOT_RETRIEVED)
+    return np.lexsort((items, -values), axis=1)

@@ -1,0 +1,327 @@
+"""Judges a ranker: metrics with intervals, slices, baselines, the live model beside it, gates and the verdict.
+
+```python
+result = evaluate(predictions, EvaluationConfig(), baselines=[counts.click_rate(predictions["item_id"])])
+result.save(directory)
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import Field, model_validator
+
+from evaluation.baselines import Baseline, lead_share, match_rows
+from evaluation.bootstrap import MetricStatistics, bootstrap, estimate, has_interval, ones
+from evaluation.gates import GateConfig, judge
+from evaluation.metrics.pointwise import reliability_bins
+from evaluation.metrics.registry import compute_metrics, is_ranking_metric, make_metric
+from evaluation.metrics.rows import ScoredRows
+from evaluation.results import (
+    Counts,
+    Estimate,
+    EvaluationResult,
+    LiveComparison,
+    MetricDifference,
+    MetricSet,
+    SliceDifference,
+    SliceResult,
+)
+from evaluation.slices import Slice, SliceConfig, combined, find_slices
+from features.config import Strict, nearest
+
+KEY_COLUMNS = ("request_id", "user_id", "item_id", "timestamp", "position", "label", "score", "history_end")
+"""Columns of every predictions table; slice features stand beside them."""
+
+MODEL_METRICS = (
+    "auc",
+    "gauc_user",
+    "gauc_request",
+    "log_loss",
+    "normalized_entropy",
+    "pcoc",
+    "ece_equal_mass",
+    "ece_equal_width",
+    "ndcg@5",
+    "ndcg@10",
+    "mrr",
+)
+
+
+class EvaluationConfig(Strict):
+    """What is measured and what a model must reach.
+
+    Attributes:
+      metrics: names (`evaluation/metrics/registry.py`), over all rows; `auc` and `pcoc` are needed by the gates.
+      slices: which slices.
+      slice_metrics: names, per slice and per slice of the live comparison; only metrics with intervals.
+      gates: thresholds.
+      bootstrap_replicates: resamples of users.
+      bootstrap_scheme: `poisson` or `multinomial`.
+      interval_level: coverage of all intervals.
+      reliability_bins: bins of the reliability diagram.
+      seed: of the resampling.
+    """
+
+    metrics: tuple[str, ...] = MODEL_METRICS
+    slices: SliceConfig = SliceConfig()
+    slice_metrics: tuple[str, ...] = ("auc", "log_loss", "pcoc")
+    gates: GateConfig = GateConfig()
+    bootstrap_replicates: int = Field(200, ge=20)
+    bootstrap_scheme: Literal["poisson", "multinomial"] = "poisson"
+    interval_level: float = Field(0.95, gt=0, lt=1)
+    reliability_bins: int = Field(20, ge=2)
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _check(self):
+        for name in (*self.metrics, *self.slice_metrics):
+            make_metric(name)
+        for field in ("metrics", "slice_metrics"):
+            missing = {"auc", "pcoc"} - set(getattr(self, field))
+            if missing:
+                raise ValueError(f"`{field}` must hold what the gates judge. Missing: {', '.join(sorted(missing))}.")
+        without = [name for name in self.slice_metrics if not has_interval(name)]
+        if without:
+            raise ValueError(f"`slice_metrics` must have intervals. Received: {', '.join(without)}.")
+        unknown = set(self.gates.slice_features or ()) - set(self.slices.features)
+        if unknown:
+            raise ValueError(f"`gates.slice_features` must be among `slices.features`. Received: {sorted(unknown)}.")
+        return self
+
+
+def evaluate(
+    predictions: pa.Table,
+    config: EvaluationConfig | None = None,
+    live_predictions: pa.Table | None = None,
+    baselines: Sequence[Baseline] = (),
+) -> EvaluationResult:
+    """Evaluates scored rows and decides on the blessing.
+
+    Args:
+      predictions: one row an impression: `KEY_COLUMNS` and the slice features. `label` is 0 or 1, `score` a
+        probability.
+      config: what to measure and to demand.
+      live_predictions: the live model's scores of the same rows, matched by `request_id` and `item_id`. None: there is
+        no live model; only the absolute gates judge.
+      baselines: scores aligned with the rows of `predictions` (`evaluation/baselines.py`). With `item_ctr` and
+        `oracle` among them the result holds the share of the oracle's lead.
+
+    Raises:
+      ValueError: for missing columns, nulls, no rows, labels other than 0 and 1, scores outside [0, 1].
+    """
+    config = config or EvaluationConfig()
+    rows, num_users = scored_rows(predictions)
+    slices, omitted = find_slices(predictions, config.slices)
+    names = tuple(dict.fromkeys(config.metrics))
+    model = _Scores("model", "the evaluated model", rows, names, True)
+    others = [_baseline_scores(baseline, rows, names) for baseline in baselines]
+    cut = [MetricStatistics(rows.take(part.rows), config.slice_metrics) for part in slices]
+    statistics = {scores.name: scores.statistics for scores in (model, *others)}
+    statistics |= {f"slice {i}": statistic for i, statistic in enumerate(cut)}
+    comparison = None
+    if live_predictions is not None:
+        comparison = _LiveScores(predictions, live_predictions, rows, slices, config)
+        statistics |= comparison.statistics
+    sampled = bootstrap(statistics, num_users, config.bootstrap_replicates, config.seed, scheme=config.bootstrap_scheme)
+    whole = {name: statistic(ones(num_users)) for name, statistic in statistics.items()}
+    level = config.interval_level
+
+    slice_results = tuple(
+        SliceResult(
+            feature=part.feature,
+            value=part.value,
+            rows=len(part.rows),
+            positives=int(rows.label[part.rows].sum()),
+            users=len(np.unique(rows.user[part.rows])),
+            metrics=_estimates(config.slice_metrics, whole[f"slice {i}"], sampled[f"slice {i}"], level),
+        )
+        for i, part in enumerate(slices)
+    )
+    counts = _count(rows, predictions)
+    model_set = model.metric_set(whole, sampled, level)
+    live = comparison.result(whole, sampled, level) if comparison else None
+    gates = judge(config.gates, counts, model_set, slice_results, live)
+    return EvaluationResult(
+        counts=counts,
+        model=model_set,
+        baselines=tuple(scores.metric_set(whole, sampled, level) for scores in others),
+        lead_share=_lead_share([model, *others], whole, sampled, level),
+        slices=slice_results,
+        omitted_slices=tuple(omitted),
+        reliability=reliability_bins(rows.label, rows.score, config.reliability_bins),
+        live=live,
+        gates=gates,
+        blessed=all(gate.passed for gate in gates),
+        interval_level=level,
+        bootstrap_replicates=config.bootstrap_replicates,
+        seed=config.seed,
+    )
+
+
+def scored_rows(predictions: pa.Table) -> tuple[ScoredRows, int]:
+    """Checks a predictions table and turns it into arrays; users and requests become codes. Also the user count."""
+    for name in KEY_COLUMNS:
+        if name not in predictions.column_names:
+            raise ValueError(f"the predictions have no column `{name}`.{nearest(name, predictions.column_names)}")
+        if name != "position" and predictions[name].null_count:
+            raise ValueError(f"`{name}` of the predictions must not be null: {predictions[name].null_count} rows are.")
+    if not predictions.num_rows:
+        raise ValueError("the predictions must not be empty: is the evaluated split empty?")
+    user, request = (pc.dictionary_encode(combined(predictions[name])) for name in ("user_id", "request_id"))
+    rows = ScoredRows(
+        label=combined(predictions["label"]).to_numpy(zero_copy_only=False),
+        score=combined(predictions["score"]).to_numpy(zero_copy_only=False),
+        user=user.indices.to_numpy(),
+        request=request.indices.to_numpy(),
+    )
+    outside = (rows.score < 0) | (rows.score > 1)
+    if outside.any():
+        row = int(np.argmax(outside))
+        raise ValueError(f"`score` must be a probability. Received: `score`[{row}]={rows.score[row]}.")
+    return rows, len(user.dictionary)
+
+
+class _Scores:
+    """Scores of all rows: statistics where metrics have intervals, plain values where not."""
+
+    def __init__(self, name: str, description: str, rows: ScoredRows, names: Sequence[str], calibrated: bool):
+        self.name, self.description, self.calibrated = name, description, calibrated
+        names = [metric for metric in names if calibrated or is_ranking_metric(metric)]
+        self.order = names
+        self.statistics = MetricStatistics(rows, [metric for metric in names if has_interval(metric)])
+        self.plain = compute_metrics(rows, [metric for metric in names if not has_interval(metric)])
+
+    def metric_set(self, whole, sampled, level: float) -> MetricSet:
+        metrics = _estimates(self.statistics.names, whole[self.name], sampled[self.name], level)
+        metrics |= {name: estimate(value, np.empty(0), level) for name, value in self.plain.items()}
+        metrics = {name: metrics[name] for name in self.order}
+        name = self.name.removeprefix("baseline ")
+        return MetricSet(name=name, description=self.description, metrics=metrics, calibrated=self.calibrated)
+
+    def auc(self, values: np.ndarray) -> np.ndarray:
+        return values[..., self.statistics.names.index("auc")]
+
+
+class _LiveScores:
+    """The live model's scores of the rows that both scored, over all of them and by slice."""
+
+    def __init__(self, predictions, live_predictions, rows: ScoredRows, slices: list[Slice], config):
+        at = _match_live(predictions, live_predictions)
+        shared = at >= 0
+        self.rows = int(shared.sum())
+        self.names = tuple(name for name in dict.fromkeys(config.metrics) if has_interval(name))
+        self.slice_names = config.slice_metrics
+        self.slices: list[tuple[int, Slice, int]] = []
+        self.statistics: dict[str, MetricStatistics] = {}
+        self._all_shared = bool(shared.all())
+        if not self.rows:
+            return
+        live_score = np.zeros(len(rows))
+        live_score[shared] = combined(live_predictions["score"]).to_numpy(zero_copy_only=False)[at[shared]]
+        live = ScoredRows(rows.label, live_score, rows.user, rows.request)
+        self._add("live", np.flatnonzero(shared), rows, live, self.names)
+        for i, part in enumerate(slices):
+            kept = part.rows[shared[part.rows]]
+            if len(kept):
+                self.slices.append((i, part, len(kept)))
+                self._add(f"live slice {i}", kept, rows, live, self.slice_names)
+
+    def _add(self, key: str, kept: np.ndarray, rows: ScoredRows, live: ScoredRows, names) -> None:
+        self.statistics[key] = MetricStatistics(live.take(kept), names)
+        if not self._all_shared:
+            self.statistics[self._model_key(key)] = MetricStatistics(rows.take(kept), names)
+
+    def _model_key(self, key: str) -> str:
+        """Where the model's statistics over the same rows are: those over all rows, where all are shared."""
+        return ("model" if key == "live" else key.removeprefix("live ")) if self._all_shared else f"{key}: model"
+
+    def result(self, whole, sampled, level: float) -> LiveComparison:
+        if not self.rows:
+            return LiveComparison(rows=0, metrics={})
+
+        def differences(key: str, names) -> dict[str, MetricDifference]:
+            model, live = whole[self._model_key(key)], whole[key]
+            found = _estimates(names, model - live, sampled[self._model_key(key)] - sampled[key], level)
+            return {
+                name: MetricDifference(
+                    model=_defined(model[i]),
+                    live=_defined(live[i]),
+                    difference=found[name],
+                )
+                for i, name in enumerate(names)
+            }
+
+        return LiveComparison(
+            rows=self.rows,
+            metrics=differences("live", self.names),
+            slices=tuple(
+                SliceDifference(
+                    feature=part.feature,
+                    value=part.value,
+                    rows=count,
+                    metrics=differences(f"live slice {i}", self.slice_names),
+                )
+                for i, part, count in self.slices
+            ),
+        )
+
+
+def _match_live(predictions: pa.Table, live_predictions: pa.Table) -> np.ndarray:
+    keys = ["request_id", "item_id"]
+    missing = [name for name in (*keys, "score") if name not in live_predictions.column_names]
+    if missing:
+        raise ValueError(f"the live predictions have no column `{missing[0]}`.")
+    if all(predictions[name].equals(live_predictions[name]) for name in keys):
+        return np.arange(predictions.num_rows)
+    return match_rows(predictions.select(keys), live_predictions.select(keys), "the live predictions")
+
+
+def _baseline_scores(baseline: Baseline, rows: ScoredRows, names: Sequence[str]) -> _Scores:
+    if len(baseline.score) != len(rows):
+        raise ValueError(
+            f"baseline `{baseline.name}` must have a score for each row. Received: {len(baseline.score)} scores for "
+            f"{len(rows)} rows."
+        )
+    scored = ScoredRows(rows.label, baseline.score, rows.user, rows.request)
+    return _Scores(f"baseline {baseline.name}", baseline.description, scored, names, baseline.calibrated)
+
+
+def _estimates(names, values: np.ndarray, replicates: np.ndarray, level: float) -> dict[str, Estimate]:
+    return {name: estimate(values[i], replicates[:, i], level) for i, name in enumerate(names)}
+
+
+def _defined(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _lead_share(scores: list[_Scores], whole, sampled, level: float) -> Estimate | None:
+    by_name = {each.name: each for each in scores}
+    needed = [by_name.get(name) for name in ("model", "baseline item_ctr", "baseline oracle")]
+    if None in needed:
+        return None
+    value = lead_share(*(each.auc(whole[each.name]) for each in needed))
+    return estimate(float(value), lead_share(*(each.auc(sampled[each.name]) for each in needed)), level)
+
+
+def _count(rows: ScoredRows, predictions: pa.Table) -> Counts:
+    users, requests = (_sizes_and_positives(key, rows.label) for key in (rows.user, rows.request))
+    return Counts(
+        rows=len(rows),
+        requests=len(requests[0]),
+        users=len(users[0]),
+        items=pc.count_distinct(combined(predictions["item_id"])).as_py(),
+        positives=int(rows.label.sum()),
+        users_without_both_labels=int(((users[1] == 0) | (users[1] == users[0])).sum()),
+        requests_without_both_labels=int(((requests[1] == 0) | (requests[1] == requests[0])).sum()),
+        requests_without_positive=int((requests[1] == 0).sum()),
+    )
+
+
+def _sizes_and_positives(codes: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return np.bincount(codes), np.bincount(codes, label)

@@ -1,0 +1,213 @@
+"""Judges a retrieval model on held-out takes: recall and MAP over the whole corpus by slice, gates, the verdict.
+
+A take is one (request, item taken) pair. Popularity, which orders all items by how often they were taken in train, is
+the baseline that a personal retrieval has to beat.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from evaluation.metrics.ranks import count_above
+from evaluation.metrics.retrieval import (
+    HEAD_SHARE,
+    OVERALL,
+    SLICES,
+    RetrievalMetrics,
+    item_slices,
+)
+from evaluation.results import GateResult, Verdict
+from features.config import Strict
+
+RETRIEVAL_EVALUATION_FILE = "retrieval_evaluation.json"
+
+
+class RetrievalGates(Strict):
+    """Thresholds of the gates. None switches a gate off."""
+
+    min_takes: int | None = Field(100, ge=1, description="Fewer takes cannot tell a good retrieval from a bad one.")
+    min_lift: float | None = Field(
+        1.0,
+        ge=0,
+        description="A personal retrieval that finds less than the most popular items do is not worth serving.",
+    )
+    min_lift_over_chance: float | None = Field(
+        None, ge=0, description="A retrieval that finds less than a random one does has learnt nothing of users."
+    )
+    max_recall_loss: float | None = Field(
+        0.01, ge=0, description="The new model may not find less than the live one by more than this."
+    )
+
+
+class RetrievalEvaluationConfig(Strict):
+    """What is measured and what a retrieval model must reach.
+
+    Attributes:
+      ks: cut-offs of recall and MAP; gates judge recall at the largest.
+      head_share: share of the items taken in train that are head; fixed before anything is scored.
+      gates: thresholds.
+    """
+
+    ks: tuple[int, ...] = Field((10, 50), min_length=1)
+    head_share: float = Field(HEAD_SHARE, gt=0, lt=1)
+    gates: RetrievalGates = RetrievalGates()
+
+
+class DistilledGates(RetrievalGates):
+    """Gates of a retrieval that a fine ranker teaches: what it finds is what that ranker would click, if it were shown.
+
+    Takes are what the logging policy showed and users clicked then, popular items above all; finding those is not its
+    purpose, and the cascade's evaluation judges that. Takes still tell a retrieval that works from one that does not.
+    """
+
+    min_lift: float | None = Field(None, ge=0, description=RetrievalGates.model_fields["min_lift"].description)
+    min_lift_over_chance: float | None = Field(
+        1.0, ge=0, description=RetrievalGates.model_fields["min_lift_over_chance"].description
+    )
+
+
+class DistilledEvaluationConfig(RetrievalEvaluationConfig):
+    """`RetrievalEvaluationConfig` with the gates of a retrieval that is taught."""
+
+    gates: DistilledGates = DistilledGates()
+
+
+@dataclass(frozen=True, eq=False)
+class Takes:
+    """Held-out takes as one model embeds them.
+
+    Attributes:
+      queries: [Q, d] float32, of each take's request.
+      items: [n, d] float32, of the whole corpus.
+      taken: [Q] index into `items`, from 0.
+    """
+
+    queries: np.ndarray
+    items: np.ndarray
+    taken: np.ndarray
+
+
+class RetrievalScores(Strict):
+    """Metrics of one retrieval: slice → metric → value; None where a slice has no take."""
+
+    name: str
+    slices: dict[str, dict[str, float | None]]
+
+
+class RetrievalEvaluation(Verdict):
+    """What one evaluation found.
+
+    Attributes:
+      takes: by slice, `all` among them.
+      unknown_takes: takes of items that are not in the corpus; they are left out.
+      items: size of the corpus.
+      ks: cut-offs.
+      model: the judged model.
+      popularity: items ordered by how often they were taken in train.
+      live: the model that serves now, on the same takes; None: there is none.
+    """
+
+    file_name: ClassVar[str] = RETRIEVAL_EVALUATION_FILE
+    takes: dict[str, int]
+    unknown_takes: int = 0
+    items: int
+    ks: tuple[int, ...]
+    model: RetrievalScores
+    popularity: RetrievalScores
+    live: RetrievalScores | None = None
+
+
+def evaluate_retrieval(
+    model: Takes,
+    train_counts: np.ndarray,
+    config: RetrievalEvaluationConfig | None = None,
+    live: Takes | None = None,
+    unknown_takes: int = 0,
+) -> RetrievalEvaluation:
+    """Ranks the whole corpus for every take and decides on the blessing.
+
+    Args:
+      model: the takes.
+      train_counts: [n] how often each item of the corpus was taken in train.
+      config: what to measure and to demand.
+      live: the same takes as the live model embeds them; its corpus may be another.
+      unknown_takes: takes that were left out, for the record.
+
+    Raises:
+      ValueError: if the counts are not of the corpus, or the live model's takes are others.
+    """
+    config = config or RetrievalEvaluationConfig()
+    if len(train_counts) != len(model.items):
+        raise ValueError(f"`train_counts` must hold {len(model.items)} items. Received: {len(train_counts)}.")
+    if live is not None and len(live.taken) != len(model.taken):
+        raise ValueError(f"`live` must hold the same {len(model.taken)} takes. Received: {len(live.taken)}.")
+    slices = item_slices(train_counts, config.head_share)[model.taken]
+    scores = {
+        "model": _scores(*count_above(model.queries, model.items, model.taken), slices, config.ks),
+        "popularity": _scores(*_popularity_ranks(train_counts, model.taken), slices, config.ks),
+    }
+    if live is not None:
+        scores["live"] = _scores(*count_above(live.queries, live.items, live.taken), slices, config.ks)
+    sets = {name: RetrievalScores(name=name, slices=table) for name, (table, _) in scores.items()}
+    takes = scores["model"][1]
+    chance = min(1.0, max(config.ks) / len(model.items))
+    gates = _judge(config, takes[OVERALL], chance, sets["model"], sets["popularity"], sets.get("live"))
+    return RetrievalEvaluation(
+        takes=takes,
+        unknown_takes=unknown_takes,
+        items=len(model.items),
+        ks=config.ks,
+        **{name: sets.get(name) for name in ("model", "popularity", "live")},
+        gates=gates,
+        blessed=all(gate.passed for gate in gates),
+    )
+
+
+def _scores(above: np.ndarray, tied: np.ndarray, slices: np.ndarray, ks: tuple[int, ...]):
+    metrics = RetrievalMetrics(ks)
+    metrics.update(above, tied, slices)
+    table = metrics.result()
+    takes = {name: int(table[name].pop("pairs")) for name in (OVERALL, *SLICES)}
+    return {
+        part: {name: None if np.isnan(value) else value for name, value in row.items()} for part, row in table.items()
+    }, takes
+
+
+def _popularity_ranks(counts: np.ndarray, taken: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Items that are more popular than each take's, and others that are as popular."""
+    ordered = np.sort(counts)
+    first, end = (np.searchsorted(ordered, counts[taken], side) for side in ("left", "right"))
+    return len(counts) - end, end - first - 1
+
+
+def _judge(
+    config, takes: int, chance: float, model: RetrievalScores, popularity: RetrievalScores, live
+) -> tuple[GateResult, ...]:
+    gates, limits, metric = [], config.gates, f"recall@{max(config.ks)}"
+
+    def add(name: str, value: float | None, minimum: float, field: str, found: str) -> None:
+        why = RetrievalGates.model_fields[field].description
+        passed = value is not None and value >= minimum
+        gates.append(GateResult(name=name, value=value, minimum=minimum, passed=passed, reason=f"{why} Found: {found}"))
+
+    ours, theirs = (scores.slices[OVERALL][metric] for scores in (model, popularity))
+    if limits.min_takes is not None:
+        add("min_takes", takes, limits.min_takes, "min_takes", f"{takes} takes.")
+    if limits.min_lift is not None:
+        found = "no take." if ours is None else f"{metric} is {ours:.4f}, of popularity {theirs:.4f}."
+        # Where popularity finds nothing, one take at least has to be found.
+        minimum = max(limits.min_lift * (theirs or 0.0), 1 / max(takes, 1))
+        add("recall_over_popularity", ours, minimum, "min_lift", found)
+    if limits.min_lift_over_chance is not None:
+        found = "no take." if ours is None else f"{metric} is {ours:.4f}, of chance {chance:.4f}."
+        add("recall_over_chance", ours, limits.min_lift_over_chance * chance, "min_lift_over_chance", found)
+    if limits.max_recall_loss is not None and live is not None:
+        serving = live.slices[OVERALL][metric]
+        gain = None if ours is None else ours - serving
+        found = "no take." if ours is None else f"{metric} is {ours:.4f}, of the live model {serving:.4f}."
+        add("live_recall", gain, -limits.max_recall_loss, "max_recall_loss", found)
+    return tuple(gates)

@@ -1,0 +1,329 @@
+"""A simulated marketplace whose truth is known: logs in the log contract's tables, true click probabilities apart.
+
+`simulate` writes `impressions/`, `clicks/`, `items/`, `users/` (Parquet shards, what a pipeline reads), `truth/` (the
+click probability of every impression), `planted/` (users' interests and groups, items' clusters, the effects) and
+`summary.json`.
+The generative model, with its equations, stands in `docs/simulator.md`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pydantic import BaseModel, Field, model_validator
+
+from features.config import Strict
+from features.datasets.simulator import behavior
+from features.datasets.simulator import log_tables as tables
+from features.datasets.simulator.catalogue import (
+    ItemTree,
+    draw_effects,
+    draw_items,
+    draw_users,
+)
+from features.datasets.simulator.policy import LoggingPolicy
+
+HOUR_MS = 3_600_000
+_POLICY_BATCH = 65_536
+
+
+class SimulatorConfig(Strict):
+    """What to simulate. The same config gives the same bytes."""
+
+    impressions: int = Field(200_000, ge=1_000, description="Good impression rows; planted bad rows come on top.")
+    seed: int = Field(0, ge=0)
+    num_items: int | None = Field(
+        None,
+        ge=1,
+        description="At least one a niche. Default: impressions / 40, at least 1,000 and two a niche: an item is seen "
+        "40 times on average.",
+    )
+    num_users: int | None = Field(
+        None, ge=10, description="Default: impressions / 50: most users then stay below 5 behaviours."
+    )
+    clusters_per_category: int = Field(
+        ItemTree.clusters_per_category, ge=1, description="Clusters, which are interests, in each of 12 categories."
+    )
+    niches_per_cluster: int = Field(
+        ItemTree.niches_per_cluster, ge=1, description="Fewer: an interest is known by fewer clicks."
+    )
+    days: int = Field(14, ge=1, description="Two weeks show each weekday twice and leave room for a split by time.")
+    start: int = Field(1_767_571_200_000, ge=0, description="UTC ms of the first midnight: Monday, 5 January 2026.")
+    min_candidates: int = Field(5, ge=1)
+    max_candidates: int = Field(30, ge=1)
+    temperature: float = Field(
+        1.5, gt=0, description="Of the logging policy: popularity keeps two thirds of its exponent."
+    )
+    exploration: float = Field(
+        0.1, ge=0, le=1, description="Share of slots filled uniformly, so propensities stay > 0."
+    )
+    popularity_exponent: float = Field(1.0, ge=0, description="Zipf's law of item popularity.")
+    activity_exponent: float = Field(1.0, ge=0, description="Zipf-Mandelbrot's law of user activity.")
+    max_requests_per_user: int = Field(2_000, ge=1, description="No user is a robot: thousands of behaviours at most.")
+    session_drift: float = Field(0.1, ge=0, le=1, description="P(the session interest moves before a request).")
+    examination_exponent: float = Field(0.4, ge=0, description="P(examined) = (1 + position)^-exponent.")
+    click_rate: float = Field(
+        0.09, gt=0, lt=0.5, description="Solved for without the long-term term, which adds to it."
+    )
+    attribution_window_hours: float = Field(24, gt=0, description="Late clicks come after it.")
+    slow_share: float = Field(0.03, ge=0, le=1, description="Clicks that arrive hours late, within the window.")
+    late_share: float = Field(0.01, ge=0, le=1, description="Clicks that arrive after the window.")
+    duplicate_share: float = Field(0.01, ge=0, le=1, description="Click events logged twice.")
+    missing_share: float = Field(0.01, ge=0, le=1, description="Null cities of users, null prices of items.")
+    bad_rows: int = Field(20, ge=0, description="Impressions that ingestion must refuse or drop, kinds in turn.")
+    shards: int = Field(4, ge=1, description="Parquet files of impressions, clicks and truth.")
+
+    @model_validator(mode="after")
+    def _check(self):
+        if self.min_candidates > self.max_candidates:
+            raise ValueError(
+                "`min_candidates` must not exceed `max_candidates`. "
+                f"Received: {self.min_candidates} > {self.max_candidates}."
+            )
+        users = self.num_users or self.default_num_users
+        needed = 2 * self.impressions // (self.min_candidates + self.max_candidates)
+        if users * self.max_requests_per_user < 2 * needed:
+            raise ValueError(
+                f"{users} users of at most {self.max_requests_per_user} requests cannot make {needed} requests: "
+                "raise `num_users` or `max_requests_per_user`."
+            )
+        if (self.num_items or self.default_num_items) < self.tree.num_niches:
+            raise ValueError(
+                f"`num_items` must be at least {self.tree.num_niches}, one a niche. "
+                f"Received: `num_items`={self.num_items}."
+            )
+        if 2 * self.max_candidates > (self.num_items or self.default_num_items) // 2:
+            raise ValueError(f"`max_candidates`={self.max_candidates} is too many for the items: raise `num_items`.")
+        if self.bad_rows > self.impressions // 10:
+            raise ValueError(f"`bad_rows` must be a handful, at most impressions / 10. Received: {self.bad_rows}.")
+        return self
+
+    @property
+    def tree(self) -> ItemTree:
+        return ItemTree(self.clusters_per_category, self.niches_per_cluster)
+
+    @property
+    def default_num_items(self) -> int:
+        return max(1_000, 2 * self.tree.num_niches, self.impressions // 40)
+
+    @property
+    def default_num_users(self) -> int:
+        return max(50, self.impressions // 50)
+
+
+class SimulationSummary(BaseModel):
+    """What was written, also as `summary.json`. Rows are rows on disk; `bad_rows` counts those planted, by kind, which
+    `impression_rows` includes."""
+
+    config: SimulatorConfig
+    requests: int
+    impression_rows: int
+    bad_rows: dict[str, int]
+    click_rows: int
+    clicked_impressions: int
+    orders: int
+    late_clicks: int
+    late_orders: int
+    duplicate_click_rows: int
+    items: int
+    users: int
+    active_users: int
+    users_below_5_behaviors: int
+    most_behaviors: int
+    click_rate: float
+    intercept: float
+    long_term_share: float
+
+
+def simulate(
+    config: SimulatorConfig, out_dir: str | Path, progress: Callable[[str, float], None] | None = None
+) -> SimulationSummary:
+    """Simulates a marketplace and writes its logs.
+
+    Args:
+      config: what to simulate.
+      out_dir: a new or empty directory, or an earlier simulation, which is replaced.
+      progress: called with (what is being done, share done in [0, 1]).
+
+    Returns:
+      The summary. It holds no clock time: two runs of one config write the same bytes.
+
+    Raises:
+      FileExistsError: if `out_dir` holds anything but an earlier simulation.
+    """
+    out_dir = Path(out_dir)
+    if out_dir.exists() and any(out_dir.iterdir()) and not (out_dir / "summary.json").is_file():
+        raise FileExistsError(f"`out_dir` {out_dir} is not empty and holds no simulation: name another directory.")
+    report = progress or (lambda what, share: None)
+    out_dir.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{out_dir.name}-", dir=out_dir.parent))
+    try:
+        summary = _simulate(config, aside, report)
+        (aside / "summary.json").write_text(summary.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        os.chmod(aside, 0o755)
+        if out_dir.exists():
+            shutil.rmtree(out_dir)
+        os.replace(aside, out_dir)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    report("done", 1.0)
+    return summary
+
+
+def _simulate(config: SimulatorConfig, out: Path, report: Callable[[str, float], None]) -> SimulationSummary:
+    # A stream each, so that a change in one part leaves the draws of the others.
+    streams = np.random.SeedSequence(config.seed).spawn(8)
+    rng = {
+        name: np.random.default_rng(stream)
+        for name, stream in zip(
+            ("items", "users", "effects", "requests", "policy", "clicks", "events", "flaws"), streams, strict=True
+        )
+    }
+    report("items and users", 0.0)
+    num_items, num_users = config.num_items or config.default_num_items, config.num_users or config.default_num_users
+    items = draw_items(rng["items"], config.tree, num_items, config.days, config.popularity_exponent)
+    users = draw_users(rng["users"], config.tree, num_users, config.activity_exponent)
+    effects = draw_effects(rng["effects"])
+    requests = behavior.draw_requests(
+        rng["requests"],
+        users,
+        config.impressions,
+        config.days,
+        (config.min_candidates, config.max_candidates),
+        config.max_requests_per_user,
+        config.session_drift,
+    )
+
+    report("candidates", 0.1)
+    policy = LoggingPolicy(items, config.days, config.temperature, config.exploration)
+    item, propensity = _fill(rng["policy"], policy, users, requests)
+
+    report("clicks", 0.5)
+    request = np.repeat(np.arange(len(requests)), requests.num_slots)
+    position = np.arange(len(item)) - np.repeat(np.cumsum(requests.num_slots) - requests.num_slots, requests.num_slots)
+    examined = behavior.examination(config.max_candidates, config.examination_exponent)[position]
+    utility = behavior.static_utility(items, users, effects, requests, request, item)
+    intercept = behavior.solve_intercept(utility, examined, config.click_rate)
+    responses = behavior.draw_clicks(rng["clicks"], users, requests, items.niche[item], utility + intercept, examined)
+
+    report("tables", 0.7)
+    keys = tables.request_keys(requests, config.start)
+    by_time = np.argsort(requests.timestamp[request], kind="stable")
+    taken = pa.array(request[by_time])
+    shown = {name: column.take(taken) for name, column in keys.items()}
+    item_id = items.item_id[item]
+    impressions = pa.table(
+        {
+            "request_id": shown.pop("request_id"),
+            "timestamp": shown.pop("timestamp"),
+            "user_id": tables.user_ids(users).take(pa.array(requests.user[request[by_time]])),
+            "item_id": item_id[by_time],
+            "position": position[by_time].astype(np.int32),
+            "propensity": propensity[by_time],
+            **shown,
+        }
+    )
+    truth = pa.table(
+        {
+            "request_id": impressions["request_id"],
+            "item_id": impressions["item_id"],
+            "click_probability": (examined * responses.attraction)[by_time],
+            "examination": examined[by_time],
+            "attraction": responses.attraction[by_time],
+            "long_term": responses.long_term[by_time],
+            "behaviors_before": responses.behaviors_before[request][by_time],
+        }
+    )
+    clicked = np.flatnonzero(responses.clicked)
+    events = tables.draw_events(
+        rng["events"],
+        config.start + requests.timestamp[request[clicked]],
+        item[clicked],
+        items,
+        int(config.attribution_window_hours * HOUR_MS),
+        {"slow": config.slow_share, "late": config.late_share, "duplicate": config.duplicate_share},
+    )
+    event_row = clicked[events["impression"]]
+    clicks = pa.table(
+        {
+            "request_id": keys["request_id"].take(pa.array(request[event_row])),
+            "item_id": item_id[event_row],
+            "timestamp": events["timestamp"],
+            "label": pc.if_else(pa.array(events["is_order"]), "order", "click"),
+        }
+    )
+    flawed, bad_counts = tables.bad_rows(rng["flaws"], impressions, config.bad_rows)
+
+    report("writing", 0.8)
+    no_price = rng["flaws"].random(len(items)) < config.missing_share
+    no_city = rng["flaws"].random(len(users)) < config.missing_share
+    clicks_of = np.bincount(requests.user[request[clicked]], minlength=len(users))
+    _write(impressions, out, "impressions", config.shards, extra=flawed)
+    _write(clicks, out, "clicks", config.shards)
+    _write(truth, out, "truth", config.shards, extra=tables.truth_of_kept(flawed, truth.schema))
+    _write(tables.items_table(items, config.start, no_price), out, "items", 1)
+    _write(tables.users_table(users, no_city), out, "users", 1)
+    (out / "planted").mkdir()
+    pq.write_table(
+        tables.planted_users(users, requests, clicks_of), out / "planted" / "users.parquet", compression="zstd"
+    )
+    pq.write_table(tables.planted_items(items), out / "planted" / "items.parquet", compression="zstd")
+
+    (out / "planted" / "effects.json").write_text(json.dumps(tables.planted_effects(effects), indent=1) + "\n")
+
+    once, late = ~events["is_copy"], events["is_late"]
+    active = np.bincount(requests.user, minlength=len(users)) > 0
+    return SimulationSummary(
+        config=config,
+        requests=len(requests),
+        impression_rows=len(impressions) + len(flawed),
+        bad_rows=bad_counts,
+        click_rows=len(clicks),
+        clicked_impressions=len(clicked),
+        orders=int((events["is_order"] & once).sum()),
+        late_clicks=int((late & once & ~events["is_order"]).sum()),
+        late_orders=int((late & once & events["is_order"]).sum()),
+        duplicate_click_rows=int(events["is_copy"].sum()),
+        items=len(items),
+        users=len(users),
+        active_users=int(active.sum()),
+        users_below_5_behaviors=int((clicks_of[active] < 5).sum()),
+        most_behaviors=int(clicks_of.max()),
+        click_rate=len(clicked) / len(impressions),
+        intercept=intercept,
+        long_term_share=float(responses.long_term.mean()),
+    )
+
+
+def _fill(rng, policy: LoggingPolicy, users, requests) -> tuple[np.ndarray, np.ndarray]:
+    """Fills all requests, batch by batch; returns flat items and propensities, [N]."""
+    items, propensities = [], []
+    for start in range(0, len(requests), _POLICY_BATCH):
+        rows = slice(start, start + _POLICY_BATCH)
+        affinity = behavior.policy_affinity(users, requests, rows)
+        item, propensity = policy.sample(rng, affinity, requests.day[rows], requests.num_slots[rows])
+        items.append(item[item >= 0])
+        propensities.append(propensity[item >= 0])
+    return np.concatenate(items), np.concatenate(propensities)
+
+
+def _write(table: pa.Table, out: Path, name: str, shards: int, extra: pa.Table | None = None) -> None:
+    """Writes `name/name-SSSSS-of-NNNNN.parquet`, rows in order; the rows of `extra` go to the shards in turn."""
+    (out / name).mkdir()
+    bounds = np.linspace(0, len(table), shards + 1).astype(np.int64)
+    for shard in range(shards):
+        part = table.slice(bounds[shard], bounds[shard + 1] - bounds[shard])
+        if extra is not None and len(extra):
+            turn = np.arange(shard, len(extra), shards)
+            part = pa.concat_tables([part, extra.take(turn).cast(part.schema)])
+        path = out / name / f"{name}-{shard:05d}-of-{shards:05d}.parquet"
+        pq.write_table(part, path, compression="zstd", row_group_size=65_536)

@@ -1,0 +1,165 @@
+"""Fits the feature encoding: one pass over the train split, and over nothing else.
+
+Each file is read once, column by column in batches, into one state a feature (`features/encoding/states.py`); the
+states
+of the files are merged and the vocabularies cut. Features of scope `request` count once a request, features of scope
+`candidate` once a candidate. Memory: one batch and the distinct terms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from features.encoding.feature_encoding import FeatureEncoding, numbers, terms
+from features.encoding.states import MomentsState, QuantileState, TermCounts
+from features.spec import Feature, FeatureSpec
+
+TRAIN_SPLIT = "Split-train"
+_BATCH_REQUESTS = 16_384
+
+
+class FeatureState:
+    """All that one feature's encoding needs to know of the train split.
+
+    Moments stay apart by file and are merged in the order of the files' names at the end: sums of floats depend on
+    their order, and the same files must always give the same encoding.
+    """
+
+    def __init__(self, feature: Feature):
+        self.feature = feature
+        self.terms = TermCounts() if feature.vocabulary is not None else None
+        self.quantiles = QuantileState() if feature.transform == "bucketize" else None
+        self.moments: dict[str, MomentsState] = {}
+
+    def update(self, values: pa.Array, file: str) -> None:
+        """Adds raw values, in lists of any depth, of the named file."""
+        while pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
+            values = values.flatten()
+        if self.terms is not None:
+            self.terms.update(_dictionary_of_terms(values, self.feature))
+        if self.feature.kind == "numeric":
+            x = numbers(values, self.feature)
+            self.moments.setdefault(file, MomentsState()).update(x)
+            if self.quantiles is not None:
+                self.quantiles.update(x)
+
+    def merge(self, other: FeatureState) -> None:
+        if self.terms is not None:
+            self.terms.merge(other.terms)
+        if self.quantiles is not None:
+            self.quantiles.merge(other.quantiles)
+        for file, moments in other.moments.items():
+            self.moments.setdefault(file, MomentsState()).merge(moments)
+
+    def total_moments(self) -> MomentsState:
+        total = MomentsState()
+        for file in sorted(self.moments):
+            total.merge(self.moments[file])
+        return total
+
+
+def fit_encoding(root, examples_dir: str | Path, spec: FeatureSpec, output_dir: str | Path):
+    """Adds to a Beam pipeline: fit the encoding on `Split-train` of `examples_dir` and save it to `output_dir`.
+
+    Args:
+      root: a pipeline or its beginning; see `features.beam_runner.make_pipeline`.
+      examples_dir: raw examples (docs/data_formats.md); the files must exist when the pipeline is built.
+      spec: the features.
+      output_dir: where `FeatureEncoding.save` writes.
+
+    Returns:
+      A PCollection of the written directory, one element.
+
+    Raises:
+      FileNotFoundError: if the train split has no files.
+      ValueError: if a file lacks a feature.
+    """
+    files = train_files(examples_dir)
+    return (
+        root
+        | "TrainFiles" >> beam.Create(files, reshuffle=False)
+        | "SummariseFile" >> beam.FlatMap(summarise_file, spec)
+        | "MergeSummaries" >> beam.CombineGlobally(_MergeStates())
+        | "SaveEncoding" >> beam.Map(_save, spec, str(output_dir))
+    )
+
+
+def train_files(examples_dir: str | Path) -> list[str]:
+    """Returns the files of the train split. Raises FileNotFoundError if there are none."""
+    files = sorted(str(path) for path in Path(examples_dir, TRAIN_SPLIT).glob("*.parquet"))
+    if not files:
+        raise FileNotFoundError(
+            f"`examples_dir` holds no {TRAIN_SPLIT}/*.parquet: ingest logs first. Received: {examples_dir}"
+        )
+    return files
+
+
+def summarise_file(path: str, spec: FeatureSpec) -> Iterator[dict[str, FeatureState]]:
+    """Reads one raw file, yields its states by feature."""
+    states = {feature.name: FeatureState(feature) for feature in spec.features}
+    with pq.ParquetFile(path) as file:
+        absent = [name for name in states if name not in file.schema_arrow.names]
+        if absent:
+            raise ValueError(f"{path} has no column for the features {', '.join(absent)}: ingest with this spec again.")
+        empty = file.schema_arrow.empty_table()
+        for batch in file.iter_batches(_BATCH_REQUESTS, columns=list(states)):
+            for name, state in states.items():
+                state.update(batch.column(batch.schema.get_field_index(name)), Path(path).name)
+        if not file.metadata.num_rows:
+            for name, state in states.items():
+                state.update(empty[name].combine_chunks(), Path(path).name)
+    yield states
+
+
+def encoding_of(spec: FeatureSpec, states: dict[str, FeatureState]) -> FeatureEncoding:
+    """Cuts the vocabularies and reads moments and quantiles off the merged states."""
+    vocabularies, moments, boundaries = {}, {}, {}
+    for feature in spec.features:
+        state = states[feature.name]
+        if feature.vocabulary is not None:
+            vocabularies[feature.name] = state.terms.cut(feature.vocabulary)
+        if feature.kind == "numeric":
+            moments[feature.name] = state.total_moments().result()
+        if state.quantiles is not None:
+            boundaries[feature.name] = state.quantiles.boundaries(feature.num_buckets)
+    return FeatureEncoding(spec, vocabularies, moments, boundaries)
+
+
+class _MergeStates(beam.CombineFn):
+    """Merges `{feature: FeatureState}`; the accumulator of nothing is the empty dict."""
+
+    def create_accumulator(self) -> dict[str, FeatureState]:
+        return {}
+
+    def add_input(self, accumulator: dict, states: dict) -> dict:
+        return self.merge_accumulators([accumulator, states])
+
+    def merge_accumulators(self, accumulators: Iterable[dict]) -> dict:
+        merged: dict[str, FeatureState] = {}
+        for states in accumulators:
+            if not merged:
+                merged = states
+                continue
+            for name, state in states.items():
+                merged[name].merge(state)
+        return merged
+
+    def extract_output(self, accumulator: dict) -> dict:
+        return accumulator
+
+
+def _save(states: dict[str, FeatureState], spec: FeatureSpec, output_dir: str) -> str:
+    encoding_of(spec, states).save(output_dir)
+    return output_dir
+
+
+def _dictionary_of_terms(values: pa.Array, feature: Feature) -> pa.Array:
+    """As `terms`, of a dictionary array too, whose few terms are then looked at instead of its rows."""
+    if not pa.types.is_dictionary(values.type):
+        return terms(values, feature)
+    return pa.DictionaryArray.from_arrays(values.indices, terms(values.dictionary, feature))

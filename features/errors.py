@@ -1,0 +1,25 @@
+"""The errors that a user of Clickmill can cause. One base, so that the command line and a caller catch one class."""
+
+from __future__ import annotations
+
+
+class ClickmillError(Exception):
+    """Something that the user can mend; the message says what is wrong, with the value received, and what to do.
+
+    Attributes:
+      exit_code: of a command that ends by it.
+    """
+
+    exit_code: int = 1
+
+
+class InputError(ClickmillError, ValueError):
+    """An argument, a file, a request or a configuration that cannot be used as it is."""
+
+    exit_code = 2
+
+
+class RunError(ClickmillError, RuntimeError):
+    """A job that began with a usable input and did not end well."""
+
+    exit_code = 1

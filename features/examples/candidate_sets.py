@@ -1,0 +1,186 @@
+"""Candidate sets for coarse training: the impressions, and a sample of what was retrieved but not shown.
+
+A coarse ranker sees hundreds of retrieved items of which the log shows a handful. Trained on those alone it would rank
+items unlike any that it learnt from. All others are too many, so some are sampled, each standing for several.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field
+
+from features.config import Strict
+from features.spec import FeatureSpec
+
+#: Columns of encoded examples, one value a candidate: float32 weight, int32 source, float32 logit of the fine ranker.
+WEIGHT, SOURCE, TEACHER_LOGIT = "_weight", "_source", "_teacher_logit"
+
+IMPRESSION, RETRIEVED = 0, 1
+"""Values of `_source`."""
+
+NO_POSITION = -1
+"""The position of an item that was not shown."""
+
+
+class CandidateSetConfig(Strict):
+    """Which unshown items join the impressions.
+
+    Attributes:
+      retrieve: n₁, how many items the retrieval finds for a request.
+      sample: how many of them, not shown, are drawn.
+      seed: of the draw.
+    """
+
+    retrieve: int = Field(1000, ge=1)
+    sample: int = Field(8, ge=0)
+    seed: int = 0
+
+
+def sample_unshown(
+    retrieved: np.ndarray, shown: np.ndarray, shown_splits: np.ndarray, count: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draws retrieved items that were not shown, uniformly and without replacement, `count` a request.
+
+    The weight of a drawn item is (retrieved and not shown) / (drawn) of its request: the sum of any function over
+    drawn items, so weighted, is an unbiased estimate of its sum over all retrieved unshown items (Horvitz-Thompson).
+
+    Args:
+      retrieved: [B, n] catalogue rows, distinct in a request.
+      shown: catalogue rows of the impressions, request after request; 0: not in the catalogue.
+      shown_splits: [B + 1] where each request's impressions begin and end.
+      count: how many to draw; a request with fewer gives all that it has.
+      rng: the draw.
+
+    Returns:
+      Rows [S], row splits [B + 1] and weights [S] float32.
+    """
+    size = int(max(retrieved.max(initial=0), shown.max(initial=0))) + 1
+    request = np.arange(len(retrieved))[:, np.newaxis]
+    shown_keys = np.sort(np.repeat(np.arange(len(retrieved)), np.diff(shown_splits)) * size + shown)
+    keys = request * size + retrieved
+    places = np.minimum(np.searchsorted(shown_keys, keys), max(len(shown_keys) - 1, 0))
+    was_shown = shown_keys[places] == keys if len(shown_keys) else np.zeros(keys.shape, bool)
+    unshown = retrieved.shape[1] - was_shown.sum(axis=1)
+    drawn = np.minimum(unshown, count)
+    order = np.where(was_shown, np.inf, rng.random(retrieved.shape))
+    if count < retrieved.shape[1]:
+        columns = np.argpartition(order, count, axis=1)[:, :count]
+    else:
+        columns = np.broadcast_to(np.arange(retrieved.shape[1]), retrieved.shape)
+    taken = np.take_along_axis(order, columns, axis=1) < np.inf
+    rows = np.take_along_axis(retrieved, columns, axis=1)[taken]
+    weights = np.repeat(unshown / np.maximum(drawn, 1), drawn).astype(np.float32)
+    return rows, np.concatenate([[0], np.cumsum(drawn)]), weights
+
+
+def append_candidates(
+    requests: pa.Table, added: Mapping[str, pa.Array], splits: np.ndarray, count_by: str
+) -> tuple[pa.Table, np.ndarray]:
+    """Appends candidates to those of each request.
+
+    Args:
+      requests: [B] rows; the columns in `added` are lists, one entry a candidate.
+      added: by candidate column, the values of the new candidates [S], request after request.
+      splits: [B + 1] where each request's new candidates begin and end.
+      count_by: a candidate column that is never null: its lists say how many candidates there are.
+
+    Returns:
+      The table, all other columns as they were, and [N + S] bool: which of all its candidates are new.
+
+    Raises:
+      ValueError: if the lists of a column do not fit those of `count_by`.
+    """
+    counts = _offsets(requests, count_by)
+    places_old, places_new, joined = _places(counts, splits)
+    order = np.empty(len(places_old) + len(places_new), np.int64)
+    order[places_old] = np.arange(len(places_old))
+    order[places_new] = len(places_old) + np.arange(len(places_new))
+    offsets = pa.array(joined.astype(np.int32))
+    for name, values in added.items():
+        if not np.array_equal(_offsets(requests, name), counts):
+            raise ValueError(f"column `{name}` must hold one value a candidate, as `{count_by}` does.")
+        old = requests[name].combine_chunks().flatten()
+        flat = pa.concat_arrays([old, values.cast(old.type)]).take(pa.array(order))
+        column = pa.ListArray.from_arrays(offsets, flat)
+        requests = requests.set_column(requests.column_names.index(name), name, column)
+    new = np.zeros(len(order), bool)
+    new[places_new] = True
+    return requests, new
+
+
+def catalogue_values(requests: pa.Table, catalogue: pa.Table, rows: np.ndarray, spec: FeatureSpec, encoded: bool):
+    """Returns what candidates from the catalogue hold in each candidate column of the examples.
+
+    Args:
+      requests: examples, for their columns and types.
+      catalogue: of the same examples, raw or encoded.
+      rows: [S] 1-based rows of the catalogue.
+      spec: the features.
+      encoded: whether examples and catalogue are encoded (keys and labels begin with `_`).
+
+    Returns:
+      By column, [S] values. Labels are 0, positions `NO_POSITION`, propensities null; features of a candidate that are
+      not of `items` are missing.
+    """
+    prefix, size = "_" if encoded else "", len(rows)
+    take = pa.array(rows.astype(np.int64) - 1)
+    candidate = {feature.name: feature for feature in spec.of_scope("candidate")}
+    values = {f"{prefix}item_id": catalogue[f"{prefix}item_id"].combine_chunks().take(take)}
+    for name in requests.column_names:
+        kind = requests.schema.field(name).type
+        if name in candidate and name in catalogue.column_names:
+            values[name] = catalogue[name].combine_chunks().take(take)
+        elif name in candidate:
+            values[name] = _missing(kind.value_type, size, encoded)
+        elif name == f"{prefix}position":
+            values[name] = pa.array(np.full(size, NO_POSITION, np.int32))
+        elif name == "_item_row" and encoded:
+            values[name] = pa.array(rows.astype(np.int32))
+        elif name == f"{prefix}propensity":
+            values[name] = pa.nulls(size, pa.float64())
+        elif _is_label(name, kind, spec, encoded):
+            values[name] = pa.array(np.zeros(size, np.float32))
+    return values
+
+
+def list_column(values: np.ndarray, splits: np.ndarray) -> pa.ListArray:
+    """Values of candidates as one list a request."""
+    return pa.ListArray.from_arrays(pa.array(splits.astype(np.int32)), pa.array(values))
+
+
+def _is_label(name: str, kind: pa.DataType, spec: FeatureSpec, encoded: bool) -> bool:
+    if encoded:
+        return name.startswith("_label_")
+    known = {feature.name for feature in spec.features}
+    keys = ("item_id", "position", "propensity")
+    return (
+        name not in known and name not in keys and pa.types.is_list(kind) and not name.startswith(("short_", "long_"))
+    )
+
+
+def _missing(kind: pa.DataType, size: int, encoded: bool) -> pa.Array:
+    """Encoded: 0 or the empty list; raw: null."""
+    if not encoded:
+        return pa.nulls(size, kind)
+    if pa.types.is_list(kind):
+        return pa.ListArray.from_arrays(pa.array(np.zeros(size + 1, np.int32)), pa.nulls(0, kind.value_type))
+    return pa.array(np.zeros(size, kind.to_pandas_dtype()))
+
+
+def _offsets(requests: pa.Table, name: str) -> np.ndarray:
+    offsets = requests[name].combine_chunks().offsets.to_numpy().astype(np.int64)
+    return offsets - offsets[0]
+
+
+def _places(old: np.ndarray, new: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where old and new candidates stand once they are joined, and the joined splits."""
+    joined = old + new
+    first_old, first_new = joined[:-1] - old[:-1], joined[:-1] + np.diff(old) - new[:-1]
+    return (
+        np.arange(old[-1]) + np.repeat(first_old, np.diff(old)),
+        np.arange(new[-1]) + np.repeat(first_new, np.diff(new)),
+        joined,
+    )

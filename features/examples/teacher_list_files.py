@@ -1,0 +1,118 @@
+"""Teacher lists: what a fine ranker thinks of items that a group of requests shares, for models that learn its order.
+
+A request's top ten of a whole catalogue lie among items that no impression showed. The fine ranker scores them for a
+sample of requests; sharing the items of a group lets a student embed them once for all its requests.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from features.config import Strict
+from features.examples.candidate_sets import list_column
+
+#: Where coarse examples hold the lists that belong to them.
+LISTS_FOLDER = "teacher_lists"
+
+
+class TeacherListsConfig(Strict):
+    """Which requests and items the fine ranker scores.
+
+    Attributes:
+      requests: of split train, drawn uniformly; split eval gets a tenth as many.
+      group: requests that share their items.
+      uniform: items of a group that are drawn from the whole catalogue.
+      retrieved: items of a group that are drawn from what its requests retrieve: without them few are near the top.
+      retrieve: how deep in the retrieved list those may stand.
+      seed: of all draws.
+    """
+
+    requests: int = Field(4800, ge=1)
+    group: int = Field(48, ge=1)
+    uniform: int = Field(1000, ge=1)
+    retrieved: int = Field(1000, ge=0)
+    retrieve: int = Field(3000, ge=1)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class TeacherList:
+    """A group of requests and the items that they share.
+
+    Attributes:
+      requests: [B] places among the requests of the split, in the order of the files.
+      item_rows: [n] rows of the catalogue, from 1.
+      logits: [B, n] float32 of the fine ranker.
+    """
+
+    requests: np.ndarray
+    item_rows: np.ndarray
+    logits: np.ndarray
+
+
+def draw_items(retrieved: np.ndarray, num_items: int, config: TeacherListsConfig, rng: np.random.Generator):
+    """Draws the items of a group.
+
+    Args:
+      retrieved: [B, r] catalogue rows from 1, what each request of the group retrieves.
+      num_items: of the catalogue.
+      config: how many.
+      rng: the draw.
+
+    Returns:
+      [n] distinct rows from 1, in random order; n is at most `uniform` + about `retrieved`, less what was drawn twice.
+    """
+    uniform = rng.choice(num_items, min(config.uniform, num_items), replace=False) + 1
+    share = min(-(-config.retrieved // len(retrieved)), retrieved.shape[1])
+    near = rng.permuted(retrieved, axis=1)[:, :share]
+    return rng.permutation(np.union1d(uniform, near))
+
+
+def write_lists(lists: list[TeacherList], path: Path) -> None:
+    """Writes the lists of a split, one row a group; the file appears whole."""
+
+    def column(arrays: list[np.ndarray], dtype) -> pa.ListArray:
+        splits = np.cumsum([0] + [array.size for array in arrays])
+        values = np.concatenate([array.ravel() for array in arrays]) if arrays else np.zeros(0)
+        return list_column(values.astype(dtype), splits)
+
+    table = pa.table(
+        {
+            "request": column([each.requests for each in lists], np.int32),
+            "item_row": column([each.item_rows for each in lists], np.int32),
+            "teacher_logit": column([each.logits for each in lists], np.float32),
+        }
+    )
+    aside = path.with_name(f".{path.name}.tmp")
+    pq.write_table(table, aside, compression="zstd")
+    os.replace(aside, path)
+
+
+def read_lists(lists_dir: str | Path, split: str) -> list[TeacherList]:
+    """Reads the lists of a split.
+
+    Raises:
+      FileNotFoundError: if there are none.
+    """
+    path = lists_path(lists_dir, split)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no teacher lists of split `{split}`; TeacherLists writes them.")
+    found = []
+    for row in pq.read_table(path).to_batches():
+        columns = [row.column(name) for name in ("request", "item_row", "teacher_logit")]
+        for requests, items, logits in zip(*columns, strict=True):
+            requests, items, logits = (each.values.to_numpy() for each in (requests, items, logits))
+            found.append(TeacherList(requests, items, logits.reshape(len(requests), len(items))))
+    return found
+
+
+def lists_path(lists_dir: str | Path, split: str) -> Path:
+    """The file of a split's lists."""
+    return Path(lists_dir, f"teacher_lists-{split}.parquet")

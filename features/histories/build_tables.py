@@ -1,0 +1,280 @@
+"""Bucket tables of all users, from the raw behaviour log: Beam over its shards, NumPy within.
+
+Each item is embedded and signed once, whoever met it how often. A user's table then is one gather and one product
+(`features.histories.bucket_table.bucket_sums`); memory holds the items and a block of users, whatever their number.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, Protocol
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from apache_beam.metrics import Metrics, MetricsFilter
+from threadpoolctl import threadpool_limits
+
+from features.beam_runner import make_pipeline
+from features.histories.bucket_table import bucket_sums, check_signatures
+from features.histories.windows import window_bounds
+from features.items.simhash import SimHashConfig
+from features.spec import HistorySpec
+
+USER, ITEM = "user_id", "item_id"
+COUNTERS = ("users", "users_without", "behaviors", "unknown_behaviors", "items")
+
+_ENCODE_ROWS = 1 << 15
+_READ_BEHAVIORS = 1 << 20
+_READ_USERS = (64, 1024)
+_WRITE_USERS = 256
+
+
+class BehaviorEncoder(Protocol):
+    """What embeds and signs behaviours; it must pickle.
+
+    Attributes:
+      history: the history features that it reads, and the lengths of the windows.
+      simhash: the hash of its signatures.
+      dim: width of its embeddings.
+    """
+
+    history: HistorySpec
+    simhash: SimHashConfig
+    dim: int
+
+    def encode(self, behaviors: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Encodes T behaviours: raw history features to [T, d] float32, signatures [T, G] and [T] bool: has one."""
+
+
+class TableSink(Protocol):
+    """What takes tables; it must pickle."""
+
+    def write(self, user_ids: pa.Array, sums: np.ndarray, counts: np.ndarray) -> None:
+        """Takes U users' [U, G, 2 ** tau, d] sums and [U, G, 2 ** tau] counts."""
+
+    def close(self) -> None:
+        """Ends a bundle."""
+
+
+class TableBlock(NamedTuple):
+    """Tables of some users, and how many users had no long history, behaviours were added, and behaviours not known."""
+
+    user_ids: pa.Array
+    sums: np.ndarray
+    counts: np.ndarray
+    users_without: int
+    behaviors: int
+    unknown_behaviors: int
+
+
+def build_tables(
+    files: list[str], encoder: BehaviorEncoder, sink: TableSink, like: beam.Pipeline | None = None
+) -> dict[str, int]:
+    """Runs a Beam pipeline that builds the tables of the users of `files` and gives them to `sink`.
+
+    The sink must be reachable from every worker: for a store on local disk, workers of one machine.
+
+    Args:
+      files: the raw behaviour log, `behaviors-*.parquet` (docs/data_formats.md).
+      encoder: of the ranker.
+      sink: gets blocks of users who have a long history.
+      like: a pipeline whose runner and options are taken; the in-process runner by default.
+
+    Returns:
+      `{"users": …, "users_without": …, "behaviors": …, "unknown_behaviors": …, "items": …}`: users with a table and
+      without a long history, behaviours in tables, behaviours of the window without a signature, items encoded
+      (by each worker).
+
+    Raises:
+      ValueError: while running, if the log lacks a feature, or an embedding is not finite.
+    """
+    pipeline = beam.Pipeline(runner=like.runner, options=like.options) if like is not None else make_pipeline()
+    _ = (
+        pipeline
+        | "Shards" >> beam.Create(files, reshuffle=False)
+        | "BuildTables" >> beam.ParDo(_BuildTables(encoder, sink))
+    )
+    result = pipeline.run.run()
+    result.wait_until_finish()
+    found = result.metrics().query(MetricsFilter().with_namespace(_BuildTables.__name__))["counters"]
+    counted = {each.key.metric.name: int(each.result) for each in found}
+    return {name: counted.get(name, 0) for name in COUNTERS}
+
+
+class _BuildTables(beam.DoFn):
+    def __init__(self, encoder: BehaviorEncoder, sink: TableSink):
+        self._encoder = encoder
+        self._sink = sink
+        self._counters = {name: Metrics.counter(type(self).__name__, name) for name in COUNTERS}
+
+    def setup(self):
+        self._items = ItemEncodings(self._encoder)
+
+    def process(self, path: str) -> None:
+        # Threads of ours each multiply for another user; BLAS splitting such small products only wastes the processor.
+        with threadpool_limits(1, user_api="blas"):
+            self._build(path)
+
+    def _build(self, path: str) -> None:
+        items = len(self._items)
+        for block in shard_tables(path, self._items, self._encoder.history):
+            if len(block.user_ids):
+                self._sink.write(block.user_ids, block.sums, block.counts)
+            self._counters["users"].inc(len(block.user_ids))
+            for name in ("users_without", "behaviors", "unknown_behaviors"):
+                self._counters[name].inc(getattr(block, name))
+        self._counters["items"].inc(len(self._items) - items)
+
+    def finish_bundle(self):
+        self._sink.close()
+
+
+class ItemEncodings:
+    """Embeddings and signatures of the items met so far, each encoded once.
+
+    Row 0 stands for behaviours that are not known: zeros that count nothing.
+    """
+
+    def __init__(self, encoder: BehaviorEncoder):
+        self._encoder = encoder
+        self._ids: pa.Array | None = None
+        self._size = 1
+        # The last column counts the behaviours in the same product that adds up their embeddings.
+        self._values = np.zeros((1024, encoder.dim + 1), np.float32)
+        self._signatures = np.zeros((1024, encoder.simhash.num_groups), np.uint8)
+
+    def __len__(self) -> int:
+        return self._size - 1
+
+    def rows(self, item_ids: pa.Array, features_at: Callable[[np.ndarray], pa.Table]) -> np.ndarray:
+        """Finds behaviours' items, and encodes those that are new.
+
+        Args:
+          item_ids: [T] raw ids; nulls are not known.
+          features_at: returns the history features of behaviours of given indices.
+
+        Returns:
+          [T] int32, rows for `tables`.
+        """
+        encoded = item_ids.dictionary_encode()
+        codes = encoded.indices.fill_null(-1).to_numpy()
+        terms = encoded.dictionary
+        if self._ids is None:
+            self._ids = terms.slice(0, 0)
+        rows = pc.index_in(terms, self._ids).fill_null(-1).to_numpy().astype(np.int32)
+        new = np.flatnonzero(rows < 0)
+        if len(new):
+            present = np.flatnonzero(codes >= 0)[::-1]
+            first = np.empty(len(terms), np.int64)
+            first[codes[present]] = present  # the last assignment stays: the first behaviour of each item
+            self._add(terms.take(pa.array(new)), features_at(first[new]))
+            rows[new] = np.arange(self._size - 1 - len(new), self._size - 1)
+        # Rows begin at 1; index -1 finds the 0 at the end.
+        return np.append(rows + np.int32(1), np.int32(0))[codes]
+
+    def tables(self, rows: np.ndarray, splits: np.ndarray) -> np.ndarray:
+        """Adds up behaviours: [T] rows, user u's from splits[u] to splits[u + 1], to [U, G, 2 ** tau, d + 1]."""
+        config = self._encoder.simhash
+        shape = (len(splits) - 1, config.num_groups, config.num_buckets, self._encoder.dim + 1)
+        sums = np.empty(shape, np.float32)
+
+        def add_up(users: range) -> None:
+            for user in users:
+                mine = rows[splits[user] : splits[user + 1]]
+                values, signatures = self._values.take(mine, axis=0), self._signatures.take(mine, axis=0)
+                sums[user] = bucket_sums(values, signatures, config.num_buckets)
+
+        threads = os.cpu_count() or 1
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(add_up, [range(thread, len(sums), threads) for thread in range(threads)]))
+        return sums
+
+    def _add(self, ids: pa.Array, features: pa.Table) -> None:
+        count, dim = len(ids), self._encoder.dim
+        self._grow(self._size + count)
+        for start in range(0, count, _ENCODE_ROWS):
+            part = features.slice(start, _ENCODE_ROWS)
+            embeddings, signatures, known = self._encoder.encode(part)
+            if embeddings.shape != (len(part), dim) or not np.isfinite(embeddings[known]).all():
+                raise ValueError(
+                    f"the ranker must embed behaviours as finite [{len(part)}, {dim}]. Received: "
+                    f"{list(embeddings.shape)}, finite: {bool(np.isfinite(embeddings).all())}"
+                )
+            check_signatures(signatures[known], self._encoder.simhash.num_buckets)
+            place = self._size + start + np.flatnonzero(known)
+            self._values[place, :dim] = embeddings[known]
+            self._values[place, dim] = 1
+            self._signatures[place] = signatures[known]
+        self._ids = pa.concat_arrays([self._ids, ids])
+        self._size += count
+
+    def _grow(self, size: int) -> None:
+        if size > len(self._values):
+            more = max(size, 2 * len(self._values)) - len(self._values)
+            self._values = np.concatenate([self._values, np.zeros((more, self._values.shape[1]), np.float32)])
+            self._signatures = np.concatenate([self._signatures, np.zeros((more, self._signatures.shape[1]), np.uint8)])
+
+
+def shard_tables(path: str, items: ItemEncodings, history: HistorySpec) -> Iterator[TableBlock]:
+    """Builds the tables of a shard, some hundred users at a time.
+
+    The window is that of a request now: the last `short_length` behaviours are left to the short history, up to
+    `long_length` before those make the table.
+
+    Raises:
+      ValueError: if the log lacks a history feature or holds lists of other lengths than `item_id`'s.
+    """
+    names = list(dict.fromkeys([ITEM, *history.features]))
+    # Buffered, a row group is read page by page: neither all of it nor a mapped file counts as memory.
+    with pq.ParquetFile(path, buffer_size=1 << 20) as file:
+        for name in (USER, *names):
+            if name not in file.schema_arrow.names:
+                raise ValueError(f"{path}: the behaviour log has no column `{name}`: ingest with this spec again.")
+        for batch in file.iter_batches(_batch_users(file.metadata), columns=[USER, *names]):
+            yield from _batch_tables(path, batch, names, items, history)
+
+
+def _batch_tables(path, batch, names, items, history) -> Iterator[TableBlock]:
+    lists = {name: batch.column(batch.schema.get_field_index(name)) for name in names}
+    # Of a slice, offsets begin anywhere; flattened values begin at 0.
+    offsets = {name: (found := column.offsets.to_numpy()) - found[0] for name, column in lists.items()}
+    for name in names:
+        if not np.array_equal(offsets[name], offsets[ITEM]):
+            raise ValueError(f"{path}: the lists of `{name}` and those of `{ITEM}` differ in length.")
+    values = {name: column.flatten() for name, column in lists.items()}
+    bounds = offsets[ITEM].astype(np.int64)
+    first, end = window_bounds(bounds[1:], bounds[:-1], history)["long"]
+    lengths = end - first
+    splits = np.concatenate([[0], np.cumsum(lengths)])
+    positions = np.arange(splits[-1]) + np.repeat(first - splits[:-1], lengths)
+
+    def features_at(indices: np.ndarray) -> pa.Table:
+        taken = pa.array(positions[indices])
+        return pa.table({name: values[name].take(taken) for name in history.features})
+
+    rows = items.rows(values[ITEM].take(pa.array(positions)), features_at)
+    user_ids = batch.column(batch.schema.get_field_index(USER))
+    for start in range(0, len(user_ids), _WRITE_USERS):
+        part = splits[start : start + _WRITE_USERS + 1]
+        wide = items.tables(rows, part)
+        counts = wide[..., -1].astype(np.int32)
+        added = counts[:, 0].sum(axis=1)
+        kept = np.flatnonzero(added)
+        ids = user_ids.slice(start, _WRITE_USERS).take(pa.array(kept))
+        total = int(added.sum())
+        unknown = int(part[-1] - part[0]) - total
+        yield TableBlock(ids, wide[kept, ..., :-1], counts[kept], len(added) - len(kept), total, unknown)
+
+
+def _batch_users(metadata) -> int:
+    """Users of a batch, so that it holds about a million behaviours."""
+    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+    columns = [group.column(index) for group in groups for index in range(group.num_columns)]
+    behaviors = sum(column.num_values for column in columns if column.path_in_schema.split(".")[0] == ITEM)
+    mean = max(1, behaviors // max(1, metadata.num_rows))
+    return int(np.clip(_READ_BEHAVIORS // mean, *_READ_USERS))

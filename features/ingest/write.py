@@ -1,0 +1,204 @@
+"""The files LogIngest writes for a shard: requests by split and the behaviour log (docs/data_formats.md)."""
+
+from __future__ import annotations
+
+import os
+import uuid
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from apache_beam.io.filesystems import FileSystems
+
+from features.ingest.behavior_log import BehaviorLog
+from features.ingest.columns import ARROW_TYPES, arrow_type, target_of
+from features.ingest.requests import ShardRequests
+from features.log_contract import SPLITS
+from features.spec import KEY_COLUMNS, Feature, FeatureSpec
+
+ROW_GROUP_REQUESTS = 1 << 14
+
+
+class SideTable:
+    """A table of items or users by its key; the first row of a key counts."""
+
+    def __init__(self, key: str, batch: pa.RecordBatch | None):
+        self._key = key
+        self._columns = {} if batch is None else dict(zip(batch.schema.names, batch.columns, strict=True))
+
+    def find(self, keys: pa.Array) -> pa.Array:
+        """Returns the row of each key: [N] int32, null where the table has none."""
+        if self._key not in self._columns:
+            return pa.nulls(len(keys), pa.int32())
+        encoded = keys.dictionary_encode()
+        return pc.index_in(encoded.dictionary, self._columns[self._key]).take(encoded.indices)
+
+    def column(self, feature: Feature, rows: pa.Array) -> pa.Array:
+        """Returns a feature of the rows of `find`; null where there is no row."""
+        values = self._columns.get(f"f:{feature.name}")
+        if values is None:
+            return pa.nulls(len(rows), arrow_type(target_of(feature)))
+        return values.take(rows)
+
+
+def deduplicate(batch: pa.RecordBatch, key: str) -> tuple[pa.RecordBatch, int]:
+    """Keeps the first row of each key; returns the rows and how many were dropped."""
+    codes = batch.column(batch.schema.get_field_index(key)).dictionary_encode().indices.to_numpy()
+    _, first = np.unique(codes, return_index=True)
+    if len(first) == batch.num_rows:
+        return batch, 0
+    index = pa.array(np.sort(first))
+    arrays = [column.take(index) for column in batch.columns]
+    return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names), batch.num_rows - len(first)
+
+
+class RequestTable:
+    """Builds the raw examples of a shard, split by split, so that only one split's columns exist at a time."""
+
+    def __init__(
+        self, spec: FeatureSpec, requests: ShardRequests, items: SideTable, users: SideTable, behaviors: BehaviorLog
+    ):
+        self._spec = spec
+        self._requests = requests
+        self._items = items
+        self._users = users
+        rows = requests.rows
+        self._columns = dict(zip(rows.schema.names, rows.columns, strict=True))
+        self._user_ids = requests.first("user_id")
+        self._item_rows = items.find(self._columns["item_id"])
+        self._user_rows = users.find(self._user_ids)
+        self._user_index = behaviors.user_index(self._user_ids)
+        self._history_end = behaviors.history_end(self._user_index, requests.timestamps)
+
+    @property
+    def unknown_items(self) -> int:
+        return self._item_rows.null_count
+
+    @property
+    def unknown_users(self) -> int:
+        return self._user_rows.null_count
+
+    def split(self, code: int) -> pa.Table:
+        """Returns the requests of a split: one row a request."""
+        start, stop = np.searchsorted(self._requests.splits, [code, code + 1])
+        offsets = self._requests.offsets[start : stop + 1]
+        low, high = int(offsets[0]), int(offsets[-1])
+        list_offsets = pa.array((offsets - low).astype(np.int32))
+
+        def of_request(values) -> pa.Array:
+            values = values if isinstance(values, pa.Array) else pa.array(values)
+            return values.slice(start, stop - start)
+
+        def as_lists(values: pa.Array) -> pa.Array:
+            return pa.ListArray.from_arrays(list_offsets, compact(values))
+
+        def of_candidate(values) -> pa.Array:
+            values = values if isinstance(values, pa.Array) else pa.array(values)
+            return as_lists(values.slice(low, high - low))
+
+        requests = self._requests
+        table = {
+            "request_id": of_request(requests.first("request_id")),
+            "timestamp": of_request(requests.timestamps),
+            "user_id": of_request(self._user_ids),
+            "history_end": of_request(self._history_end),
+            "user_index": of_request(self._user_index),
+            "item_id": of_candidate(self._columns["item_id"]),
+            "position": of_candidate(requests.position),
+        }
+        if "propensity" in self._columns:
+            table["propensity"] = of_candidate(self._columns["propensity"])
+        for name, values in requests.labels.items():
+            table[name] = of_candidate(values)
+        first_rows = pa.array(requests.offsets[start:stop])
+        for feature in self._spec.features:
+            if feature.name in KEY_COLUMNS:
+                continue
+            if feature.scope == "candidate":
+                table[feature.name] = as_lists(self._candidate_feature(feature, low, high))
+            elif feature.table == "users" and feature.column not in KEY_COLUMNS:
+                table[feature.name] = self._users.column(feature, of_request(self._user_rows))
+            else:
+                table[feature.name] = self._impression_column(feature).take(first_rows)
+        # Slices carry their offsets; a table of its own begins at 0.
+        return pa.table({name: compact(values) for name, values in table.items()})
+
+    def _candidate_feature(self, feature: Feature, low: int, high: int) -> pa.Array:
+        if feature.table == "items" and feature.column not in KEY_COLUMNS:
+            return self._items.column(feature, self._item_rows.slice(low, high - low))
+        return self._impression_column(feature).slice(low, high - low)
+
+    def _impression_column(self, feature: Feature) -> pa.Array:
+        if feature.column not in KEY_COLUMNS:
+            return self._columns[f"f:{feature.name}"]
+        return self._columns[feature.column].cast(ARROW_TYPES[feature.dtype])
+
+
+def behavior_table(
+    spec: FeatureSpec, behaviors: BehaviorLog, item_ids: pa.Array, actions: pa.Array | None, items: SideTable
+) -> pa.Table:
+    """Returns the behaviour log of a shard: one row a user. `item_ids`, `actions`: [H] as given to the log."""
+    order = pa.array(behaviors.order)
+    item_ids = item_ids.take(order)
+    rows = items.find(item_ids)
+    table = {"user_id": behaviors.user_ids, "timestamp": behaviors.lists(pa.array(behaviors.timestamps))}
+    table["item_id"] = behaviors.lists(item_ids)
+    for name in spec.history.features if spec.history else ():
+        feature = spec[name]
+        if name == "item_id":
+            continue
+        if feature.column == "item_id":
+            values = item_ids.cast(ARROW_TYPES[feature.dtype])
+        else:
+            values = items.column(feature, rows)
+        table[name] = behaviors.lists(values)
+    if actions is not None:
+        table["action"] = behaviors.lists(actions.take(order))
+    return pa.table(table)
+
+
+def catalogue_table(spec: FeatureSpec, items: pa.RecordBatch) -> pa.Table:
+    """Returns the catalogue of the items table: `item_id` and every feature of `items`, sorted by id.
+
+    Args:
+      spec: the features.
+      items: checked rows, each item once.
+    """
+    side = SideTable("item_id", items)
+    ids = items.column(items.schema.get_field_index("item_id"))
+    order = pc.sort_indices(ids).cast(pa.int32())
+    table = {"item_id": ids.take(order)}
+    for feature in spec.of_table("items"):
+        if feature.column == "item_id":
+            table[feature.name] = table["item_id"].cast(ARROW_TYPES[feature.dtype])
+        else:
+            table[feature.name] = side.column(feature, order)
+    return pa.table(table)
+
+
+def compact(values: pa.Array) -> pa.Array:
+    """Returns an array that begins at offset 0 of its buffers: consumers read lists by raw offsets."""
+    return pa.concat_arrays([values]) if values.offset == 0 else values.take(pa.array(np.arange(len(values))))
+
+
+def shard_file(directory: str, name: str, shard: int, num_shards: int) -> str:
+    return f"{directory}/{name}-{shard:05d}-of-{num_shards:05d}.parquet"
+
+
+def split_directory(examples_dir: str, code: int) -> str:
+    return f"{examples_dir}/Split-{SPLITS[code]}"
+
+
+def write_parquet(table: pa.Table, path: str, row_group_size: int = ROW_GROUP_REQUESTS) -> None:
+    """Writes a file aside and renames it, so that no reader ever sees half of it."""
+    directory, name = path.rsplit("/", 1)
+    aside = f"{directory}/.{name}.{uuid.uuid4().hex[:8]}"
+    if "://" in path:
+        with FileSystems.create(aside) as stream:
+            pq.write_table(table, stream, compression="zstd", row_group_size=row_group_size)
+        FileSystems.rename([aside], [path])
+        return
+    os.makedirs(directory, exist_ok=True)
+    pq.write_table(table, aside, compression="zstd", row_group_size=row_group_size)
+    os.replace(aside, path)

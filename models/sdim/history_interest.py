@@ -1,0 +1,196 @@
+"""Interests of a candidate's user as fields of a ranker: the short history by DIN, the long one by SDIM."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import tensorflow as tf
+
+from features.config import Strict
+from features.encoding.feature_encoding import FeatureEncoding
+from features.items.signatures import ItemSignatures
+from features.items.simhash import SimHash, SimHashConfig
+from models.embedding import FeatureEmbedding
+from models.inputs.history_windows import trim_window
+from models.sdim import buckets as sdim
+from models.sdim.request_layout import RequestLayout
+from models.sdim.target_attention import DinAttention, DotProductAttention, mean_pooling
+
+Attention = Literal["none", "mean", "target_attention", "cosine_attention", "din"]
+
+
+class HistoryConfig(Strict):
+    """How a ranker reads behaviour histories.
+
+    Attributes:
+      features: the history features that make up a behaviour's embedding; all of the spec's by default, without those
+        that the model excludes.
+      short: attention over the short history; `cosine_attention` is `target_attention` over unit vectors.
+      long: attention over the long history; `sdim` is the one that a server can afford.
+      signature_source: of `sdim`: `two_tower` looks item signatures up (made once, by BehaviorSignatures), `end_to_end`
+        hashes the ranker's own embeddings as they are now, as in the paper.
+      simhash: of `end_to_end`; `two_tower` has its hash from the signatures.
+      din_hidden_units: of `din`.
+    """
+
+    features: tuple[str, ...] | None = None
+    short: Attention = "din"
+    long: Attention | Literal["sdim"] = "sdim"
+    signature_source: Literal["two_tower", "end_to_end"] = "two_tower"
+    simhash: SimHashConfig = SimHashConfig()
+    din_hidden_units: tuple[int, ...] = (36,)
+
+
+class HistoryInterest(tf.keras.layers.Layer):
+    """One field a window: what the history says about the candidate (SDIM, arXiv 2205.10249, section 3.1).
+
+    A behaviour is the concatenation of its features' embeddings, `[d_h]`; so is a candidate, from the same table. An
+    interest u of candidate q becomes the field `W [u, u ⊙ q / |q|]`: u alone says what the history holds, the product
+    how much of it is like the candidate. No behaviours, no interest: the field is exactly 0.
+
+    Args:
+      embedding: the ranker's embedding, shared with the candidates.
+      encoding: the feature encoding.
+      config: which attention.
+      item_signatures: of the catalogue; needed for `sdim` with signatures of `two_tower`.
+
+    Raises:
+      ValueError: if the spec has no history, a history feature is excluded or multi-valued, or signatures are missing.
+    """
+
+    def __init__(
+        self,
+        embedding: FeatureEmbedding,
+        encoding: FeatureEncoding,
+        config: HistoryConfig,
+        item_signatures: ItemSignatures | None = None,
+        name: str = "history_interest",
+    ):
+        super().__init__(name=name)
+        self.config = config
+        self._embedding = embedding
+        self.features = _history_features(embedding, encoding, config)
+        self.dim = embedding.embedding_dim * len(self.features)
+        self.windows = tuple(w for w in ("short", "long") if getattr(config, w) != "none")
+        self.field_names = tuple(f"{window}_history" for window in self.windows)
+        self._attention = {w: self._make_attention(w) for w in self.windows if getattr(config, w) != "sdim"}
+        self._projections = {
+            w: tf.keras.layers.Dense(embedding.embedding_dim, use_bias=False, name=f"{w}_field") for w in self.windows
+        }
+        self.simhash, self._signature_table = None, None
+        if config.long == "sdim" and config.signature_source == "two_tower":
+            if item_signatures is None:
+                raise ValueError(
+                    "`signature_source`='two_tower' needs `item_signatures`: train the two-tower first (model "
+                    "`two_tower` in the pipeline), or set `signature_source` to 'end_to_end'."
+                )
+            # A variable, so that checkpoints and exports carry it and graphs need not.
+            self._signature_table = tf.Variable(item_signatures.table(), trainable=False, name="item_signatures")
+            self.simhash_config = item_signatures.config
+        elif config.long == "sdim":
+            self.simhash_config = config.simhash
+            self.simhash = SimHash(self.dim, config.simhash)
+
+    @property
+    def uses_table(self) -> bool:
+        """Whether the long history may be given as a table of bucket sums."""
+        return self.config.long == "sdim"
+
+    @property
+    def uses_item_rows(self) -> bool:
+        """Whether behaviours and candidates are signed by their row in the catalogue."""
+        return self._signature_table is not None
+
+    @property
+    def table_shape(self) -> tuple[int, int, int]:
+        """Of one user's bucket sums: groups, buckets, d_h."""
+        return self.simhash_config.num_groups, self.simhash_config.num_buckets, self.dim
+
+    @property
+    def table_weights(self) -> list[tf.Variable]:
+        """What bucket sums depend on."""
+        signatures = [self._signature_table] if self.uses_item_rows else []
+        return [self._embedding.table, *signatures]
+
+    def call(self, batch: dict) -> tf.Tensor:
+        """Returns the fields of a batch's candidates, `[N, len(field_names), d]`.
+
+        `batch["history"]` holds the windows (docs/data_formats.md); instead of `long` it may hold `long_sums`
+        `[B, G, 2^tau, d_h]`, the users' bucket sums.
+        """
+        history, request_index = batch["history"], batch["request_index"]
+        candidates = self.embed(batch["features"])
+        sums = history.get("long_sums") if self.uses_table else None
+        counted = sums if sums is not None else history[f"{self.windows[0]}_length"]
+        layout = RequestLayout(request_index, tf.shape(counted)[0])
+        grid = layout.to_grid(candidates)
+        fields = []
+        for window in self.windows:
+            if window in self._attention:
+                values, mask, _ = self.behaviors(history, window)
+                interest = layout.to_flat(self._attention[window](grid, values, mask))
+            else:
+                if sums is None:
+                    sums = self._bucket_sums(history)
+                signed = self._sign(candidates, batch.get("item_row"))
+                interest = sdim.look_up(sums, signed, request_index)
+            match = interest * tf.math.l2_normalize(candidates, axis=-1)
+            fields.append(self._projections[window](tf.concat([interest, match], axis=-1)))
+        return tf.stack(fields, axis=1)
+
+    def embed(self, features: dict) -> tf.Tensor:
+        """Embeds items as behaviours: `[…, d_h]` from ids `[…]` by feature."""
+        return self._embedding.concatenated(self.features, features)
+
+    def encode_behaviors(self, features: dict, item_row: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
+        """What BSE adds up: embeddings `[T, d_h]` and signatures `[T, G]` of behaviours, -1 where there is none."""
+        values = self.embed(features)
+        return values, self._sign(values, item_row)
+
+    def behaviors(self, history: dict, window: str) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
+        """Embeds a window's behaviours: `[B, L, d_h]`, their mask `[B, L]` and catalogue rows.
+
+        L is the longest history's length: what pads all requests is cut off.
+        """
+        ids, present = trim_window(history, window)
+        values = self.embed(ids)
+        return values, tf.cast(present, values.dtype), ids.get("item_row")
+
+    def _bucket_sums(self, history: dict) -> tf.Tensor:
+        values, mask, item_row = self.behaviors(history, "long")
+        signed = self._sign(values, item_row)
+        known = (mask > 0) & (signed[..., 0] >= 0)
+        return sdim.bucket_sums(values, signed, known, self.simhash_config.num_buckets)
+
+    def _sign(self, values: tf.Tensor, item_row: tf.Tensor | None) -> tf.Tensor:
+        if self._signature_table is None:
+            return sdim.signatures(self.simhash, values)
+        signed = tf.cast(tf.gather(self._signature_table, item_row), tf.int32)
+        return tf.where(item_row[..., tf.newaxis] > 0, signed, -1)
+
+    def _make_attention(self, window: str):
+        kind = getattr(self.config, window)
+        if kind == "din":
+            return DinAttention(self.config.din_hidden_units, name=f"{window}_din")
+        if kind == "mean":
+            return mean_pooling
+        return DotProductAttention(unit_vectors=kind == "cosine_attention", name=f"{window}_attention")
+
+
+def _history_features(embedding: FeatureEmbedding, encoding: FeatureEncoding, config: HistoryConfig) -> tuple[str, ...]:
+    spec = encoding.spec
+    if spec.history is None:
+        raise ValueError(f"`history` of the model needs a `history` in the spec. Spec `{spec.name}` has none.")
+    names = config.features
+    if names is None:
+        names = tuple(name for name in spec.history.features if name in embedding.field_names)
+    for name in names:
+        if name not in spec.history.features or name not in embedding.field_names:
+            raise ValueError(
+                f"history feature `{name}` must be among the spec's `history.features` and not excluded from the model."
+            )
+        if spec[name].multi_valued:
+            raise ValueError(f"history feature `{name}` must be single-valued to be read by a ranker.")
+    if not names:
+        raise ValueError("the model excludes every history feature: it has nothing to read histories by.")
+    return names

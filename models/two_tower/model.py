@@ -1,0 +1,259 @@
+"""The SSL two-tower: users and items in one space, for retrieval.
+
+Yao et al., "Self-supervised Learning for Large-scale Item Recommendations", CIKM 2021, arXiv 2007.12865. Equations, the
+masking and what the paper leaves open: docs/retrieval.md.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_recommenders as tfrs
+from pydantic import Field
+
+from features.config import Strict
+from features.encoding.feature_encoding import FeatureEncoding
+from features.items.mutual_information import Estimate, MutualInformation
+from models.embedding import flatten_fields
+from models.inputs.item_corpus import ItemCorpus
+from models.two_tower.contrastive_loss import info_nce, spread_out
+from models.two_tower.feature_masking import (
+    MaskedFeatureEmbedding,
+    correlated_masks,
+    draw_correlated_mask,
+    draw_random_mask,
+)
+from models.two_tower.short_history import ShortHistory
+
+_EMBED_BATCH = 4096
+
+
+class SslConfig(Strict):
+    """The self-supervised task on items, and its controls.
+
+    Attributes:
+      method: `none`; `cfm` and `rfm`: contrastive, by correlated or random feature masking; `spread_out`: contrastive
+        without masking; `feature_dropout`: no second task, fields of the main task's items are masked one by one
+        (DropoutNet, Volkovs et al., 2017).
+      alpha: weight of L_self; `feature_dropout` has none.
+      items: items that a step samples, uniformly from the corpus.
+      dropout_rate: of values of multi-valued features (`cfm`, `rfm`), of fields (`feature_dropout`).
+      temperature: of L_self; the main task's by default.
+      estimate: which mutual information `cfm` goes by (features/items/mutual_information.py).
+      item_id: `feature`: masked like any other; `masked`: in both views, so that contents are matched to contents.
+    """
+
+    method: Literal["none", "cfm", "rfm", "feature_dropout", "spread_out"] = "none"
+    alpha: float = Field(0.3, ge=0)
+    items: int = Field(1024, ge=2)
+    dropout_rate: float = Field(0.3, ge=0, lt=1)
+    temperature: float | None = Field(None, gt=0)
+    estimate: Estimate = "minus_null"
+    item_id: Literal["feature", "masked"] = "feature"
+
+    @property
+    def masks_features(self) -> bool:
+        return self.method in ("cfm", "rfm", "feature_dropout")
+
+
+class TwoTowerConfig(Strict):
+    """The two-tower. Widths and temperature as in the paper's section 4, scaled down.
+
+    Attributes:
+      hidden_units: ReLU layers of each tower.
+      output_dim: width of the shared space.
+      temperature: τ of the softmax over cosines.
+      history: how the short history is pooled; `none` leaves it out.
+      log_q: correct the softmax for item frequency, counted in train (Yi et al., RecSys 2019); `none` is the paper's.
+      exclude_features: features that neither tower reads.
+      ssl: the second task.
+    """
+
+    hidden_units: tuple[int, ...] = (128,)
+    output_dim: int = Field(64, ge=1)
+    temperature: float = Field(0.07, gt=0)
+    history: Literal["none", "mean", "attention"] = "attention"
+    log_q: Literal["none", "counted"] = "counted"
+    exclude_features: tuple[str, ...] = ()
+    ssl: SslConfig = SslConfig()
+
+
+class TwoTower(tfrs.Model):
+    """`score(q, x) = cos(query tower(q), item tower(x))`; embeddings have unit length.
+
+    The query tower reads the features of scope `request` and the short history, the item tower all features of `items`;
+    histories are embedded by the item tower's tables. L = L_main + α L_self: L_main is the softmax over the items of
+    the batch, `cos / τ - log Q`, items that a request took not being its negatives; L_self (no correction) is on items
+    sampled uniformly from the corpus. The item tower is shared by both tasks and both views.
+
+    Batches hold positives only, with histories (`make_dataset(…, histories=True, positives_only=True)`).
+
+    Args:
+      encoding: the feature encoding.
+      corpus: the catalogue; SSL samples it, and the index holds it.
+      config: what to build.
+      train_counts: [n] how often each item was a positive in train (`count_positives`); for `log_q`.
+      mutual_information: of the item features; for `cfm`.
+
+    Raises:
+      ValueError: if something that the config needs is missing.
+    """
+
+    def __init__(
+        self,
+        encoding: FeatureEncoding,
+        corpus: ItemCorpus,
+        config: TwoTowerConfig | None = None,
+        *,
+        train_counts: np.ndarray | None = None,
+        mutual_information: MutualInformation | None = None,
+        name: str = "two_tower",
+    ):
+        super().__init__(name=name)
+        self.config = config = config or TwoTowerConfig()
+        ssl = config.ssl
+        self.corpus = corpus
+        self.embedding = MaskedFeatureEmbedding(encoding, config.exclude_features, maskable=ssl.masks_features)
+        self.embedding.build(None)  # its parts are called, never the whole
+        self.item_features, self.request_features = self.embedding.item_features, self.embedding.request_features
+        self.short_history = None
+        if config.history != "none":
+            self.short_history = ShortHistory(self.embedding, encoding, config.history)
+        if not self.item_features or not (self.request_features or self.short_history):
+            raise ValueError("a two-tower needs features of `items`, and features of requests or a history.")
+        self.query_tower = _tower(config, "query_tower")
+        self.item_tower = _tower(config, "item_tower")
+        self.retrieval = tfrs.tasks.Retrieval(
+            loss=tf.keras.losses.CategoricalCrossentropy(from_logits=True),
+            temperature=config.temperature,
+            remove_accidental_hits=True,
+        )
+        self._probability = None
+        if config.log_q == "counted":
+            if train_counts is None or len(train_counts) != len(corpus):
+                raise ValueError("`log_q`='counted' needs `train_counts`, one count for each item of the corpus.")
+            # Relative to the most frequent item: the softmax is the same, and TFRS clips at 1e-6.
+            counts = np.maximum(train_counts, 1)
+            self._probability = tf.constant(counts / counts.max(), tf.float32)
+        self._maskable = tuple(n for n in self.item_features if ssl.item_id == "feature" or n != "item_id")
+        self._masks = None
+        if ssl.method == "cfm":
+            self._masks = tf.constant(correlated_masks(_relatives(mutual_information, self._maskable, ssl.estimate)))
+        elif ssl.method == "rfm":
+            draw_random_mask(len(self._maskable))  # too few features are refused here, not in the first step
+        self.log_loss = tf.keras.metrics.Mean("log_loss")
+        self.ssl_loss = tf.keras.metrics.Mean("ssl_loss")
+
+    def call(self, batch: dict, training: bool = False) -> tf.Tensor:
+        """Returns `cos / τ` of each candidate and its request, `[N]`."""
+        queries = tf.gather(self.embed_queries(batch), batch["request_index"])
+        return tf.reduce_sum(queries * self.embed_items(batch["features"]), axis=1) / self.config.temperature
+
+    def score_items(self, batch: dict, items: dict) -> tf.Tensor:
+        """Returns `cos / τ` of n items, by their encoded features, and each of a batch's B requests, `[B, n]`."""
+        cosines = tf.matmul(self.embed_queries(batch), self.embed_items(items), transpose_b=True)
+        return cosines / self.config.temperature
+
+    def embed_queries(self, batch: dict) -> tf.Tensor:
+        """Embeds the requests of a batch: `[B, output_dim]` of unit length."""
+        parts = []
+        if self.request_features:
+            parts.append(flatten_fields(self.embedding.request_fields(batch["features"])))
+        if self.short_history is not None:
+            parts.append(self.short_history(batch["history"]))
+        return tf.math.l2_normalize(self.query_tower(tf.concat(parts, axis=1)), axis=1)
+
+    def embed_items(self, features: dict, masked: tf.Tensor | None = None, dropout_rate: float = 0.0) -> tf.Tensor:
+        """Embeds items: `[n, output_dim]` of unit length; arguments of `MaskedFeatureEmbedding.item_fields`."""
+        fields = self.embedding.item_fields(features, masked, dropout_rate)
+        return tf.math.l2_normalize(self.item_tower(flatten_fields(fields)), axis=1)
+
+    def embed_corpus(self) -> np.ndarray:
+        """Embeds the catalogue, [n, output_dim] float32 in its order."""
+        starts = range(0, len(self.corpus), _EMBED_BATCH)
+        return np.concatenate([self._embed_rows(tf.constant(start)).numpy() for start in starts])
+
+    def compute_loss(self, inputs: dict, training: bool = False) -> tf.Tensor:
+        """Returns L of a batch of positives in nats; `log_loss` averages L_main over positives."""
+        main = self.main_loss(inputs, training)
+        self.log_loss.update_state(main, sample_weight=tf.cast(tf.size(inputs["item_row"]), tf.float32))
+        if not training or self.config.ssl.method in ("none", "feature_dropout"):
+            return main
+        contrastive = self.contrastive_loss(self.corpus.sample(self.config.ssl.items))
+        self.ssl_loss.update_state(contrastive)
+        return main + self.config.ssl.alpha * contrastive
+
+    def main_loss(self, batch: dict, training: bool = False) -> tf.Tensor:
+        """L_main: the mean over positives of the softmax's log loss."""
+        index, rows, masked = batch["request_index"], batch["item_row"], None
+        if training and self.config.ssl.method == "feature_dropout":
+            shape = [tf.size(rows), len(self.item_features)]
+            masked = tf.random.uniform(shape) < self.config.ssl.dropout_rate
+        own = tf.eye(tf.size(rows), dtype=tf.bool)
+        return self._softmax_loss(
+            tf.gather(self.embed_queries(batch), index),
+            self.embed_items(batch["features"], masked),
+            candidate_ids=rows,
+            candidate_sampling_probability=None
+            if self._probability is None
+            else tf.gather(self._probability, rows - 1),
+            score_mask=own | (index[:, tf.newaxis] != index),
+        )
+
+    @tf.function(reduce_retracing=True)
+    def _softmax_loss(self, queries, items, **options) -> tf.Tensor:
+        # A function of its own: TFRS's task relies on AutoGraph, which the training step is traced without.
+        return self.retrieval(queries, items, compute_metrics=False, **options)
+
+    def contrastive_loss(self, items: tf.Tensor) -> tf.Tensor:
+        """L_self of items by index, [n]; the views are drawn anew."""
+        ssl, features = self.config.ssl, self.corpus.gather(items)
+        temperature = ssl.temperature or self.config.temperature
+        if ssl.method == "spread_out":
+            return spread_out(self.embed_items(features), temperature)
+        first, second = (self.embed_items(features, mask, ssl.dropout_rate) for mask in self.draw_views())
+        return info_nce(first, second, temperature)
+
+    def draw_views(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Draws what the views h and g mask, [k] bool each, in the order of `item_features`."""
+        k = len(self._maskable)
+        drawn = draw_random_mask(k) if self._masks is None else draw_correlated_mask(self._masks)
+        if k == len(self.item_features):
+            return drawn, ~drawn
+        place = [self._maskable.index(n) if n in self._maskable else -1 for n in self.item_features]
+        fixed = tf.constant([p < 0 for p in place])
+        of_all = tf.gather(drawn, [max(p, 0) for p in place])
+        return of_all | fixed, ~of_all | fixed
+
+    @tf.function(autograph=False)
+    def predict_next(self, batches: tf.data.Iterator) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Returns of the next batch: its positives' queries `[P, output_dim]`, item rows `[P]` and L_main.
+
+        Raises `tf.errors.OutOfRangeError` after the last.
+        """
+        batch = next(batches)
+        queries = tf.gather(self.embed_queries(batch), batch["request_index"])
+        return queries, batch["item_row"], self.main_loss(batch)
+
+    @tf.function(autograph=False)
+    def _embed_rows(self, start: tf.Tensor) -> tf.Tensor:
+        rows = tf.range(start, tf.minimum(start + _EMBED_BATCH, len(self.corpus)))
+        return self.embed_items(self.corpus.gather(rows))
+
+
+def _relatives(found: MutualInformation | None, names: tuple[str, ...], estimate: Estimate) -> np.ndarray:
+    """The estimate of the named features, [k, k]."""
+    if found is None:
+        raise ValueError("`ssl.method`='cfm' needs `mutual_information` of the item features.")
+    absent = [name for name in names if name not in found.features]
+    if absent:
+        raise ValueError(f"`mutual_information` does not know the item features {absent}: estimate it again.")
+    order = [found.features.index(name) for name in names]
+    return found.matrix(estimate)[np.ix_(order, order)]
+
+
+def _tower(config: TwoTowerConfig, name: str) -> tf.keras.Sequential:
+    hidden = [tf.keras.layers.Dense(width, activation="relu") for width in config.hidden_units]
+    return tf.keras.Sequential([*hidden, tf.keras.layers.Dense(config.output_dim)], name=name)

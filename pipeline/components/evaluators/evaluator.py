@@ -1,0 +1,100 @@
+"""What every evaluator is: its interface, the model that serves now, the blessing that the standard Pusher reads."""
+
+from pathlib import Path
+
+from tfx import types
+from tfx.components.evaluator import constants
+from tfx.dsl.components.base import base_component
+from tfx.types import artifact_utils, component_spec
+from tfx.types.standard_artifacts import Examples, Model, ModelBlessing, ModelEvaluation
+from tfx.utils import path_utils
+
+from features.config import Strict
+from pipeline.artifacts import BehaviorLog
+from pipeline.components.base import PropertyDriver
+from pipeline.components.evaluators.live_model import find_live_model
+
+
+class EvaluatorSpec(component_spec.ComponentSpec):
+    """Interface of every evaluator."""
+
+    PARAMETERS = {
+        "evaluation_config": component_spec.ExecutionParameter(type=str),
+        "label": component_spec.ExecutionParameter(type=str),
+        "split": component_spec.ExecutionParameter(type=str),
+        "serving_dir": component_spec.ExecutionParameter(type=str),
+    }
+    INPUTS = {
+        "examples": component_spec.ChannelParameter(type=Examples),
+        "behaviors": component_spec.ChannelParameter(type=BehaviorLog),
+        "model": component_spec.ChannelParameter(type=Model),
+    }
+    OUTPUTS = {
+        "evaluation": component_spec.ChannelParameter(type=ModelEvaluation),
+        "blessing": component_spec.ChannelParameter(type=ModelBlessing),
+    }
+
+
+class LiveModelDriver(PropertyDriver):
+    """Adds `live_model`: the pushed version to compare with, or ''. Another live model means another evaluation."""
+
+    def resolve(self, execution_info) -> dict[str, str]:
+        candidate = serving_path(execution_info.input_dict)
+        live = find_live_model(execution_info.exec_properties["serving_dir"], candidate)
+        return {"live_model": str(live or "")}
+
+
+class Evaluator(base_component.BaseComponent):
+    """Evaluates a model on `split` of the raw examples and blesses it if it passes every gate of `evaluation_config`.
+
+    Subclasses name the executor. Outputs: `evaluation` and `blessing`, both standard artifacts.
+    """
+
+    SPEC_CLASS = EvaluatorSpec
+    DRIVER_CLASS = LiveModelDriver
+
+    def __init__(self, examples, behaviors, model, evaluation_config: Strict, label: str, split: str, serving_dir: str):
+        super().__init__(
+            EvaluatorSpec(
+                examples=examples,
+                behaviors=behaviors,
+                model=model,
+                evaluation_config=evaluation_config.model_dump_json(),
+                label=label,
+                split=split,
+                serving_dir=serving_dir,
+                evaluation=types.Channel(type=ModelEvaluation),
+                blessing=types.Channel(type=ModelBlessing),
+            )
+        )
+
+
+def serving_path(input_dict, key: str = "model") -> str:
+    """The files of a Model artifact."""
+    model = artifact_utils.get_single_instance(input_dict[key])
+    return path_utils.serving_model_path(model.uri, path_utils.is_old_model_artifact(model))
+
+
+def mark_blessing(blessing, result, model, live: str) -> None:
+    """Marks the blessing as TFX's Evaluator does, which is what the standard Pusher reads.
+
+    Args:
+      blessing: the ModelBlessing artifact.
+      result: of the evaluation: `blessed` and `failed_gates`.
+      model: the Model artifact that was judged.
+      live: the version that it was compared with, or ''.
+    """
+    blessed = result.blessed
+    name = constants.BLESSED_FILE_NAME if blessed else constants.NOT_BLESSED_FILE_NAME
+    Path(blessing.uri, name).write_text("")
+    blessing.set_int_custom_property(
+        constants.ARTIFACT_PROPERTY_BLESSED_KEY,
+        constants.BLESSED_VALUE if blessed else constants.NOT_BLESSED_VALUE,
+    )
+    blessing.set_string_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_URI_KEY, model.uri)
+    blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY, model.id)
+    if live:
+        blessing.set_string_custom_property(constants.ARTIFACT_PROPERTY_BASELINE_MODEL_URI_KEY, live)
+    if not blessed:
+        reasons = "; ".join(f"{gate.name}: {gate.reason}" for gate in result.failed_gates)
+        blessing.set_string_custom_property(constants.ARTIFACT_PROPERTY_BLESSING_MESSAGE_KEY, reasons)

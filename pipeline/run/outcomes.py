@@ -1,0 +1,123 @@
+"""What became of each model of a run, read from what its components wrote."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.config import PipelineConfig
+from pipeline.lineage import ComponentRun, outputs_by_component
+from pipeline.model_config import RETRIEVAL_MODELS
+
+
+@dataclass(frozen=True)
+class ModelOutcome:
+    """One model of a run.
+
+    Attributes:
+      evaluation: of a ranker an `EvaluationResult`, of a two-tower a `RetrievalEvaluation`.
+      pushed: the version directory that holds the model; None if it was not blessed.
+      tables: what BehaviorTables built for it (`behavior_tables.json`); None if nothing.
+      tables_dir: the store that holds them.
+    """
+
+    evaluation: object
+    pushed: Path | None
+    tables: dict | None = None
+    tables_dir: Path | None = None
+
+    @property
+    def blessed(self) -> bool:
+        """Whether the model passed every gate."""
+        return self.evaluation.blessed
+
+    @property
+    def failed_gates(self) -> tuple[str, ...]:
+        """The names of those that it did not pass."""
+        return tuple(gate.name for gate in self.evaluation.failed_gates)
+
+
+def model_outcomes(config: PipelineConfig, components: Sequence[ComponentRun]) -> dict[str, ModelOutcome]:
+    """Returns the outcome of every model that is switched on.
+
+    Raises:
+      FileNotFoundError: if a model that an earlier run pushed, or its tables, were deleted since.
+    """
+    from evaluation.retrieval import RetrievalEvaluation
+
+    outputs = outputs_by_component(components)
+    found = {}
+    for name in config.models.names:
+        if name in RETRIEVAL_MODELS:
+            evaluation = RetrievalEvaluation.load(outputs[f"RetrievalEvaluator.{name}"]["evaluation"])
+        else:
+            evaluation = _ranking_evaluation(config, outputs, name)
+        tables = _tables(config, outputs.get(f"BehaviorTables.{name}"), name)
+        found[name] = ModelOutcome(
+            evaluation, _pushed(config, components, name), tables, config.tables_dir(name) if tables else None
+        )
+    return found
+
+
+def cascade_evaluation(config: PipelineConfig, components: Sequence[ComponentRun]):
+    """The `CascadeEvaluation` of the run; None where no cascade was judged."""
+    from evaluation.cascade.evaluate import CascadeEvaluation
+
+    if config.cascade is None:
+        return None
+    return CascadeEvaluation.load(outputs_by_component(components)["CascadeEvaluator"]["evaluation"])
+
+
+def _ranking_evaluation(config: PipelineConfig, outputs, name: str):
+    """A ranker's evaluation; for a simulated log with the oracle beside, which no component may know."""
+    import pyarrow.parquet as pq
+
+    from evaluation.baselines import count_items, oracle
+    from evaluation.ranking import evaluate
+    from evaluation.results import EvaluationResult
+
+    directory = Path(outputs[f"RankingEvaluator.{name}"]["evaluation"])
+    result = EvaluationResult.load(directory)
+    truth = config.simulate.out / "truth" if config.simulate else None
+    if truth is None or not truth.is_dir():
+        return result
+    predictions = pq.read_table(directory / "predictions.parquet")
+    live = None
+    if "live_score" in predictions.column_names:
+        live = predictions.drop(["score"]).rename_columns(
+            ["score" if name == "live_score" else name for name in predictions.drop(["score"]).column_names]
+        )
+    items = count_items(outputs["LogIngest"]["examples"], config.feature_spec.label)
+    item_id = predictions["item_id"]
+    baselines = [items.popularity(item_id), items.click_rate(item_id), oracle(predictions, truth)]
+    return evaluate(predictions, config.evaluation_of(name), live_predictions=live, baselines=baselines)
+
+
+def _pushed(config: PipelineConfig, components: Sequence[ComponentRun], name: str) -> Path | None:
+    """The directory that a model was pushed to, by this run or by the earlier one whose push is cached."""
+    (pusher,) = (run for run in components if run.component == f"Pusher.{name}")
+    properties = pusher.properties["pushed_model"]
+    if properties.get("pushed") != 1:
+        return None
+    pushed = Path(str(properties["pushed_destination"]))
+    if not pushed.is_dir():
+        raise FileNotFoundError(
+            f"{pushed}: the model was pushed here by an earlier run and was deleted since. Its archive is "
+            f"{pusher.outputs['pushed_model']}: copy it back, or delete {config.run_dir} and run again."
+        )
+    return pushed
+
+
+def _tables(config: PipelineConfig, outputs: dict[str, str] | None, name: str) -> dict | None:
+    if outputs is None:
+        return None
+    built = json.loads((Path(outputs["tables"]) / "behavior_tables.json").read_text(encoding="utf-8"))
+    store = config.tables_dir(name)
+    if built is not None and not (store / built["version"]).exists():
+        raise FileNotFoundError(
+            f"{store}: bucket tables were built here by an earlier run and were deleted since. Build "
+            f"them by `clickmill bse build --store {store}`, or delete {config.run_dir} and run again."
+        )
+    return built

@@ -1,0 +1,207 @@
+"""One run from raw logs to report: what `clickmill run` does."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import warnings
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+from features.items.catalogue import CATALOGUE_FILE
+from pipeline.config import PipelineConfig, load_config
+from pipeline.lineage import ComponentRun, outputs_by_component
+from pipeline.model_config import COARSE_RANKER, RETRIEVAL_MODELS
+from pipeline.model_registry import select_models
+from pipeline.run.dag import run_dag
+from pipeline.run.display import RunDisplay, shown_path
+from pipeline.run.outcomes import ModelOutcome, cascade_evaluation, model_outcomes
+from pipeline.run.report import write_report
+
+RECOMMEND_FILE = "example_recommend.json"
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run left.
+
+    Attributes:
+      components: what ran, and what came from the cache.
+      models: what became of each model, by name.
+      cascade: the `CascadeEvaluation` of the models as one; None where it was not asked for.
+      report: the HTML page.
+      report_json: the same figures.
+      request: the example request as JSON, ranked by the first ranker that was pushed; None if there is none. Beside it
+        lies the same without its candidates, for the cascade: `example_recommend.json`.
+    """
+
+    components: tuple[ComponentRun, ...]
+    models: dict[str, ModelOutcome]
+    report: Path
+    report_json: Path
+    request: Path | None
+    cascade: object = None
+
+    @property
+    def cached(self) -> bool:
+        """Whether nothing had to be done."""
+        return all(component.cached for component in self.components)
+
+
+def run_pipeline(
+    config: PipelineConfig | str | Path, display: RunDisplay | None = None, models: list[str] | None = None
+) -> RunResult:
+    """Simulates the log if asked to, runs the DAG, ranks one request with the pushed model and writes the report.
+
+    Args:
+      config: the pipeline, or the path of its YAML.
+      display: where progress and results are shown; the terminal by default.
+      models: only these of its models, and what they rest on.
+
+    Raises:
+      SpecError: for a configuration that cannot be used.
+      PipelineFailed: if a component failed; its message names it.
+    """
+    config = config if isinstance(config, PipelineConfig) else load_config(config)
+    display = display or RunDisplay()
+    _silence_imports()
+    if models is not None:
+        config = select_models(config, models)
+    started, clock = datetime.now(timezone.utc), time.perf_counter()
+    try:
+        if config.simulate is not None:
+            _simulate(config, display)
+        display.working("TFX")
+        components = run_dag(config, display.progress)
+        display.working("Report")
+        outcomes = model_outcomes(config, components)
+        request = _rank_example(config, components, outcomes, display)
+        example = _ranked_path(config) if request else None
+        paths = write_report(config, components, outcomes, started, time.perf_counter() - clock, example)
+    finally:
+        display.close()
+    cascade = cascade_evaluation(config, components)
+    result = RunResult(tuple(components), outcomes, paths.html, paths.json, request, cascade)
+    _show_result(result, display.line)
+    if cascade is not None:
+        _show_cascade(result, Path(outputs_by_component(components)["LogIngest"]["examples"]), display.line)
+    return result
+
+
+def _silence_imports() -> None:
+    """Keeps TensorFlow's start-up notes and Google's notes on Python versions off the terminal."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # without a GPU it starts with three lines marked as errors
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\..*")
+
+
+def _simulate(config: PipelineConfig, display: RunDisplay) -> None:
+    """Makes the log unless the very same simulation is there: then its files, and with them the cache, stay."""
+    from features.datasets.simulator.marketplace import SimulationSummary, simulate
+
+    out = config.simulate.out
+    summary = out / "summary.json"
+    if summary.is_file():
+        earlier = SimulationSummary.model_validate_json(summary.read_text(encoding="utf-8"))
+        if earlier.config == config.simulate.log:
+            display.line(f"[dim]simulated log in {out}: kept[/]")
+            return
+    started = time.perf_counter()
+    display.working("Simulating")
+    made = simulate(config.simulate.log, out)
+    display.line(f"simulated {made.impression_rows:,} impressions in {time.perf_counter() - started:.1f} s: {out}")
+
+
+def _ranked_path(config: PipelineConfig) -> Path:
+    return config.run_dir / "ranked_example.json"
+
+
+def _rank_example(config: PipelineConfig, components, outcomes, display: RunDisplay) -> Path | None:
+    """Ranks the first request of the judged split with the first pushed ranker, from raw values."""
+    from features.examples.raw_sample import json_request, read_requests
+    from serving.ranker import Ranker
+
+    name = next((name for name in config.models.rankers if outcomes[name].pushed), None)
+    if name is None:
+        return None
+    ingest = outputs_by_component(components)["LogIngest"]
+    examples, behaviors = Path(ingest["examples"]), Path(ingest["behaviors"])
+    tables = read_requests(examples, behaviors, config.feature_spec, config.judged_split, 1)
+    if not tables:
+        return None
+    request = json_request(tables[0].to_pylist()[0], config.feature_spec)
+    path = config.run_dir / "example_request.json"
+    _write_json(path, request)
+    open_request = {part: values for part, values in request.items() if part != "candidates"}
+    _write_json(path.with_name(RECOMMEND_FILE), open_request)
+    ranked = Ranker(outcomes[name].pushed).rank(request)
+    _write_json(_ranked_path(config), [{"item": item.item_id, "score": item.score} for item in ranked])
+    best = ", ".join(f"{item.item_id} ({item.score:.3f})" for item in ranked[:5])
+    display.line(f"request {request['request_id']}, {len(ranked)} candidates ranked by the pushed {name}: {best} …")
+    return path
+
+
+def _show_result(result: RunResult, say) -> None:
+    for name, outcome in result.models.items():
+        say(f"{name}: {_retrieval_line(outcome) if name in RETRIEVAL_MODELS else _ranking_line(outcome)}")
+        if outcome.pushed:
+            say(f"  [green]blessed[/] and pushed: {shown_path(outcome.pushed)}")
+            if outcome.tables:
+                size = f"{outcome.tables['users']:,} users, {outcome.tables['record_bytes']:,} bytes each"
+                say(f"  bucket tables of {size}: {shown_path(outcome.tables_dir)}")
+        else:
+            say(f"  [yellow]not blessed[/], not pushed; gates failed: {', '.join(outcome.failed_gates)}")
+    ranked = next((o for name, o in result.models.items() if name not in RETRIEVAL_MODELS and o.pushed), None)
+    if result.request and ranked:
+        model, request = shown_path(ranked.pushed.parent), shown_path(result.request)
+        say(f"  clickmill rank --model {model} --request {request}")
+    say(f"report: {shown_path(result.report)}")
+
+
+def _show_cascade(result: RunResult, examples: Path, say) -> None:
+    cascade, models = result.cascade, result.models
+    say(cascade.headline)
+    if cascade.failed_gates:
+        say(f"  [yellow]gates failed[/]: {', '.join(gate.name for gate in cascade.failed_gates)}")
+    ranker, coarse = models[cascade.ranker], models.get(COARSE_RANKER)
+    retrieval = models.get("retrieval", models["two_tower"])
+    if not (result.request and retrieval.pushed and ranker.pushed):
+        return
+    parts = [
+        f"--two-tower {shown_path(retrieval.pushed.parent)}",
+        f"--ranker {shown_path(ranker.pushed.parent)}",
+    ]
+    if coarse is not None and coarse.pushed:
+        parts.append(f"--coarse {shown_path(coarse.pushed.parent)}")
+    if ranker.tables:
+        parts.append(f"--tables {shown_path(ranker.tables_dir)}")
+    parts.append(f"--items {shown_path(examples / CATALOGUE_FILE)}")
+    say(f"  clickmill recommend {' '.join(parts)} --request {shown_path(result.request.with_name(RECOMMEND_FILE))}")
+
+
+def _ranking_line(outcome: ModelOutcome) -> str:
+    evaluation = outcome.evaluation
+    auc, log_loss = evaluation.model.metrics["auc"], evaluation.model.metrics["log_loss"]
+    line = f"AUC {auc.value:.4f}, log loss {log_loss.value:.4f}"
+    for baseline in evaluation.baselines:
+        line += f"; {baseline.name} AUC {baseline.metrics['auc'].value:.4f}"
+    if evaluation.lead_share is not None and evaluation.lead_share.value is not None:
+        line += f"; {evaluation.lead_share.value:.0%} of the oracle's lead over item_ctr"
+    return line
+
+
+def _retrieval_line(outcome: ModelOutcome) -> str:
+    evaluation = outcome.evaluation
+    metric = f"recall@{max(evaluation.ks)}"
+    if not evaluation.takes["all"]:
+        return f"{metric}: no take to judge by"
+    parts = [f"{part} {row[metric]:.4f}" for part, row in evaluation.model.slices.items() if row[metric] is not None]
+    of_popularity = evaluation.popularity.slices["all"][metric]
+    return f"{metric} of {evaluation.items:,} items: {', '.join(parts)}; popularity {of_popularity:.4f}"
+
+
+def _write_json(path: Path, value) -> None:
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(aside, path)

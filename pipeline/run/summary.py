@@ -1,0 +1,107 @@
+"""A finished run on the terminal: what `clickmill report` prints, from the same figures as the page."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from evaluation.report.data import ReportData
+from evaluation.report.page import JSON_FILE, ReportPaths, build_report
+from evaluation.results import Estimate
+from features.config import SpecError, parse_model
+
+METRICS = ("auc", "gauc_user", "log_loss", "normalized_entropy", "pcoc", "ndcg@10")
+
+
+def load_report(run_dir: str | Path) -> tuple[ReportData, Path]:
+    """Reads the figures of a run; returns them and the folder that holds them.
+
+    Args:
+      run_dir: a run's folder (`runs/<pipeline>`), or the folder of its report.
+
+    Raises:
+      FileNotFoundError: if no report was written there.
+      SpecError: if the report is of another version of Clickmill.
+    """
+    for folder in (Path(run_dir) / "report", Path(run_dir)):
+        if (folder / JSON_FILE).is_file():
+            return _read(folder / JSON_FILE), folder
+    raise FileNotFoundError(f"{run_dir}: no {JSON_FILE} in it. `clickmill run` writes one at the end of each run.")
+
+
+def _read(path: Path) -> ReportData:
+    try:
+        return parse_model(json.loads(path.read_text(encoding="utf-8")), ReportData, source=str(path))
+    except SpecError as error:
+        message = f"{error}\nThe report does not fit this version of Clickmill. Run `clickmill run` again."
+        raise SpecError(message) from error
+
+
+def redraw(data: ReportData, out_dir: str | Path) -> ReportPaths:
+    """Draws the page again from the figures, e.g. after an upgrade."""
+    return build_report(data, out_dir)
+
+
+def summary(data: ReportData) -> RenderableType:
+    """Returns the rows, the metrics beside the baselines, the gates that failed and the seconds, for rich to print."""
+    parts: list[RenderableType] = []
+    if data.counts is not None:
+        parts.append(_rows_table(data))
+    if data.evaluation is not None:
+        parts.append(_metrics_table(data))
+        for gate in data.evaluation.gates:
+            if not gate.passed:
+                parts.append(Text(f"gate failed: {gate.name}: {gate.reason}"))
+        verdict = "blessed" if data.evaluation.blessed else "not blessed"
+        parts.append(
+            verdict + (f", pushed as version {data.pushed_version}" if data.pushed_version else ", not pushed")
+        )
+    for retriever in data.retrievers:
+        metric, slices = f"recall@{max(retriever.evaluation.ks)}", retriever.evaluation.model.slices
+        found = {name: row[metric] for name, row in slices.items() if row[metric] is not None}
+        parts.append(f"{retriever.name} {metric}: " + ", ".join(f"{name} {value:.4f}" for name, value in found.items()))
+        for gate in retriever.evaluation.failed_gates:
+            parts.append(Text(f"{retriever.name} gate failed: {gate.name}: {gate.reason}"))
+    if data.cascade is not None:
+        parts.append(data.cascade.headline)
+        for gate in data.cascade.failed_gates:
+            parts.append(Text(f"cascade gate failed: {gate.name}: {gate.reason}"))
+    if data.behavior_tables is not None:
+        tables = data.behavior_tables
+        parts.append(f"bucket tables of {tables.users:,} users, {tables.record_bytes:,} bytes each")
+    if data.timings:
+        slowest = sorted(data.timings, key=lambda timing: -timing.seconds)[:3]
+        parts.append("slowest components: " + ", ".join(f"{part.component} {part.seconds:.0f} s" for part in slowest))
+    return Group(*parts)
+
+
+def _rows_table(data: ReportData) -> Table:
+    table = Table("rows of", box=None, pad_edge=False)
+    for title in ("in", "kept", "duplicates", "dead letters", "immature", "late", "ignored"):
+        table.add_column(title, justify="right")
+    for name, rows in data.counts.tables.items():
+        numbers = (rows.rows_in, rows.kept, rows.duplicates, rows.dead_letters, rows.immature, rows.late, rows.ignored)
+        table.add_row(name, *(f"{number:,}" for number in numbers))
+    return table
+
+
+def _metrics_table(data: ReportData) -> Table:
+    result = data.evaluation
+    names = [name for name in METRICS if name in result.model.metrics]
+    table = Table("", *names, box=None, pad_edge=False)
+    table.add_row("model", *(_shown(result.model.metrics[name], interval=True) for name in names))
+    for baseline in result.baselines:
+        table.add_row(baseline.name, *(_shown(baseline.metrics.get(name)) for name in names))
+    return table
+
+
+def _shown(estimate: Estimate | None, interval: bool = False) -> str:
+    if estimate is None or estimate.value is None:
+        return "–"
+    if interval and estimate.low is not None and estimate.high is not None:
+        return f"{estimate.value:.4f} [{estimate.low:.4f}, {estimate.high:.4f}]".replace("[", r"\[")
+    return f"{estimate.value:.4f}"

@@ -1,0 +1,174 @@
+"""The BSE batch job: every user's bucket table for an exported ranker, from the behaviour log into the store.
+
+Behaviours are embedded by the ranker's own signature `encode_behaviors`, so a table holds exactly what the ranker would
+compute from the long history itself. `features/histories/build_tables.py` does the work on the shards.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from features.histories.build_tables import build_tables
+from features.spec import HistorySpec
+from serving.bse.build import StoreBuilder, make_current
+from serving.bse.environment import StoreError
+from serving.bse.record import Precision, RecordLayout
+from serving.bse.store import BseStore
+from serving.requests.history_inputs import HistoryInputs
+from serving.requests.tensors import feature_tensor
+from serving.saved.saved_model import SavedRanker, resolve_version
+
+
+class SavedModelBehaviorEncoder:
+    """Embeds and signs behaviours by an exported ranker (`features.histories.build_tables.BehaviorEncoder`).
+
+    It pickles as its directory; the SavedModel is loaded when it first encodes.
+
+    Attributes:
+      directory: the SavedModel.
+      version: of the ranker's embeddings, signatures and windows.
+      history: history features that the ranker embeds, lengths of the windows.
+      simhash: the hash.
+      dim: width of an embedding.
+    """
+
+    def __init__(self, model_dir: str | Path):
+        """Raises FileNotFoundError if there is no SavedModel, ValueError if its ranker takes no bucket tables."""
+        self.directory = resolve_version(model_dir)
+        inputs = HistoryInputs.load(self.directory)
+        if inputs is None or inputs.simhash is None:
+            raise ValueError(
+                f"{self.directory}: the ranker takes no bucket tables. Give it a long history by SDIM and export it "
+                "again."
+            )
+        self.version = inputs.version
+        self.simhash = inputs.simhash
+        self.dim = inputs.dim
+        self.history = HistorySpec(
+            features=inputs.long_features, short_length=inputs.short_length, long_length=inputs.long_length
+        )
+
+    def __getstate__(self) -> dict:
+        return {name: value for name, value in self.__dict__.items() if name != "_ranker"}
+
+    @cached_property
+    def _ranker(self) -> SavedRanker:
+        return SavedRanker(self.directory)
+
+    def encode(self, behaviors: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Encodes T behaviours given by their raw history features.
+
+        Returns:
+          Embeddings [T, d] float32, signatures [T, G] int32, and [T] bool: whether it has a signature.
+        """
+        spec = self._ranker.spec
+        tensors = {name: feature_tensor(spec[name], behaviors[name].combine_chunks()) for name in self.history.features}
+        outputs = self._ranker.encode_behaviors(tensors)
+        return outputs["embedding"], outputs["signature"], outputs["known"]
+
+
+def encode_behavior(encoder: SavedModelBehaviorEncoder, values: dict) -> tuple[np.ndarray, np.ndarray] | None:
+    """Encodes one behaviour: `{history feature: raw value}` to [d] and [G]; None if it has no signature.
+
+    Raises:
+      ValueError: if a feature is missing, unknown or does not fit its kind.
+    """
+    names = encoder.history.features
+    if sorted(values) != sorted(names):
+        raise ValueError(
+            f"a behaviour must hold {', '.join(names)}. Received: {', '.join(sorted(values)) or 'nothing'}"
+        )
+    try:
+        table = pa.table({name: pa.array([values[name]]) for name in names})
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"a behaviour holds raw values of its features: {error}") from error
+    embeddings, signatures, known = encoder.encode(table)
+    return (embeddings[0], signatures[0]) if known[0] else None
+
+
+def build_behavior_tables(
+    model_dir: str | Path,
+    behaviors_dir: str | Path,
+    store_dir: str | Path,
+    *,
+    precision: Precision = "fp32",
+    root=None,
+    force: bool = False,
+) -> dict:
+    """Builds the tables of all users and publishes them as the store's current version.
+
+    The window is that of a request now: all behaviours but the last `short_length`, at most `long_length` of them. If
+    the store holds this ranker version, built from the same files in the same precision, nothing is done.
+
+    Args:
+      model_dir: the exported ranker, one version or their base directory.
+      behaviors_dir: the raw behaviour log, `behaviors-*.parquet`.
+      store_dir: the store with all its versions.
+      precision: of the sums in the store.
+      root: a Beam pipeline whose runner and options are taken; in-process by default.
+      force: build even if nothing has changed.
+
+    Returns:
+      `{"built": bool, "version", "precision", "users", "users_without", "behaviors", "unknown_behaviors", "items",
+      "record_bytes", "payload_bytes"}`; the counts are those of the build that the store holds.
+
+    Raises:
+      FileNotFoundError: if there is no ranker or no behaviour log.
+      ValueError: if the ranker takes no tables, or the log does not fit it.
+      StoreError: if another process builds here.
+    """
+    encoder = SavedModelBehaviorEncoder(model_dir)
+    files = sorted(Path(behaviors_dir).glob("behaviors-*.parquet"))
+    if not files:
+        raise FileNotFoundError(
+            f"`behaviors_dir` holds no behaviors-*.parquet: ingest first. Received: {behaviors_dir}"
+        )
+    config = encoder.simhash
+    layout = RecordLayout(config.num_groups, config.num_buckets, encoder.dim, precision)
+    source = fingerprint(files, encoder.version, precision)
+    found = None if force else _built_from(store_dir, encoder.version, source)
+    if found is not None:
+        make_current(store_dir, encoder.version)
+        return {"built": False, **found}
+    with StoreBuilder(store_dir, encoder.version, layout) as builder:
+        counts = build_tables([str(path) for path in files], encoder, builder.writer, root)
+        facts = {
+            "version": encoder.version,
+            "precision": precision,
+            **counts,
+            "record_bytes": layout.num_bytes,
+            "payload_bytes": layout.num_bytes * counts["users"],
+        }
+        builder.publish(
+            {
+                "source": source,
+                "built_at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+                "simhash": config.model_dump(),
+                "history": encoder.history.model_dump(mode="json"),
+                "facts": facts,
+            }
+        )
+    return {"built": True, **facts}
+
+
+def fingerprint(files: list[Path], version: str, precision: str) -> str:
+    """Returns a digest of names, sizes and modification times of files, of the ranker version and the precision."""
+    stats = [(path.name, path.stat()) for path in sorted(files)]
+    listed = [(name, found.st_size, found.st_mtime_ns) for name, found in stats]
+    return hashlib.sha256(json.dumps([listed, version, precision]).encode()).hexdigest()
+
+
+def _built_from(store_dir: str | Path, version: str, source: str) -> dict | None:
+    """The facts of the store's build of a version, if it was made from `source`."""
+    try:
+        with BseStore(store_dir, version) as store:
+            return store.header["facts"] if store.header.get("source") == source else None
+    except (FileNotFoundError, StoreError):
+        return None

@@ -1,0 +1,188 @@
+"""Raw tensors to encoded features inside a graph: `FeatureEncoding.encode`, in TensorFlow, to the bit.
+
+Vocabularies become hash tables initialised from constants, so they travel inside the SavedModel. The hash and the
+numeric transforms are those of `features/encoding/hashing.py` and `features/encoding/numeric.py`.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import tensorflow as tf
+
+from features.encoding import hashing, numeric
+from features.encoding.feature_encoding import FeatureEncoding
+from features.spec import MISSING_INT64, Feature
+
+
+class RawFeatureEncoder(tf.Module):
+    """Encodes raw tensors of an encoding's features.
+
+    Args:
+      encoding: a fitted encoding.
+    """
+
+    def __init__(self, encoding: FeatureEncoding, name: str | None = None):
+        super().__init__(name=name)
+        self._spec = encoding.spec
+        self._tables = {}
+        self._numbers = {}
+        for feature in encoding.spec.features:
+            if feature.vocabulary is not None:
+                self._tables[feature.name] = _table(encoding, feature)
+            elif feature.transform == "bucketize":
+                self._numbers[feature.name] = encoding.boundaries(feature.name).tolist()
+            elif feature.kind == "numeric":
+                self._numbers[feature.name] = encoding.center_and_scale(feature.name)
+
+    def __call__(self, features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor | tf.RaggedTensor]:
+        """Encodes every feature of `features`; see `encode`."""
+        return {name: self.encode(name, values) for name, values in features.items()}
+
+    def encode(self, name: str, values: tf.Tensor) -> tf.Tensor | tf.RaggedTensor:
+        """Encodes one feature.
+
+        Args:
+          name: the feature.
+          values: string, int64 or float64 (the feature's dtype), `[n]`, or `[n, V]` of a multi-valued feature. Missing:
+            `''`, `MISSING_INT64`, NaN.
+
+        Returns:
+          `[n]` int32 ids or float32 numbers, 0 where missing; of a multi-valued feature a ragged `[n, None]` of ids
+          without the missing ones.
+
+        Raises:
+          ValueError: if the dtype or the rank is wrong.
+        """
+        feature = self._spec[name]
+        values = tf.convert_to_tensor(values)
+        if values.dtype != tf.as_dtype(feature.dtype):
+            raise ValueError(f"feature `{name}` must be {feature.dtype}. Received: {values.dtype.name}.")
+        rank = 2 if feature.multi_valued else 1
+        if values.shape.rank != rank:
+            raise ValueError(f"feature `{name}` is {feature.kind}: its rank must be {rank}. Received: {values.shape}.")
+        if feature.kind == "numeric":
+            return self._encode_numbers(feature, values)
+        ids = tf.reshape(self._encode_terms(feature, tf.reshape(values, [-1])), tf.shape(values))
+        return tf.ragged.boolean_mask(ids, ids > 0) if feature.multi_valued else ids
+
+    def encode_any_shape(self, name: str, values: tf.Tensor) -> tf.Tensor:
+        """Encodes a single-valued feature of any shape, elementwise."""
+        return tf.reshape(self.encode(name, tf.reshape(values, [-1])), tf.shape(values))
+
+    def _encode_terms(self, feature: Feature, values: tf.Tensor) -> tf.Tensor:
+        if feature.hash_buckets is not None:
+            missing = tf.equal(values, _missing_mark(feature))
+            ids = tf.where(missing, tf.constant(0, tf.int64), 1 + _bucket(values, feature.hash_buckets))
+        else:
+            ids = self._tables[feature.name].lookup(values)
+            # Only unknown terms are hashed: known ones are the rule.
+            unknown = tf.where(ids < 0)
+            buckets = _bucket(tf.gather_nd(values, unknown), feature.vocabulary.oov_buckets)
+            ids = tf.tensor_scatter_nd_update(ids, unknown, 1 + buckets)
+        return tf.cast(ids, tf.int32)
+
+    def _encode_numbers(self, feature: Feature, values: tf.Tensor) -> tf.Tensor:
+        if values.dtype == tf.int64:
+            missing = tf.equal(values, tf.constant(MISSING_INT64, tf.int64))
+            values = tf.cast(values, tf.float64)
+        else:
+            missing = tf.math.is_nan(values)
+        x = numeric.clean(TensorFlowOps.where(missing, 0.0, values), TensorFlowOps)
+        if feature.transform == "bucketize":
+            boundaries = tf.constant(self._numbers[feature.name], tf.float64)
+            ids = 1 + tf.searchsorted(boundaries, x, side="right", out_type=tf.int32)
+            return tf.where(missing, 0, ids)
+        center, scale = self._numbers[feature.name]
+        x = numeric.transform(x, feature.transform, center, scale, TensorFlowOps)
+        return tf.cast(TensorFlowOps.where(missing, 0.0, x), tf.float32)
+
+
+class ItemRows(tf.Module):
+    """Raw item ids to rows of the catalogue, from 1; 0 for items that are not in it.
+
+    Args:
+      item_ids: [n] string or int64, in the catalogue's order.
+    """
+
+    def __init__(self, item_ids: pa.Array, name: str | None = None):
+        super().__init__(name=name)
+        dtype = tf.string if pa.types.is_string(item_ids.type) else tf.int64
+        keys = tf.constant(item_ids.to_numpy(zero_copy_only=False), dtype, shape=[len(item_ids)])
+        rows = tf.range(1, len(item_ids) + 1)
+        self._table = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, rows), default_value=0)
+
+    def __call__(self, item_ids: tf.Tensor) -> tf.Tensor:
+        """Returns rows int32 of the shape of `item_ids`."""
+        return self._table.lookup(item_ids)
+
+
+class TensorFlowOps:
+    """What `features.encoding.numeric.transform` needs of an array library, in TensorFlow."""
+
+    floor = staticmethod(tf.floor)
+    minimum = staticmethod(tf.minimum)
+    maximum = staticmethod(tf.maximum)
+    absolute = staticmethod(tf.abs)
+
+    @staticmethod
+    def where(condition, a, b):
+        return tf.where(condition, tf.convert_to_tensor(a, tf.float64), tf.convert_to_tensor(b, tf.float64))
+
+    @staticmethod
+    def split(x):
+        bits = tf.bitcast(x, tf.int64)
+        mantissa = tf.bitwise.bitwise_or(
+            tf.bitwise.bitwise_and(bits, 0x000FFFFFFFFFFFFF), tf.constant(0x3FF0000000000000, tf.int64)
+        )
+        exponent = tf.bitwise.right_shift(bits, tf.constant(52, tf.int64)) - 1023
+        return tf.bitcast(mantissa, tf.float64), tf.cast(exponent, tf.float64)
+
+
+def hash64(values: tf.Tensor) -> tf.Tensor:
+    """`features.encoding.hashing.hash64` of `[n]` strings (as bytes) or int64, in uint64; nothing is null."""
+    if values.dtype == tf.int64:
+        return _mix(tf.bitcast(values, tf.uint64) + _uint64(hashing.INCREMENT))
+    # All strings end to end, and differences of running sums, so that memory goes with their bytes: a matrix (or
+    # tf.repeat, which makes one) would be as wide as the longest string.
+    lengths = tf.strings.length(values)
+    data = tf.cast(tf.io.decode_raw(tf.strings.reduce_join(values), tf.uint8), tf.uint64)
+    longest = tf.reduce_max(tf.concat([lengths, [0]], axis=0))
+    powers = tf.math.cumprod(tf.fill([longest], _uint64(hashing.MULTIPLIER)), exclusive=True)
+    products = data * tf.gather(powers, tf.ragged.range(lengths).flat_values)
+    prefix = tf.concat([tf.zeros([1], tf.uint64), tf.cumsum(products)], axis=0)
+    ends = tf.cumsum(lengths)
+    sums = tf.gather(prefix, ends) - tf.gather(prefix, ends - lengths)
+    return _mix(sums + (tf.cast(lengths, tf.uint64) + _uint64(1)) * _uint64(hashing.INCREMENT))
+
+
+def _mix(hashes: tf.Tensor) -> tf.Tensor:
+    hashes = _xor_shift(hashes, 30) * _uint64(hashing.MIX_1)
+    hashes = _xor_shift(hashes, 27) * _uint64(hashing.MIX_2)
+    return _xor_shift(hashes, 31)
+
+
+def _xor_shift(hashes: tf.Tensor, bits: int) -> tf.Tensor:
+    return tf.bitwise.bitwise_xor(hashes, tf.bitwise.right_shift(hashes, _uint64(bits)))
+
+
+def _bucket(values: tf.Tensor, buckets: int) -> tf.Tensor:
+    """`hash64 % buckets`, int64."""
+    return tf.cast(tf.math.floormod(hash64(values), _uint64(buckets)), tf.int64)
+
+
+def _uint64(value: int) -> tf.Tensor:
+    return tf.constant(value, tf.uint64)
+
+
+def _missing_mark(feature: Feature) -> tf.Tensor:
+    return tf.constant("") if feature.dtype == "string" else tf.constant(MISSING_INT64, tf.int64)
+
+
+def _table(encoding: FeatureEncoding, feature: Feature) -> tf.lookup.StaticHashTable:
+    """Terms to ids, the missing mark to 0 (so that no table is empty, which TensorFlow refuses), others to -1."""
+    terms = encoding.terms(feature.name)
+    keys = tf.constant(terms.to_numpy(zero_copy_only=False), tf.as_dtype(feature.dtype), shape=[len(terms)])
+    first = 1 + feature.vocabulary.oov_buckets
+    keys = tf.concat([tf.reshape(_missing_mark(feature), [1]), keys], axis=0)
+    ids = tf.concat([[0], tf.range(first, first + len(terms), dtype=tf.int64)], axis=0)
+    return tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, ids), default_value=-1)

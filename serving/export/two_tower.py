@@ -1,0 +1,187 @@
+"""A trained two-tower as a SavedModel that takes raw values, and its item embeddings as a table.
+
+The index is exact: brute force over all items, in chunks, inside the graph. docs/retrieval.md describes the signatures.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from features.encoding.feature_encoding import FeatureEncoding
+from features.spec import FeatureSpec
+from serving.export.publish import published_model
+from serving.export.warmup import prediction_log, write_prediction_logs
+from serving.requests.tensors import request_tensors
+from serving.signature_specs import tensor_spec, window_specs
+
+#: Beside the SavedModel's own files: one row an item, in the catalogue's order.
+ITEM_EMBEDDINGS_FILE = "assets.extra/item_embeddings.parquet"
+
+USER_EMBEDDING = "user_embedding"
+ITEM_EMBEDDING = "item_embedding"
+RETRIEVE = "retrieve"
+
+_CHUNK_ITEMS = 65_536
+_WARMUP_K = 1000
+
+
+def export_two_tower(
+    model,
+    encoding: FeatureEncoding,
+    directory: str | Path,
+    warmup_rows: pa.Table | None = None,
+    *,
+    overwrite: bool = False,
+) -> Path:
+    """Exports a two-tower with the signatures `user_embedding`, `item_embedding` and `retrieve`.
+
+    - `user_embedding`: raw request features `[B]` (multi-valued `[B, V]`) and, if the model reads it, the short history
+      (`short_<feature>` `[B, S]`, oldest first, padded with missing marks on the left, `short_length` `[B]`) →
+      `embedding` `[B, d]`.
+    - `item_embedding`: raw features of `items`, `[n]` → `embedding` `[n, d]`; also of items that are not in the index.
+    - `retrieve`: the inputs of `user_embedding` and `k` (scalar int32) → `item_id` and `score` `[B, min(k, items)]`,
+      best first; a score is a cosine; of equal scores the earlier item of the catalogue comes first.
+
+    The SavedModel appears whole or not at all; `item_embeddings.parquet` lies in its `assets.extra`.
+
+    Args:
+      model: a trained `models.two_tower.model.TwoTower`; its corpus is the index.
+      encoding: the encoding that it was trained with.
+      directory: where the SavedModel appears.
+      warmup_rows: raw request rows with their windows, which a server replays before it takes traffic; None writes no
+        warm-up file.
+      overwrite: replace what stands at `directory`.
+
+    Returns:
+      The directory.
+
+    Raises:
+      FileExistsError: if `directory` holds something and `overwrite` is False.
+      ValueError: if a feature has the name of another input.
+    """
+    import tensorflow as tf
+
+    spec = encoding.spec
+    if "k" in model.request_features:
+        raise ValueError(f"feature `k` has the name of an input of the signature `{RETRIEVE}`: rename the feature.")
+    embeddings = model.embed_corpus()
+    with published_model(Path(directory), spec, overwrite) as aside:
+        write_item_embeddings(model.corpus.item_ids, embeddings, aside / ITEM_EMBEDDINGS_FILE)
+        if warmup_rows is not None:
+            write_prediction_logs(aside, _warmup_logs(spec, warmup_rows, model))
+        module, signatures = _two_tower_module(model, encoding, embeddings)
+        module.model_variables = list(model.variables)
+        tf.saved_model.save(module, str(aside), signatures=signatures)
+    return Path(directory)
+
+
+def _warmup_logs(spec: FeatureSpec, rows: pa.Table, model) -> list:
+    """One `retrieve` request a row, and one `user_embedding` request of all rows."""
+    inputs = lambda part: request_tensors(spec, part, model.request_features, _windows(model))  # noqa: E731
+    count = np.array(_WARMUP_K, np.int32)
+    logs = [
+        prediction_log(spec.name, RETRIEVE, {"k": count, **inputs(rows.slice(row, 1))}) for row in range(rows.num_rows)
+    ]
+    return [*logs, prediction_log(spec.name, USER_EMBEDDING, inputs(rows))]
+
+
+def _windows(model) -> dict[str, tuple[str, ...]]:
+    """The history features that it reads of each window."""
+    return {"short": model.short_history.features} if model.short_history is not None else {}
+
+
+def write_item_embeddings(item_ids: pa.Array, embeddings: np.ndarray, path: str | Path) -> None:
+    """Writes `item_id`, `embedding` (list of float32, unit length); rows in the given order."""
+    offsets = pa.array(np.arange(len(embeddings) + 1, dtype=np.int32) * embeddings.shape[1])
+    lists = pa.ListArray.from_arrays(offsets, pa.array(embeddings.astype(np.float32, copy=False).ravel()))
+    pq.write_table(pa.table({"item_id": item_ids, "embedding": lists}), path, compression="zstd")
+
+
+def read_item_embeddings(path: str | Path) -> tuple[pa.Array, np.ndarray]:
+    """Reads what `write_item_embeddings` wrote: item ids [n], embeddings [n, d] float32."""
+    table = pq.read_table(path).combine_chunks()
+    values = table["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return table["item_id"].combine_chunks(), values.reshape(table.num_rows, -1)
+
+
+def _two_tower_module(model, encoding: FeatureEncoding, embeddings: np.ndarray):
+    """Returns the module that owns tables and index, and its signatures by name."""
+    import tensorflow as tf
+
+    from serving.export.transforms import RawFeatureEncoder
+
+    spec = encoding.spec
+    module = tf.Module(name=f"{spec.name}_two_tower")
+    encoder = module.encoder = RawFeatureEncoder(encoding)
+    # Variables: constants of this size would be copied into every graph.
+    module.item_embeddings = tf.Variable(embeddings, trainable=False, name="item_embeddings")
+    dtype = tf.string if pa.types.is_string(model.corpus.item_ids.type) else tf.int64
+    ids = model.corpus.item_ids.to_numpy(zero_copy_only=False)
+    module.item_ids = tf.Variable(tf.constant(ids, dtype, shape=[len(ids)]), trainable=False, name="item_ids")
+    windows = _windows(model)
+
+    def embed_users(inputs) -> tf.Tensor:
+        batch = {"features": {name: encoder.encode(name, inputs[name]) for name in model.request_features}}
+        if windows:
+            ids = {name: encoder.encode_any_shape(name, inputs[f"short_{name}"]) for name in windows["short"]}
+            batch["history"] = {"short": ids, "short_length": inputs["short_length"]}
+        return model.embed_queries(batch)
+
+    def user_embedding(**inputs):
+        return {"embedding": embed_users(inputs)}
+
+    def item_embedding(**inputs):
+        features = {name: encoder.encode(name, inputs[name]) for name in model.item_features}
+        return {"embedding": model.embed_items(features)}
+
+    def retrieve(k, **inputs):
+        scores, rows = chunked_top_k(embed_users(inputs), module.item_embeddings, k)
+        return {"item_id": tf.gather(module.item_ids, rows), "score": scores}
+
+    users = {name: tensor_spec(spec[name], None) for name in model.request_features}
+    users |= window_specs(spec, windows, None)
+    items = {name: tensor_spec(spec[name], None) for name in model.item_features}
+    count = tf.TensorSpec([], tf.int32, name="k")
+    traced = lambda function, specs: tf.function(function, autograph=False).get_concrete_function(**specs)  # noqa: E731
+    return module, {
+        USER_EMBEDDING: traced(user_embedding, users),
+        ITEM_EMBEDDING: traced(item_embedding, items),
+        RETRIEVE: traced(retrieve, {"k": count, **users}),
+    }
+
+
+def chunked_top_k(queries, items, k):
+    """Exact top k by inner product, chunk by chunk: memory goes with the chunk, not with the corpus.
+
+    Args:
+      queries: [B, d] float32.
+      items: [n, d] float32, tensor or variable.
+      k: scalar int32; more than n gives n.
+
+    Returns:
+      Scores [B, min(k, n)], best first, and indices int32; of equal scores the lower index comes first.
+    """
+    import tensorflow as tf
+
+    size = tf.shape(items)[0]
+    tf.debugging.assert_positive(k, message="`k` must be positive.")
+    k = tf.minimum(k, size)
+
+    def add_chunk(start, best, rows):
+        stop = tf.minimum(start + _CHUNK_ITEMS, size)
+        scores = tf.matmul(queries, items[start:stop], transpose_b=True)
+        # top_k keeps the lower place among equals: what was found before stands first.
+        best = tf.concat([best, scores], axis=1)
+        rows = tf.concat([rows, tf.broadcast_to(tf.range(start, stop), tf.shape(scores))], axis=1)
+        best, places = tf.math.top_k(best, tf.minimum(k, tf.shape(best)[1]))
+        return stop, best, tf.gather(rows, places, batch_dims=1)
+
+    batch = tf.shape(queries)[0]
+    nothing = (tf.constant(0), tf.zeros([batch, 0]), tf.zeros([batch, 0], tf.int32))
+    shapes = (tf.TensorShape([]), tf.TensorShape([None, None]), tf.TensorShape([None, None]))
+    _, best, rows = tf.while_loop(lambda start, *_: start < size, add_chunk, nothing, shape_invariants=shapes)
+    return best, rows

@@ -1,0 +1,173 @@
+"""Held-out requests through every stage of a cascade, and by the fine ranker over the whole catalogue.
+
+What `evaluation/cascade/scores.py` reads. The whole catalogue is turned into tensors once, in chunks that stay in
+cache; a request then adds its own part to each chunk. Long histories are added up from each request's own window, as
+they were at its time: the tables of a BSE store are of today, and would tell the ranker what the user did later.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from features.examples.shards import draw_requests, list_shards
+from features.histories.windows import attach_histories, read_behaviors
+from serving.cascade import COARSE, FINE, RETRIEVE, Cascade, best_first
+
+_CHUNK_ITEMS = 8192
+
+
+class FineOverCatalogue:
+    """The fine ranker over all items: the ideal that a cascade is measured against.
+
+    Args:
+      cascade: its ranker and its catalogue are used.
+    """
+
+    def __init__(self, cascade: Cascade):
+        import tensorflow as tf
+
+        self._ranker = cascade.ranker
+        size = len(cascade.catalogue)
+        chunks = (
+            cascade.catalogue.tensors(slice(start, start + _CHUNK_ITEMS)) for start in range(0, size, _CHUNK_ITEMS)
+        )
+        self._chunks = [{name: tf.constant(values) for name, values in chunk.items()} for chunk in chunks]
+
+    def logits(self, row: pa.Table) -> np.ndarray:
+        """Logits [n] float32 of all items for one raw request row, in the catalogue's order."""
+        request = self._ranker.request_tensors(row)
+        return np.concatenate([self._ranker.score_tensors(request | chunk)["logit"] for chunk in self._chunks])
+
+
+def sample_requests(
+    examples_dir: str | Path, behaviors_dir: str | Path, split: str, cascade: Cascade, count: int, seed: int = 0
+) -> list[pa.Table]:
+    """Draws raw requests of a split uniformly, without replacement, with their windows; all where there are fewer.
+
+    Returns:
+      One table a shard, in the order of the files.
+
+    Raises:
+      FileNotFoundError: if the split holds no file.
+    """
+    history, tables = cascade.ranker.spec.history, []
+    for path, rows in draw_requests(list_shards(examples_dir, split), count, seed):
+        table = pq.read_table(path).take(pa.array(rows))
+        if history is not None:
+            table = attach_histories(table, read_behaviors(behaviors_dir, path, history), history)
+        tables.append(table)
+    return tables
+
+
+def score_cascade(
+    cascade: Cascade,
+    requests: list[pa.Table],
+    width: int,
+    top_k: int,
+    progress: Callable[[int], None] | None = None,
+) -> pa.Table:
+    """Scores requests by every stage, and the whole catalogue by the fine ranker.
+
+    Args:
+      cascade: its stages; its n₁ and n₂ are not used.
+      requests: raw requests with their windows (`sample_requests`).
+      width: W, how many retrieved items are scored by the coarse and the fine ranker.
+      top_k: of the ideal list.
+      progress: called with the number of requests done.
+
+    Returns:
+      One row a request: `request_id`, `user_id`, `retrieved` [W] (catalogue rows, -1 where fewer were found), `coarse`
+      [W] (only where there is a coarse ranker), `fine` [W] logits, `ideal` [K] and `ideal_logit` [K], the impressions'
+      `item`, `label` and `logit` (without those of items that the catalogue does not hold: `unknown_items` counts
+      them), and `ideal_seconds` of scoring the whole catalogue.
+    """
+    fine, label = FineOverCatalogue(cascade), cascade.ranker.spec.label
+    width, top_k = min(width, len(cascade.catalogue)), min(top_k, len(cascade.catalogue))
+    rows, done = [], 0
+    for table in requests:
+        logged_ids, labels = (table[name].combine_chunks() for name in ("item_id", label))
+        for number in range(len(table)):
+            row = table.slice(number, 1)
+            started = time.perf_counter()
+            logits = fine.logits(row)
+            seconds = time.perf_counter() - started
+            found, _ = cascade.retrieve(row, width)
+            ideal = _top(logits, top_k)
+            logged = cascade.catalogue.rows(logged_ids[number].values)
+            known = logged >= 0
+            logged = logged[known]
+            record = {
+                "request_id": table["request_id"][number].as_py(),
+                "user_id": table["user_id"][number].as_py(),
+                "retrieved": _padded(found, width, -1, np.int32),
+                "fine": _padded(logits[found], width, -np.inf, np.float32),
+                "ideal": ideal.astype(np.int32),
+                "ideal_logit": logits[ideal],
+                "item": logged.astype(np.int32),
+                "label": labels[number].values.to_numpy(zero_copy_only=False)[known] > 0,
+                "logit": logits[logged],
+                "unknown_items": int((~known).sum()),
+                "ideal_seconds": seconds,
+            }
+            if cascade.coarse is not None:
+                record["coarse"] = _padded(cascade.coarse_scores(row, found), width, -np.inf, np.float32)
+            rows.append(record)
+            done += 1
+            if progress is not None:
+                progress(done)
+    return pa.table({name: [record[name] for record in rows] for name in rows[0]}) if rows else pa.table({})
+
+
+def measure_stages(
+    cascade: Cascade, requests: list[pa.Table], sizes: tuple[int, ...], repeats: int = 5
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Times the stages as a server would run them, one request at a time.
+
+    Args:
+      cascade: its stages.
+      requests: as of `score_cascade`.
+      sizes: numbers of items: found by the retrieval, scored by the coarse and by the fine ranker.
+      repeats: requests timed at each size, after one that warms up.
+
+    Returns:
+      By stage, numbers of items [m] and median seconds [m].
+    """
+    sizes = sorted({min(size, len(cascade.catalogue)) for size in sizes})
+    rows = [table.slice(i, 1) for table in requests for i in range(len(table))][: repeats + 1]
+    seconds: dict[str, list[float]] = {stage: [] for stage in (RETRIEVE, COARSE, FINE)}
+    for size in sizes:
+        taken: dict[str, list[float]] = {stage: [] for stage in seconds}
+        for row in rows:
+            started = time.perf_counter()
+            items, _ = cascade.retrieve(row, size)
+            taken[RETRIEVE].append(time.perf_counter() - started)
+            if cascade.coarse is not None:
+                started = time.perf_counter()
+                best_first(cascade.coarse_scores(row, items), items)
+                taken[COARSE].append(time.perf_counter() - started)
+            started = time.perf_counter()
+            best_first(cascade.ranker.score_items(row, cascade.catalogue.tensors(items))["logit"], items)
+            taken[FINE].append(time.perf_counter() - started)
+        for stage, times in taken.items():
+            if times:
+                seconds[stage].append(float(np.median(times[1:] or times)))
+    return {stage: (np.array(sizes), np.array(times)) for stage, times in seconds.items() if times}
+
+
+def _top(logits: np.ndarray, count: int) -> np.ndarray:
+    """Rows of the highest logits, best first; of equal ones the earlier item."""
+    bound = np.partition(logits, len(logits) - count)[len(logits) - count]
+    rows = np.flatnonzero(logits >= bound)
+    return rows[best_first(logits[rows], rows)[:count]]
+
+
+def _padded(values: np.ndarray, width: int, pad, dtype) -> np.ndarray:
+    padded = np.full(width, pad, dtype)
+    padded[: len(values)] = values
+    return padded

@@ -1,0 +1,107 @@
+"""Scores of a SavedModel over a split of raw examples: what the evaluator reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from features.config import nearest
+from features.examples.shards import list_shards
+from features.histories.windows import attach_histories, read_behaviors
+from features.spec import FeatureSpec
+from serving.requests.tensors import candidate_counts, flatten_candidates, tensors_from_table
+from serving.saved.saved_model import SavedRanker
+from serving.signature_specs import REQUEST_INDEX
+
+_REQUEST_COLUMNS = ("request_id", "user_id", "timestamp", "history_end")
+_CANDIDATE_COLUMNS = ("item_id", "position")
+_COLUMN_ORDER = ("request_id", "user_id", "item_id", "timestamp", "position", "label", "score", "history_end")
+
+
+def score_examples(
+    saved_model_dir: str | Path,
+    raw_examples_dir: str | Path,
+    split: str,
+    slice_features: Sequence[str] = (),
+    *,
+    behaviors_dir: str | Path | None = None,
+    batch_requests: int = 1024,
+) -> pa.Table:
+    """Scores every candidate of a split through the signature `rank_requests`.
+
+    Args:
+      saved_model_dir: a SavedModel, or a base directory of versions.
+      raw_examples_dir: raw examples (docs/data_formats.md), with `Split-<split>/requests-*.parquet`.
+      split: name of the split, for example `eval`.
+      slice_features: features whose raw values are wanted beside the scores.
+      behaviors_dir: the raw behaviour log, needed by rankers that take histories.
+      batch_requests: requests that are scored at a time.
+
+    Returns:
+      One row a candidate, in the order of the files: `request_id`, `user_id`, `item_id`, `timestamp`, `position`,
+      `label` float32, `score` float32 (probability), `history_end`, and the slice features.
+
+    Raises:
+      FileNotFoundError: if there is no model, no such split or no behaviours of a shard.
+      ValueError: if a slice feature is unknown, the label or another column is missing, or the ranker takes
+        histories and there is no `behaviors_dir`.
+    """
+    if batch_requests < 1:
+        raise ValueError(f"`batch_requests` must be positive. Received: `batch_requests`={batch_requests}.")
+    ranker = SavedRanker(saved_model_dir)
+    known = [feature.name for feature in ranker.spec.features]
+    for name in slice_features:
+        if name not in known:
+            raise ValueError(f"slice feature `{name}` is not a feature of the model.{nearest(name, known)}")
+    if ranker.history is not None and behaviors_dir is None:
+        raise ValueError(f"`behaviors_dir` is needed: the ranker in {ranker.directory} takes behaviour histories.")
+    tables = []
+    for path in list_shards(raw_examples_dir, split):
+        history = ranker.history and ranker.spec.history
+        behaviors = read_behaviors(behaviors_dir, path, history) if history else None
+        for batch in _batches(ranker.spec, path, batch_requests, with_histories=bool(history)):
+            if history:
+                batch = attach_histories(batch, behaviors, history)
+            tables.append(_scored(ranker, batch, slice_features))
+    return pa.concat_tables(tables)
+
+
+def _batches(spec: FeatureSpec, path: Path, batch_requests: int, with_histories: bool) -> Iterator[pa.Table]:
+    """Reads only the columns that are needed; an empty file gives one empty table, which keeps its columns."""
+    file = pq.ParquetFile(path)
+    wanted = {*_REQUEST_COLUMNS, *_CANDIDATE_COLUMNS, spec.label, *(feature.name for feature in spec.features)}
+    if with_histories:
+        wanted.add("user_index")
+    columns = [name for name in file.schema_arrow.names if name in wanted]
+    missing = sorted(wanted - set(columns))
+    if missing:
+        raise ValueError(f"{path} has no column `{missing[0]}`.{nearest(missing[0], file.schema_arrow.names)}")
+    if file.metadata.num_rows == 0:
+        yield file.read(columns=columns)
+    for batch in file.iter_batches(batch_requests, columns=columns):
+        yield pa.Table.from_batches([batch])
+
+
+def _scored(ranker: SavedRanker, batch: pa.Table, slice_features: Sequence[str]) -> pa.Table:
+    counts = candidate_counts(batch)
+    tensors = tensors_from_table(ranker.spec, batch, ranker.history)
+    scores = ranker.rank_requests(tensors)["score"] if counts.sum() else np.zeros(0, np.float32)
+    of_request = pa.array(tensors[REQUEST_INDEX])
+
+    def per_candidate(name: str, in_request: bool) -> pa.Array:
+        column = batch.column(name).combine_chunks()
+        return column.take(of_request) if in_request else flatten_candidates(column, counts, name)
+
+    columns = {name: per_candidate(name, True) for name in _REQUEST_COLUMNS}
+    columns |= {name: per_candidate(name, False) for name in _CANDIDATE_COLUMNS}
+    columns["label"] = per_candidate(ranker.spec.label, False).cast(pa.float32())
+    columns["score"] = pa.array(scores, pa.float32())
+    ordered = {name: columns[name] for name in _COLUMN_ORDER}
+    for name in slice_features:
+        if name not in ordered:
+            ordered[name] = per_candidate(name, ranker.spec[name].scope == "request")
+    return pa.table(ordered)

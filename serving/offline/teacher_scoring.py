@@ -1,0 +1,105 @@
+"""Makes teacher lists: the fine ranker scores items of the whole catalogue for sampled requests."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from features.examples.shards import draw_requests, link_tree, list_shards
+from features.examples.teacher_list_files import (
+    TeacherList,
+    TeacherListsConfig,
+    draw_items,
+    lists_path,
+    write_lists,
+)
+from features.histories.windows import attach_histories, read_behaviors
+from features.items.catalogue import CATALOGUE_FILE
+from serving.ranker import Ranker
+from serving.requests.item_catalogue import ItemCatalogue
+from serving.saved.two_tower import RetrievedRows
+
+
+def make_teacher_lists(
+    raw_dir: str | Path,
+    behaviors_dir: str | Path,
+    encoded_dir: str | Path,
+    two_tower: str | Path,
+    teacher: str | Path,
+    output_dir: str | Path,
+    config: TeacherListsConfig,
+) -> dict[str, int]:
+    """Draws requests of `train` and `eval`, and items for each group of them, and has the fine ranker score these.
+
+    The output is a directory of encoded examples of the drawn requests alone (all but the splits are the same files),
+    with `teacher_lists-<split>.parquet` beside: one row a group, see
+    `features.examples.teacher_list_files.TeacherList`.
+
+    Args:
+      raw_dir: raw examples; retrieval and teacher read raw values.
+      behaviors_dir: the raw behaviour log.
+      encoded_dir: the same examples, encoded: what the student reads.
+      two_tower: an exported two-tower over the same catalogue.
+      teacher: an exported fine ranker.
+      output_dir: where everything is written; each file appears whole.
+      config: how many requests and items.
+
+    Returns:
+      Numbers of `requests`, and of `scored` (request, item) pairs.
+
+    Raises:
+      FileNotFoundError: if something is not there.
+      ValueError: if raw and encoded examples, or index and catalogue, do not belong together.
+    """
+    encoded_dir, output_dir = Path(encoded_dir), Path(output_dir)
+    for folder in encoded_dir.iterdir():
+        if not folder.name.startswith("Split-"):
+            link_tree(folder, output_dir / folder.name)
+    maker, totals = _Maker(Path(raw_dir), two_tower, teacher, config), {"requests": 0, "scored": 0}
+    for number, (split, count) in enumerate((("train", config.requests), ("eval", -(-config.requests // 10)))):
+        tables = []
+        for path, rows in draw_requests(list_shards(raw_dir, split), count, config.seed):
+            raw = _rows(path, rows)
+            drawn = _rows(encoded_dir / path.parent.name / path.name, rows)
+            if not raw["request_id"].equals(drawn["_request_id"]):
+                raise ValueError(f"{path}: raw and encoded examples differ in order: encode them again.")
+            target = output_dir / path.parent.name / path.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            pq.write_table(drawn, target, compression="zstd")
+            tables.append(attach_histories(raw, read_behaviors(behaviors_dir, path, maker.history), maker.history))
+        lists = list(maker.score(tables, np.random.default_rng([config.seed, number])))
+        write_lists(lists, lists_path(output_dir, split))
+        totals["requests"] += sum(len(each.requests) for each in lists)
+        totals["scored"] += sum(each.logits.size for each in lists)
+    return totals
+
+
+class _Maker:
+    """What is loaded once."""
+
+    def __init__(self, raw_dir: Path, two_tower, teacher, config: TeacherListsConfig):
+        self._config, self._teacher = config, Ranker(teacher)
+        self._catalogue = ItemCatalogue.load(raw_dir / CATALOGUE_FILE, self._teacher.spec)
+        self._retrieval = RetrievedRows(two_tower, pa.chunked_array([self._catalogue.item_ids]))
+        self.history = self._retrieval.two_tower.spec.history
+
+    def score(self, tables: list[pa.Table], rng: np.random.Generator):
+        """Yields the lists of the requests in `tables`, grouped at random."""
+        rows = list(itertools.chain.from_iterable((table.slice(i, 1) for i in range(len(table))) for table in tables))
+        order = rng.permutation(len(rows))
+        for start in range(0, len(order), self._config.group):
+            group = order[start : start + self._config.group]
+            requests = pa.concat_tables([rows[i] for i in group])
+            retrieved = self._retrieval.of(requests, self._config.retrieve)
+            items = draw_items(retrieved, len(self._catalogue), self._config, rng)
+            tensors = self._catalogue.tensors(items - 1)
+            logits = np.stack([self._teacher.score_items(rows[i], tensors)["logit"] for i in group])
+            yield TeacherList(group, items, logits)
+
+
+def _rows(path: Path, rows: np.ndarray) -> pa.Table:
+    return pq.read_table(path).take(pa.array(rows))

@@ -1,0 +1,73 @@
+"""Raw candidate features of the whole catalogue as the input tensors of a ranker, looked up by row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from features.spec import Feature, FeatureSpec
+from serving.requests.tensors import feature_tensor
+from serving.signature_specs import arrow_type
+
+
+class ItemCatalogue:
+    """All items with what a ranker takes of a candidate.
+
+    The columns are turned into tensors once, so that a request only gathers rows. A candidate feature that the items
+    table lacks (what only an impression can know, such as its position) gets the missing mark: `missing_features`.
+
+    Args:
+      items: the raw catalogue (docs/data_formats.md): `item_id` and features, one row an item.
+      spec: of the ranker.
+
+    Raises:
+      ValueError: if there is no item, no `item_id`, or a column does not fit its feature.
+
+    Attributes:
+      item_ids: [n] raw ids in the catalogue's order.
+      missing_features: candidate features of the spec that the catalogue does not hold.
+    """
+
+    def __init__(self, items: pa.Table, spec: FeatureSpec):
+        if "item_id" not in items.column_names or not len(items):
+            raise ValueError(f"`items` must hold items, with their `item_id`. Received: {items.column_names}.")
+        items = items.combine_chunks()
+        self.item_ids = items["item_id"].combine_chunks()
+        # A hash map made once: Arrow's `index_in` would hash the whole catalogue again for every request.
+        self._row_of = {item: row for row, item in enumerate(self.item_ids.to_pylist())}
+        features = spec.of_scope("candidate")
+        self.missing_features = tuple(f.name for f in features if f.name not in items.column_names)
+        columns = {f.name: items[f.name].combine_chunks() for f in features if f.name not in self.missing_features}
+        self._tensors = {f.name: feature_tensor(f, columns.get(f.name, _nulls(f, len(items)))) for f in features}
+
+    @classmethod
+    def load(cls, path: str | Path, spec: FeatureSpec) -> ItemCatalogue:
+        """Reads the items from a Parquet file, for example `catalogue/items.parquet` of raw examples.
+
+        Raises:
+          FileNotFoundError: if there is no such file.
+        """
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"{path}: no such file of items; ingestion leaves one as catalogue/items.parquet.")
+        return cls(pq.read_table(path), spec)
+
+    def __len__(self) -> int:
+        return len(self.item_ids)
+
+    def rows(self, item_ids: pa.Array) -> np.ndarray:
+        """Row of each id, from 0; -1: not in the catalogue."""
+        ids = item_ids.cast(self.item_ids.type).to_pylist()
+        return np.fromiter((self._row_of.get(item, -1) for item in ids), np.int64, len(ids))
+
+    def tensors(self, rows: np.ndarray | slice | Sequence[int]) -> dict[str, np.ndarray]:
+        """Candidate features of the items in these rows, [n] or [n, V]: the candidates' part of `serving_default`."""
+        return {name: values[rows] for name, values in self._tensors.items()}
+
+
+def _nulls(feature: Feature, count: int) -> pa.Array:
+    value_type = arrow_type(feature)
+    return pa.nulls(count, pa.list_(value_type) if feature.multi_valued else value_type)

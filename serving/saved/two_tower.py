@@ -1,0 +1,171 @@
+"""An exported two-tower on raw examples: embeds requests, retrieves items."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from features.examples.shards import list_shards
+from features.histories.windows import attach_histories, read_behaviors
+from features.items.catalogue import item_rows
+from serving.export.two_tower import (
+    ITEM_EMBEDDINGS_FILE,
+    RETRIEVE,
+    USER_EMBEDDING,
+    read_item_embeddings,
+)
+from serving.requests.tensors import request_tensors
+from serving.saved.saved_model import exported_spec, resolve_version
+
+_BATCH_REQUESTS = 4096
+
+
+class SavedTwoTower:
+    """An exported two-tower, loaded.
+
+    Args:
+      directory: what `export_two_tower` wrote, or a base directory of versions.
+
+    Raises:
+      FileNotFoundError: if there is no such export.
+    """
+
+    def __init__(self, directory: str | Path):
+        import models  # noqa: F401  sets the Keras of the project before TensorFlow is imported
+
+        self.directory = resolve_version(directory)
+        self.spec = exported_spec(self.directory, "two-tower")
+        import tensorflow as tf
+
+        self._saved = tf.saved_model.load(str(self.directory))
+        self._embed = self._saved.signatures[USER_EMBEDDING]
+        names = self._embed.structured_input_signature[1]
+        history = self.spec.history.features if self.spec.history else ()
+        self._request_features = [f.name for f in self.spec.of_scope("request") if f.name in names]
+        read = tuple(name for name in history if f"short_{name}" in names)
+        self._windows = {"short": read} if read else {}
+
+    def embed_users(self, requests: pa.Table) -> np.ndarray:
+        """Embeds raw requests, [B, d] float32.
+
+        Args:
+          requests: raw examples, with their short windows (`features.histories.windows.attach_histories`) where the
+            model reads them.
+
+        Raises:
+          ValueError: if a column is missing or does not fit its feature.
+        """
+        return self._embed(**self._tensors(requests))["embedding"].numpy()
+
+    def retrieve(self, requests: pa.Table, k: int) -> tuple[pa.Array, np.ndarray]:
+        """Finds each request's k items of the whole corpus, by exact search.
+
+        Args:
+          requests: as of `embed_users`, [B].
+          k: how many; more than the corpus holds gives all of it.
+
+        Returns:
+          Item ids [B·k], request after request, best first, and their scores (cosines) [B, k] float32; of equal scores
+          the earlier item of the catalogue comes first.
+
+        Raises:
+          ValueError: if a column is missing or does not fit its feature, or `k` is not positive.
+        """
+        import tensorflow as tf
+
+        if k < 1:
+            raise ValueError(f"`k` must be positive. Received: `k`={k}.")
+        found = self._saved.signatures[RETRIEVE](k=tf.constant(k, tf.int32), **self._tensors(requests))
+        ids = pa.array(found["item_id"].numpy().ravel())
+        return ids.cast(pa.string()) if pa.types.is_binary(ids.type) else ids, found["score"].numpy()
+
+    def _tensors(self, requests: pa.Table) -> dict:
+        """Inputs of `user_embedding`."""
+        import tensorflow as tf
+
+        inputs = request_tensors(self.spec, requests, self._request_features, self._windows)
+        return {name: tf.constant(values) for name, values in inputs.items()}
+
+    def embed_takes(
+        self, examples_dir: str | Path, behaviors_dir: str | Path, split: str
+    ) -> tuple[np.ndarray, pa.Array]:
+        """Embeds the requests of a split's takes: one row a (request, item with a positive label) pair.
+
+        Args:
+          examples_dir: raw examples (docs/data_formats.md).
+          behaviors_dir: the raw behaviour log.
+          split: `eval`, `test` or `train`.
+
+        Returns:
+          Queries [Q, d] float32 and the ids of the items taken [Q].
+
+        Raises:
+          FileNotFoundError: if the split holds no file.
+        """
+        columns = [*self._request_features, "item_id", self.spec.label, "user_index", "history_end"]
+        queries, taken = [], []
+        for path in list_shards(examples_dir, split):
+            behaviors = read_behaviors(behaviors_dir, path, self.spec.history) if self._windows else None
+            with pq.ParquetFile(path) as file:
+                for batch in file.iter_batches(_BATCH_REQUESTS, columns=list(dict.fromkeys(columns))):
+                    request, items = _takes(pa.Table.from_batches([batch]), self.spec.label)
+                    table = pa.Table.from_batches([batch]).take(pa.array(np.unique(request)))
+                    if not len(table):
+                        continue
+                    if behaviors is not None:
+                        table = attach_histories(table, behaviors, self.spec.history, windows=("short",))
+                    rows = np.unique(request, return_inverse=True)[1]
+                    queries.append(self.embed_users(table)[rows])
+                    taken.append(items)
+        if not queries:
+            return np.zeros((0, self._embed.structured_outputs["embedding"].shape[1]), np.float32), pa.array([])
+        return np.concatenate(queries), pa.concat_arrays(taken)
+
+
+class RetrievedRows:
+    """What an exported two-tower retrieves, as rows of a catalogue: for making training examples, not for serving.
+
+    Args:
+      directory: what `export_two_tower` wrote.
+      item_ids: [n] of the catalogue.
+
+    Raises:
+      FileNotFoundError: if there is no such export.
+      ValueError: if the index holds items that the catalogue does not.
+    """
+
+    def __init__(self, directory: str | Path, item_ids: pa.ChunkedArray):
+        self.two_tower = SavedTwoTower(directory)
+        ids, self._items = read_item_embeddings(self.two_tower.directory / ITEM_EMBEDDINGS_FILE)
+        self._rows = item_rows(item_ids, ids)
+        if (self._rows == 0).any():
+            raise ValueError("the two-tower's index holds items that the catalogue does not: train it again.")
+
+    def of(self, requests: pa.Table, count: int) -> np.ndarray:
+        """Rows [B, min(count, items)], from 1, of the items nearest to raw requests, in no order."""
+        count = min(count, len(self._items))
+        if not len(requests):
+            return np.zeros((0, count), np.int64)
+        scores = self.two_tower.embed_users(requests) @ self._items.T
+        if count == len(self._items):
+            found = np.broadcast_to(np.arange(count), scores.shape)
+        else:
+            found = np.argpartition(-scores, count, axis=1)[:, :count]
+        return self._rows[found].astype(np.int64)
+
+
+def _takes(table: pa.Table, label: str) -> tuple[np.ndarray, pa.Array]:
+    """Row of the request and id of the item of each positive candidate."""
+    items, labels = _column(table, "item_id"), _column(table, label)
+    positive = labels.flatten().to_numpy(zero_copy_only=False) > 0
+    offsets = items.offsets.to_numpy()
+    request = np.repeat(np.arange(len(items)), np.diff(offsets))
+    return request[positive], items.flatten().filter(pa.array(positive))
+
+
+def _column(table: pa.Table, name: str) -> pa.Array:
+    column = table[name]
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()

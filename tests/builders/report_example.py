@@ -1,0 +1,298 @@
+"""A whole run's report, built of the real result models, for the tests of the report."""
+
+from datetime import datetime, timezone
+
+import numpy as np
+
+from evaluation.cascade.config import CascadeConfig
+from evaluation.cascade.costs import CascadeCosts, StageCost
+from evaluation.cascade.evaluate import CascadeEvaluationConfig, evaluate_cascade
+from evaluation.cascade.scores import CascadeScores
+from evaluation.report.data import (
+    BehaviorTableFigures,
+    ComponentTiming,
+    DeadLetter,
+    Epoch,
+    RankedItem,
+    RankerSummary,
+    ReportData,
+    RetrieverSummary,
+    RunInfo,
+    SignatureFigures,
+    Training,
+)
+from evaluation.results import (
+    Counts,
+    Estimate,
+    EvaluationResult,
+    GateResult,
+    LiveComparison,
+    MetricDifference,
+    MetricSet,
+    ReliabilityBin,
+    SliceResult,
+)
+from evaluation.retrieval import Takes, evaluate_retrieval
+from features.ingest.counts import IngestCounts, TableCounts
+
+METRICS = {
+    "auc": 0.7421,
+    "gauc_user": 0.7012,
+    "gauc_request": 0.6903,
+    "log_loss": 0.3127,
+    "normalized_entropy": 0.8911,
+    "pcoc": 1.0123,
+    "ece_equal_mass": 0.0041,
+    "ndcg@5": 0.5512,
+    "ndcg@10": 0.6123,
+    "mrr": 0.4821,
+}
+CALIBRATED = ("log_loss", "normalized_entropy", "pcoc", "ece_equal_mass")
+
+
+def estimate(value, width=0.004):
+    return Estimate(value=value, low=value - width, high=value + width)
+
+
+def counts():
+    tables = {
+        "impressions": TableCounts(
+            rows_in=203_150,
+            kept=198_402,
+            duplicates=1_204,
+            dead_letters=31,
+            immature=3_513,
+            reasons={"bad_timestamp": 12, "null_item_id": 9, "bad_propensity": 7, "unparsable_row": 3},
+        ),
+        "clicks": TableCounts(
+            rows_in=21_940,
+            kept=20_511,
+            duplicates=402,
+            dead_letters=117,
+            immature=310,
+            late=588,
+            ignored=12,
+            reasons={"unknown_impression": 114, "click_before_impression": 3},
+        ),
+        "items": TableCounts(rows_in=5_000, kept=4_998, dead_letters=2, reasons={"null_item_id": 2}),
+        "users": TableCounts(rows_in=8_000, kept=8_000),
+    }
+    return IngestCounts(
+        tables=tables,
+        requests={"train": 9_012, "eval": 1_120, "test": 1_133},
+        impressions={"train": 158_702, "eval": 19_801, "test": 19_899},
+        positives={"click": {"train": 16_420, "eval": 2_011, "test": 2_080}},
+        behaviors=20_511,
+        behavior_users=6_812,
+        unknown_items=14,
+        unknown_users=2,
+        num_shards=4,
+    )
+
+
+def evaluation(seed=0, live=True):
+    rng = np.random.default_rng(seed)
+
+    def shifted(name, description, by, metrics):
+        signs = {m: -1 if m in CALIBRATED[:2] else 0 if m in CALIBRATED else 1 for m in metrics}
+        values = {m: estimate(METRICS[m] + signs[m] * by, METRICS[m] / 100) for m in metrics}
+        return MetricSet(name=name, description=description, metrics=values, calibrated=len(metrics) == len(METRICS))
+
+    ranking = [name for name in METRICS if name not in CALIBRATED]
+    groups = {
+        "age_band": ["18-24", "25-34", "35-44", "45-54", "55+"],
+        "history_end": ["0", "1-4", "5-19", "20-99", "100+"],
+        "category": ["books", "electronics", "garden", "home", "music", "sports", "toys"],
+    }
+    slices = []
+    for feature, values in groups.items():
+        for value in values:
+            rows = int(rng.integers(200, 6000))
+            auc = METRICS["auc"] + rng.normal(0, 0.02)
+            metrics = {"auc": estimate(auc, 1.3 / rows**0.5), "pcoc": estimate(1 + rng.normal(0, 0.04), 0.05)}
+            slices.append(
+                SliceResult(
+                    feature=feature, value=value, rows=rows, positives=rows // 10, users=rows // 12, metrics=metrics
+                )
+            )
+    edges = np.linspace(0.02, 0.62, 11) ** 1.5
+    bins = [
+        ReliabilityBin(
+            lowest=low,
+            highest=high,
+            mean_score=(low + high) / 2,
+            observed=estimate((low + high) / 2 + rng.normal(0, 0.006), 0.012),
+            rows=1_990,
+        )
+        for low, high in zip(edges[:-1], edges[1:], strict=True)
+    ]
+    auc = METRICS["auc"]
+    difference = MetricDifference(model=auc, live=0.7388, difference=estimate(auc - 0.7388, 0.0021))
+    gates = (
+        GateResult(
+            name="auc_over_item_ctr", value=0.0412, minimum=0.03, passed=True, reason="Beats item CTR by 0.0412."
+        ),
+        GateResult(name="pcoc", value=1.0123, minimum=0.9, maximum=1.1, passed=True, reason="Calibrated overall."),
+        GateResult(
+            name="slice_auc:age_band=55+",
+            value=0.6412,
+            minimum=0.65,
+            passed=False,
+            reason="AUC of age_band=55+ is 0.6412, below 0.65: too many older users would get poor rankings.",
+        ),
+    )
+    return EvaluationResult(
+        counts=Counts(rows=19_899, requests=1_133, users=931, items=4_102, positives=2_080),
+        model=MetricSet(name="model", metrics={name: estimate(value) for name, value in METRICS.items()}),
+        baselines=(
+            shifted("popularity", "Clicks of the item in the train split.", -0.09, ranking),
+            shifted("item_ctr", "Smoothed click rate of the item in the train split.", -0.041, METRICS),
+            shifted("oracle", "The simulator's true click probability.", 0.031, METRICS),
+        ),
+        lead_share=estimate(0.5691, 0.03),
+        slices=tuple(slices),
+        reliability=tuple(bins),
+        live=LiveComparison(rows=19_899, metrics={"auc": difference}) if live else None,
+        gates=gates,
+        blessed=False,
+        interval_level=0.95,
+        bootstrap_replicates=200,
+        seed=7,
+    )
+
+
+def training():
+    losses = [(0.341, 0.329, 0.7102), (0.322, 0.318, 0.7331), (0.314, 0.3131, 0.7408), (0.307, 0.3142, 0.7399)]
+    epochs = [
+        Epoch(
+            epoch=i + 1,
+            train_log_loss=a,
+            val_log_loss=b,
+            val_auc=c,
+            examples_per_second=21_000 + 900 * i,
+            seconds=7.6 - i / 10,
+        )
+        for i, (a, b, c) in enumerate(losses)
+    ]
+    return Training(epochs=tuple(epochs), best_epoch=3, parameters=184_321)
+
+
+def retrieval(live=True):
+    rng = np.random.default_rng(4)
+    takes = rng.integers(0, 500, 900)
+    items = rng.standard_normal((500, 8)).astype(np.float32)
+    own = Takes(items[takes] + rng.normal(0, 1.5, (900, 8)).astype(np.float32), items, takes)
+    before = Takes(items[takes] + rng.normal(0, 2.5, (900, 8)).astype(np.float32), items, takes)
+    counts = np.maximum(rng.integers(-20, 60, 500), 0)
+    return evaluate_retrieval(own, counts, live=before if live else None, unknown_takes=13)
+
+
+def retrieval_training():
+    epochs = [
+        Epoch(
+            epoch=i + 1, train_log_loss=5.1 - i, val_log_loss=5.3 - i, metrics={"recall@50": 0.11 + i / 50}, seconds=4
+        )
+        for i in range(3)
+    ]
+    return Training(epochs=tuple(epochs), best_epoch=3, parameters=91_020)
+
+
+SIGNATURES = SignatureFigures(items=4_998, occupancy_entropy=2.8713, max_entropy=3.0, centered=True)
+TABLES = BehaviorTableFigures(
+    version="0123456789abcdef",
+    users=6_812,
+    users_without=188,
+    behaviors=14_211,
+    record_bytes=17_408,
+    payload_bytes=6_812 * 17_408,
+    precision="fp32",
+)
+
+TIMINGS = (
+    ComponentTiming(component="LogIngest", seconds=8.4, peak_rss_mb=712),
+    ComponentTiming(component="LogStatistics", seconds=21.3, peak_rss_mb=1402.5),
+    ComponentTiming(component="SchemaGen", seconds=0.21, peak_rss_mb=498),
+    ComponentTiming(component="ExampleValidator", seconds=0.33, peak_rss_mb=503),
+    ComponentTiming(component="Vocabulary", seconds=3.2, peak_rss_mb=610),
+    ComponentTiming(component="FeatureEncoder", seconds=4.9, peak_rss_mb=655),
+    ComponentTiming(component="Trainer", seconds=84.7, peak_rss_mb=2210),
+    ComponentTiming(component="RankingEvaluator", seconds=14.2, peak_rss_mb=890),
+    ComponentTiming(component="Pusher", seconds=0.18, peak_rss_mb=512),
+)
+
+
+def rankers():
+    other = {name: estimate(value - 0.01) for name, value in METRICS.items()}
+    return (
+        RankerSummary(name="AutoInt", metrics=evaluation().model.metrics, blessed=False, failed_gates=("pcoc",)),
+        RankerSummary(name="AW-MoE", metrics=other, blessed=True, pushed_version="1763", training=training()),
+    )
+
+
+def cascade():
+    """A cascade of 60 requests over 40 items, judged at n₁ = 20, n₂ = 10."""
+    rng = np.random.default_rng(3)
+    fine = rng.normal(size=(60, 40)).astype(np.float32)
+    retrieved = np.argsort(-(fine + rng.normal(size=fine.shape)), axis=1).astype(np.int32)
+    ideal = np.argsort(-fine, axis=1)[:, :5]
+    rows, request = np.arange(60)[:, np.newaxis], np.repeat(np.arange(60), 4)
+    item = rng.integers(0, 40, 240)
+    scores = CascadeScores(
+        catalogue_size=40,
+        user=np.arange(60) // 2,
+        retrieved=retrieved,
+        coarse=(fine + 0.3 * rng.normal(size=fine.shape))[rows, retrieved],
+        fine=fine[rows, retrieved],
+        ideal=ideal,
+        ideal_logit=fine[rows, ideal],
+        request=request,
+        item=item,
+        label=rng.random(240) < 0.3,
+        logit=fine[request, item],
+        unknown_items=17,
+    )
+    stage = StageCost(fixed=0.001, per_item=1e-5)
+    costs = CascadeCosts(retrieve=stage, coarse=stage, fine=stage, ideal_seconds=0.0123)
+    config = CascadeEvaluationConfig(retrieve_grid=(10, 20, 40), coarse_grid=(5, 10), bootstrap_replicates=20)
+    return evaluate_cascade(scores, CascadeConfig(retrieve=20, coarse=10, top_k=5), config, costs, "autoint")
+
+
+def report_data(**changes):
+    parts = {
+        "run": RunInfo(
+            pipeline="simulated_market",
+            spec="market",
+            model="AutoInt",
+            started=datetime(2026, 11, 22, 22, 5, tzinfo=timezone.utc),
+            seconds=187.4,
+            simulated=True,
+            versions={"python": "3.10.14", "clickmill": "0.1.0", "tfx": "1.16.0", "tensorflow": "2.16.2"},
+        ),
+        "counts": counts(),
+        "dead_letter_sample": (
+            DeadLetter(
+                table="impressions",
+                reason="bad_timestamp",
+                detail="`timestamp` is 1732286400, seconds rather than milliseconds",
+                row='{"request_id": "r812", "timestamp": 1732286400, "user_id": "u19", "item_id": "i77"}',
+                source="impressions-00001.parquet",
+            ),
+            DeadLetter(table="clicks", reason="unknown_impression", detail="`item_id` i3 not shown", row='{"a": 1}'),
+        ),
+        "training": training(),
+        "evaluation": evaluation(),
+        "rankers": rankers(),
+        "retrievers": (
+            RetrieverSummary(
+                name="SSL two-tower", evaluation=retrieval(), pushed_version="1762", training=retrieval_training()
+            ),
+            RetrieverSummary(name="Distilled two-tower", evaluation=retrieval(live=False)),
+        ),
+        "signatures": SIGNATURES,
+        "behavior_tables": TABLES,
+        "cascade": cascade(),
+        "pushed_version": None,
+        "timings": TIMINGS,
+        "ranked_example": tuple(RankedItem(item=f"i{n}", score=0.41 / (n + 1)) for n in range(8)),
+    }
+    return ReportData(**(parts | changes))

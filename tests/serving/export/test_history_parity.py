@@ -1,0 +1,230 @@
+"""Rankers with histories score alike in training, in the exported joint graph, from a stored table and from JSON."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.parquet as pq
+import pytest
+
+from benchmarks.preparation import ingest_and_encode
+from features.datasets.simulator.marketplace import SimulatorConfig, simulate
+from features.encoding.feature_encoding import FeatureEncoding
+from features.examples.raw_sample import json_request
+from features.histories.bucket_table import BucketTable
+from features.histories.windows import attach_histories, history_column, read_behaviors
+from features.ingest.ingest_logs import IngestConfig
+from features.items.catalogue import read_catalogue
+from features.items.signatures import sign_items
+from features.spec import load_spec
+from serving.export.ranker import export_ranker
+from serving.offline.scoring import score_examples
+from serving.requests.tensors import feature_tensor, single_request_tensors
+from serving.saved.saved_model import SavedRanker
+
+SHORT, LONG = 4, 9
+HISTORIES = {
+    "two_tower": {"short": "din", "long": "sdim", "signature_source": "two_tower"},
+    "end_to_end": {"short": "target_attention", "long": "sdim", "signature_source": "end_to_end"},
+    "target_attention": {"short": "none", "long": "target_attention"},
+    "short_only": {"short": "din", "long": "none"},
+}
+AUTOINT = {"num_layers": 1, "head_dim": 8, "exclude_features": ["title"]}
+AW_MOE = {"num_experts": 3, "expert_units": [16], "gate_units": 8, "exclude_features": ["title"]}
+SEARCH = {"mode": "search", "query_features": ["age_band", "hour"], "gate_normalisation": "count"}
+MODELS = {name: ("autoint", AUTOINT, history) for name, history in HISTORIES.items()} | {
+    "aw_moe": ("aw_moe", AW_MOE, HISTORIES["two_tower"]),
+    "aw_moe_search": ("aw_moe", {**AW_MOE, **SEARCH}, HISTORIES["end_to_end"]),
+}
+SDIM = [name for name, (_, _, history) in MODELS.items() if history["long"] == "sdim"]
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory):
+    """Raw and encoded examples of a simulated log whose users have histories longer and shorter than both windows."""
+    work = tmp_path_factory.mktemp("log")
+    simulate(SimulatorConfig(impressions=6000, num_users=30, seed=4, shards=2), work / "log")
+    tables = {name: str(work / "log" / name) for name in ("impressions", "clicks", "items", "users")}
+    config = IngestConfig.model_validate({"tables": tables, "num_shards": 2})
+    spec = load_spec("tfx_config/features_simulated.yaml")
+    history = spec.history.model_copy(update={"short_length": SHORT, "long_length": LONG})
+    raw, encoded, encoding = ingest_and_encode(config, spec.model_copy(update={"history": history}), work)
+    return {
+        "raw": raw,
+        "behaviors": raw.parent / "behaviors",
+        "encoded": encoded,
+        "encoding": FeatureEncoding.load(encoding),
+    }
+
+
+@pytest.fixture(scope="module")
+def signatures(log):
+    ids = read_catalogue(log["encoded"])["_item_id"].combine_chunks()
+    return sign_items(ids, np.random.default_rng(1).normal(size=(len(ids), 12)))
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def ranker(request, log, signatures, tmp_path_factory):
+    """The trained model's name, itself and its export."""
+    from models.inputs.input_pipeline import InputConfig
+    from models.training.loop import TrainingConfig, train
+    from models.training.optimizers import OptimizerConfig
+    from pipeline.model_registry import make_ranker, parse_parameters
+
+    name, parameters, history = MODELS[request.param]
+    config = parse_parameters(name, {**parameters, "history": history})
+    training = TrainingConfig(
+        epochs=1,
+        steps_per_execution=1,
+        input=InputConfig(batch_size=256),
+        optimizer=OptimizerConfig(learning_rate=0.02),
+    )
+    given = signatures if history.get("signature_source") == "two_tower" else None
+    model, _ = train(
+        lambda: make_ranker(name, config, log["encoding"], given),
+        log["encoding"],
+        log["encoded"],
+        training,
+        tmp_path_factory.mktemp("work"),
+        histories=True,
+    )
+    directory = tmp_path_factory.mktemp("export") / "1"
+    export_ranker(model, log["encoding"], directory, raw_rows(log, 3), item_signatures=given)
+    return request.param, model, directory
+
+
+def raw_rows(log, count):
+    """Requests of the test split with their windows, those with long histories first."""
+    tables = []
+    for path in sorted((log["raw"] / "Split-test").glob("requests-*.parquet")):
+        history = log["encoding"].spec.history
+        tables.append(attach_histories(pq.read_table(path), read_behaviors(log["behaviors"], path, history), history))
+    table = pa.concat_tables(tables)
+    return table.sort_by([("history_end", "descending")]).slice(0, count)
+
+
+def test_joint_graph_scores_as_training(ranker, log):
+    from models.inputs.input_pipeline import InputConfig, make_dataset
+    from models.training.loop import predict
+
+    _, model, directory = ranker
+    dataset = make_dataset(log["encoded"], "test", log["encoding"], InputConfig(batch_size=64), histories=True)
+    _, logits = predict(model, dataset)
+    scored = score_examples(directory, log["raw"], "test", behaviors_dir=log["behaviors"], batch_requests=7)
+    expected = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    np.testing.assert_allclose(scored["score"].to_numpy(), expected, rtol=0, atol=1e-6)
+    assert np.std(expected) > 0.01
+
+
+def stored_sums(saved, row):
+    """What a BSE job stores for the user of a request: the long window, through `encode_behaviors`."""
+    spec, history = saved.spec, saved.history
+    raw = {name: row[history_column("long", name)].combine_chunks().flatten() for name in history.long_features}
+    encoded = saved.encode_behaviors({name: feature_tensor(spec[name], values) for name, values in raw.items()})
+    known = encoded["known"]
+    table = BucketTable.build(
+        encoded["embedding"][known], encoded["signature"][known].astype(np.uint8), history.simhash.num_buckets
+    )
+    return table.sums
+
+
+def test_stored_table_scores_as_the_joint_graph(ranker, log):
+    name, _, directory = ranker
+    if name not in SDIM:
+        pytest.skip("no table")
+    saved = SavedRanker(directory)
+    joint = score_examples(directory, log["raw"], "test", behaviors_dir=log["behaviors"])
+    expected = {
+        (request, item): score
+        for request, item, score in zip(
+            *(joint[c].to_pylist() for c in ("request_id", "item_id", "score")), strict=True
+        )
+    }
+    rows, changed = raw_rows(log, 30), 0
+    for number in range(len(rows)):
+        row = rows.slice(number, 1)
+        sums = stored_sums(saved, row)
+        found = saved.serving_default(single_request_tensors(saved.spec, row, saved.history, sums))["score"]
+        keys = [(row["request_id"][0].as_py(), item) for item in row["item_id"][0].as_py()]
+        np.testing.assert_allclose(found, [expected[key] for key in keys], rtol=0, atol=1e-5)
+        without = saved.serving_default(single_request_tensors(saved.spec, row, saved.history))["score"]
+        changed += np.abs(found - without).max() > 1e-4
+    assert changed > len(rows) / 2  # the table matters, so that parity says something
+
+
+def test_json_request_with_its_whole_history_scores_as_the_joint_graph(ranker, log):
+    from serving.ranker import Ranker
+
+    _, _, directory = ranker
+    rows = raw_rows(log, 20)
+    joint = score_examples(directory, log["raw"], "test", behaviors_dir=log["behaviors"])
+    scores = dict(
+        zip(
+            zip(joint["request_id"].to_pylist(), joint["item_id"].to_pylist(), strict=True),
+            joint["score"].to_pylist(),
+            strict=True,
+        )
+    )
+    ranker = Ranker(directory)
+    for row in rows.to_pylist():
+        for item in ranker.rank(json_request(row, ranker.spec)):
+            assert item.score == pytest.approx(scores[row["request_id"], item.item_id], abs=1e-5)
+
+
+def test_two_exports_of_other_weights_have_other_versions(log, tmp_path):
+    from models.autoint.model import AutoInt, AutoIntConfig
+    from serving.requests.history_inputs import HistoryInputs
+
+    config = AutoIntConfig.model_validate({"history": HISTORIES["end_to_end"]})
+    versions = []
+    for _ in range(2):
+        model = AutoInt(log["encoding"], config)
+        model.embedding.build(None)
+        versions.append(HistoryInputs.of(model, log["encoding"].spec).version)
+        assert HistoryInputs.of(model, log["encoding"].spec).version == versions[-1]
+        model.embedding.table.assign_add(0.0 * model.embedding.table)
+        assert HistoryInputs.of(model, log["encoding"].spec).version == versions[-1]
+    assert versions[0] != versions[1]
+
+
+def test_ranker_reads_the_long_history_from_a_store(ranker, log, tmp_path):
+    from serving.bse.store import VersionMismatch
+    from serving.bse.table_job import build_behavior_tables
+    from serving.ranker import Ranker
+
+    name, _, directory = ranker
+    if name not in SDIM:
+        with pytest.raises(ValueError, match="takes no bucket tables"):
+            Ranker.with_store(directory, tmp_path / "store")
+        return
+    build_behavior_tables(directory, log["behaviors"], tmp_path / "store")
+    # The store's window is that of a request now: of the user's whole history.
+    row = raw_rows(log, 1)
+    users = pa.concat_tables([pq.read_table(path) for path in sorted(log["behaviors"].glob("*.parquet"))])
+    whole = users.filter(pa.compute.equal(users["user_id"], row["user_id"][0]))
+    now = row.set_column(
+        row.column_names.index("history_end"), "history_end", pa.compute.list_value_length(whole["item_id"])
+    )
+    now = now.set_column(now.column_names.index("user_index"), "user_index", pa.array([0], pa.int32()))
+    names = [name for name in now.column_names if not name.startswith(("short_", "long_"))]
+    history = log["encoding"].spec.history
+    request = json_request(attach_histories(now.select(names), whole, history).to_pylist()[0], log["encoding"].spec)
+    from_history = Ranker(directory).rank(request)
+    request["history"] = request["history"][-SHORT:]
+    stored = Ranker.with_store(directory, tmp_path / "store").rank(request)
+    assert [item.index for item in stored] == [item.index for item in from_history]
+    np.testing.assert_allclose([i.logit for i in stored], [i.logit for i in from_history], atol=1e-5)
+    short = Ranker(directory).rank(request)
+    assert (
+        max(
+            abs(a.logit - b.logit)
+            for a, b in zip(sorted(short, key=lambda i: i.index), sorted(stored, key=lambda i: i.index), strict=True)
+        )
+        > 1e-3
+    )
+
+    from serving.bse.build import versions
+
+    (version,) = versions(tmp_path / "store")
+    (tmp_path / "store" / version).rename(tmp_path / "store" / "another")
+    with pytest.raises(VersionMismatch, match=version):
+        Ranker.with_store(directory, tmp_path / "store")

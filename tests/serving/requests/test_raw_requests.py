@@ -1,0 +1,128 @@
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from features.spec import MISSING_INT64, FeatureSpec
+from serving.requests.json_request import RequestError, tensors_from_request
+from serving.requests.tensors import single_request_tensors, tensors_from_table
+from tests.builders.small_ranker import SPEC, json_request, random_requests
+
+SMALL = FeatureSpec.model_validate(
+    {
+        "name": "small",
+        "features": [
+            {"name": "age", "table": "users"},
+            {"name": "hour", "table": "impressions", "dtype": "int64"},
+            {"name": "likes", "table": "users", "kind": "multi_categorical"},
+            {"name": "price", "table": "items", "kind": "numeric"},
+            {"name": "tags", "table": "items", "kind": "multi_categorical", "dtype": "int64"},
+        ],
+    }
+)
+TABLE = pa.table(
+    {
+        "item_id": pa.array([["a", "b"], [], ["c"]]),
+        "age": pa.array(["é", None, ""]),
+        "hour": pa.array([1, None, 3], pa.int64()),
+        "likes": pa.array([["x", None], None, []], pa.list_(pa.string())),
+        "price": pa.array([[1.5, None], [], None], pa.list_(pa.float64())),
+        "tags": pa.array([[[1, 2, 3], None], [], [[None, 4]]], pa.list_(pa.list_(pa.int64()))),
+    }
+)
+M = MISSING_INT64
+
+
+def test_rows_become_tensors_with_nulls_as_missing_marks():
+    tensors = tensors_from_table(SMALL, TABLE)
+    assert tensors["request_index"].tolist() == [0, 0, 2] and tensors["request_index"].dtype == np.int32
+    assert tensors["age"].tolist() == ["é".encode(), b"", b""]
+    assert tensors["hour"].tolist() == [1, M, 3] and tensors["hour"].dtype == np.int64
+    assert tensors["likes"].tolist() == [[b"x", b""], [b"", b""], [b"", b""]]
+    np.testing.assert_array_equal(tensors["price"], [1.5, np.nan, np.nan])
+    assert tensors["tags"].tolist() == [[1, 2, 3], [M, M, M], [M, 4, M]]
+
+
+@pytest.mark.parametrize("chunks", [1, 2, 3])
+def test_slices_and_chunks_of_a_table_give_the_same_rows(chunks):
+    """Offsets of sliced lists start past zero; a slip there misaligns lists without an error."""
+    table = random_requests(30, seed=3)
+    whole = tensors_from_table(
+        SPEC, pa.concat_tables([table.slice(at, 30 // chunks) for at in range(0, 30, 30 // chunks)])
+    )
+    part = tensors_from_table(SPEC, table.slice(7, 11))
+    of_part = (whole["request_index"] >= 7) & (whole["request_index"] < 18)
+    for feature in SPEC.features:
+        expected = whole[feature.name][of_part] if feature.scope == "candidate" else whole[feature.name][7:18]
+        received = part[feature.name]
+        if feature.multi_valued:
+            np.testing.assert_array_equal(received, expected[:, : received.shape[1]])
+            assert (expected[:, received.shape[1] :] == (b"" if feature.dtype == "string" else M)).all()
+        else:
+            np.testing.assert_array_equal(received, expected)
+
+
+def test_a_row_and_its_json_give_the_same_tensors():
+    table = random_requests(20, seed=5)
+    for number, row in enumerate(table.to_pylist()):
+        from_row = single_request_tensors(SPEC, table.slice(number, 1))
+        from_json = tensors_from_request(SPEC, json.loads(json.dumps(json_request(row))))
+        assert from_row.keys() == from_json.keys()
+        for name, values in from_row.items():
+            assert values.dtype == from_json[name].dtype
+            np.testing.assert_array_equal(values, from_json[name], err_msg=name)
+
+
+def test_absent_json_features_are_missing():
+    tensors = tensors_from_request(SMALL, {"candidates": [{"item_id": "a"}, {"price": 2, "tags": [7, None]}]})
+    assert tensors["age"].tolist() == [b""] and tensors["hour"].tolist() == [M]
+    assert tensors["likes"].shape == (1, 0)
+    np.testing.assert_array_equal(tensors["price"], [np.nan, 2.0])
+    assert tensors["tags"].tolist() == [[M, M], [7, M]]
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        ([], "must be a JSON object. Received: list"),
+        ({}, "no `candidates`"),
+        ({"candidats": []}, "`candidats` is not a part of a request. Did you mean `candidates`?"),
+        ({"candidates": {"item_id": "a"}}, "`candidates` must be a list of objects. Received: dict"),
+        ({"candidates": ["a"]}, r"`candidates\[0\]` must be an object"),
+        ({"candidates": [{}, {"prize": 1}]}, r"`candidates\[1\]`: `prize` is not a feature.*Did you mean `price`?"),
+        ({"candidates": [{"age": "x"}]}, "`age` is a feature of scope request: put it into `user` or `context`"),
+        ({"user": {"price": 1}, "candidates": []}, "`price` is a feature of scope candidate"),
+        ({"user": {"age": "x"}, "context": {"age": "x"}, "candidates": []}, "`age` stands in both"),
+        ({"user": [], "candidates": []}, "`user` must be an object of features. Received: list"),
+        ({"user": {"age": 3}, "candidates": []}, r"`age` must be a string. Received: 3 \(int\)"),
+        ({"user": {"age": "\ud800"}, "candidates": []}, "`age` must be text that UTF-8 can hold"),
+        ({"context": {"hour": True}, "candidates": []}, r"`hour` must be a 64-bit integer. Received: True \(bool\)"),
+        ({"context": {"hour": 2**63}, "candidates": []}, "`hour` must be a 64-bit integer"),
+        ({"context": {"hour": 1.0}, "candidates": []}, r"`hour` must be a 64-bit integer. Received: 1.0 \(float\)"),
+        ({"user": {"likes": "x"}, "candidates": []}, "`likes` must be a list of string values"),
+        ({"user": {"likes": ["x", 2]}, "candidates": []}, "`likes` must be a string. Received: 2"),
+        ({"candidates": [{"price": "1"}]}, r"`candidates\[0\]`: `price` must be a number. Received: '1' \(str\)"),
+        ({"candidates": [{"price": 10**400}]}, "`price` must be a number within float64's range"),
+    ],
+)
+def test_json_errors_name_the_place_and_the_fix(request_, message):
+    with pytest.raises(RequestError, match=message):
+        tensors_from_request(SMALL, request_)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("hour", pa.array(["1", "2", "x"]), "feature `hour` must hold int64 values. Received: Arrow type string"),
+        ("likes", pa.array(["1", "2", "3"]), "feature `likes` is multi-valued"),
+        ("price", pa.array([1.0, 2.0, 3.0]), "`price` holds one value a candidate: it must be a list column"),
+        ("price", pa.array([[1.0], [], [2.0]]), "Received: row 0 with 1 values for 2 candidates"),
+        ("price", None, "no column `price`"),
+    ],
+)
+def test_rows_that_do_not_fit_are_named(column, values, message):
+    place = TABLE.column_names.index(column)
+    table = TABLE.remove_column(place) if values is None else TABLE.set_column(place, column, values)
+    with pytest.raises(ValueError, match=message):
+        tensors_from_table(SMALL, table)
