@@ -129,7 +129,7 @@ import models
 import tensorflow as tf
 from features.encoding import FeatureEncoding
 from serving.export import export_ranker
-from tests.serving.small_ranker import make_small_ranker
+from tests.builders.small_ranker import make_small_ranker
 
 def save_and_die(module, directory, signatures):
     save(module, directory, signatures=signatures)
