@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from features.arrow import to_numpy
 from features.config import nearest
 from features.ingest.columns import (
     arrow_type,
@@ -172,7 +173,7 @@ class RowChecker:
         """Appends what is wrong to `bad` and returns the column for the clean rows (bad ones are dropped later)."""
 
         def flag(reason: Reason, mask, what: str) -> None:
-            mask = mask if isinstance(mask, np.ndarray) else pc.fill_null(mask, True).to_numpy(zero_copy_only=False)
+            mask = mask if isinstance(mask, np.ndarray) else to_numpy(pc.fill_null(mask, True))
             if mask.any():
                 bad.append((reason, mask, column, what))
 
@@ -192,13 +193,13 @@ class RowChecker:
             array = array.cast(pa.int32(), safe=False)
         elif role == "propensity":
             outside = pc.or_(pc.less_equal(array, 0.0), pc.greater(array, 1.0))
-            flag(Reason.BAD_PROPENSITY, misfit | _mask(pc.fill_null(outside, False)), "must be in (0, 1]")
+            flag(Reason.BAD_PROPENSITY, misfit | to_numpy(pc.fill_null(outside, False)), "must be in (0, 1]")
         elif role == "label":
             inside = pc.and_(pc.greater_equal(array, 0.0), pc.less_equal(array, 1.0))
             flag(Reason.BAD_LABEL, pc.invert(inside), "must be in [0, 1]")
             array = array.cast(pa.float32(), safe=False)
         elif role == "click_label":
-            flag(Reason.BAD_LABEL, misfit | _mask(array.is_null()), "is missing")
+            flag(Reason.BAD_LABEL, misfit | to_numpy(array.is_null()), "is missing")
             array = pc.fill_null(pc.index_in(array, pa.array(self.plan.labels, pa.string())), -1).cast(pa.int8())
         elif role == "split":
             code = pc.index_in(array, pa.array(SPLITS))
@@ -225,7 +226,3 @@ class RowChecker:
         texts = rows_as_json(batch, any_bad) + [text for text, _ in rejected]
         reasons.update(names)
         return dead_letters(self.plan.table, names, details, texts, [unit.path] * len(names)), reasons
-
-
-def _mask(values: pa.Array) -> np.ndarray:
-    return values.to_numpy(zero_copy_only=False)
