@@ -185,7 +185,7 @@ def _attribute(clicks, encoded, items, conflicted, keys, times, unique, immature
         item_codes = pc.fill_null(pc.index_in(column["item_id"], items.dictionary), -1).to_numpy()
         click_keys = np.where(item_codes < 0, -1, requests * len(items.dictionary) + item_codes)
         click_times = column["timestamp"].to_numpy()
-        click_labels = column["_label"].to_numpy()
+        click_labels = column["_label_code"].to_numpy()
         click_conflicts = conflicted[requests]
     return attribute_clicks(
         keys=keys[unique],

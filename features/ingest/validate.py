@@ -99,7 +99,7 @@ def plan_tables(config: IngestConfig, spec: FeatureSpec) -> dict[str, TablePlan]
             if name in TABLES[table].optional and name in names:
                 columns.append(Column(name, name, target, name))
         if table == "clicks" and "label" in names:
-            columns.append(Column("label", "_label", "string", "click_label"))
+            columns.append(Column("label", "_label_code", "string", "click_label"))
         if table == "impressions":
             if config.tables.clicks is None:
                 columns += [Column(n, f"l:{n}", "float64", "label") for n in config.label_columns(spec)]
@@ -152,8 +152,8 @@ class RowChecker:
                 array, misfit = convert(values, column.target)
             array = self._check_column(column, array, misfit, bad)
             arrays[column.name] = array
-        if self.plan.table == "clicks" and "_label" not in arrays:
-            arrays["_label"] = pa.array(np.zeros(rows, np.int8))
+        if self.plan.table == "clicks" and "_label_code" not in arrays:
+            arrays["_label_code"] = pa.array(np.zeros(rows, np.int8))
         arrays["_order"] = pa.array(np.arange(rows, dtype=np.int64) + ((unit.index << 40) + first_row))
         clean = pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
 
@@ -162,8 +162,8 @@ class RowChecker:
             clean = clean.filter(pa.array(~np.logical_or.reduce([mask for _, mask, _, _ in bad])))
         tally = Counter({("reason", self.plan.table, reason.value): n for reason, n in reasons.items()})
         tally["table", self.plan.table, "rows_in"] = rows + len(raw.rejected)
-        if "_label" in arrays:
-            asked = pc.greater_equal(clean.column(clean.schema.get_field_index("_label")), 0)
+        if "_label_code" in arrays:
+            asked = pc.greater_equal(clean.column(clean.schema.get_field_index("_label_code")), 0)
             kept = clean.filter(asked)
             tally["table", self.plan.table, "ignored"] = clean.num_rows - kept.num_rows
             clean = kept
