@@ -7,7 +7,7 @@ some look bad by chance.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -48,6 +48,11 @@ class GateConfig(Strict):
         description="A model may order as well as the live one and yet give worse probabilities, with a mean that is "
         "right: fails where the interval shows a larger increase (nats).",
     )
+    limits: dict[str, tuple[float | None, float | None]] = Field(
+        {},
+        description="The smallest and the largest value of any metric by name, e.g. `{mrr: [0.2, null]}`; what a team "
+        "asks of a metric of its own.",
+    )
     slice_features: tuple[str, ...] | None = Field(
         None, description="Features whose slices are judged; by default all that are sliced by."
     )
@@ -60,7 +65,7 @@ class GateConfig(Strict):
     )
 
     @model_validator(mode="after")
-    def _check(self):
+    def _check(self) -> GateConfig:
         for name in ("pcoc", "slice_pcoc"):
             limits = getattr(self, name)
             if limits is not None and not 0 < limits[0] <= 1 <= limits[1]:
@@ -68,7 +73,12 @@ class GateConfig(Strict):
         return self
 
     def why(self, name: str) -> str:
-        return type(self).model_fields[name].description
+        return why(self, name)
+
+
+def why(gates: Strict, name: str) -> str:
+    """Returns why a gate exists: the description of its field."""
+    return str(type(gates).model_fields[name].description)
 
 
 def judge(
@@ -101,6 +111,9 @@ def judge(
         gates.append(make_gate("min_auc", _low(auc), config.min_auc, None, config.why("min_auc"), found))
     if config.pcoc is not None:
         gates.append(make_gate("pcoc", pcoc.value, *config.pcoc, config.why("pcoc"), f"PCOC is {_text(pcoc)}."))
+    for name, (minimum, maximum) in config.limits.items():
+        found = f"{name} is {_text(model.metrics[name])}."
+        gates.append(make_gate(name, model.metrics[name].value, minimum, maximum, "Asked for by `limits`.", found))
     judged = [s for s in slices if config.slice_features is None or s.feature in config.slice_features]
     gates += _slice_gates(config, judged)
     if live is not None:
@@ -152,14 +165,14 @@ def _slice_gates(config: GateConfig, slices: list[SliceResult]) -> list[GateResu
 
 def _worst_by_feature(
     name: str,
-    judged: list[tuple[SliceResult | SliceDifference, float | None, Estimate]],
+    judged: Sequence[tuple[SliceResult | SliceDifference, float | None, Estimate]],
     minimum: float | None,
     maximum: float | None,
     why: str,
     what: str,
 ) -> list[GateResult]:
     """One gate a feature: that of the slice which is furthest beyond, or nearest to, a limit."""
-    by_feature: dict[str, list] = {}
+    by_feature: dict[str, list[tuple[SliceResult | SliceDifference, float, Estimate]]] = {}
     for part, value, found in judged:
         if value is not None:  # a slice of one label has no AUC; that is no fault of the model
             by_feature.setdefault(part.feature, []).append((part, value, found))
@@ -175,7 +188,9 @@ def _worst_by_feature(
     return gates
 
 
-def make_gate(name, value, minimum, maximum, why: str, found: str) -> GateResult:
+def make_gate(
+    name: str, value: float | None, minimum: float | None, maximum: float | None, why: str, found: str
+) -> GateResult:
     """Puts a number to the test; one that does not exist fails. `why` and `found` are sentences."""
     passed = value is not None and _room(value, minimum, maximum) >= 0
     value = None if value is None else float(value)
@@ -201,7 +216,7 @@ def _high(estimate: Estimate) -> float | None:
 
 
 def _nearest_to_one(estimate: Estimate) -> float | None:
-    if estimate.value is None or estimate.low is None:
+    if estimate.value is None or estimate.low is None or estimate.high is None:
         return estimate.value
     return min(max(1.0, estimate.low), estimate.high)
 

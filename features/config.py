@@ -5,11 +5,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from features.errors import InputError
+
+_Model = TypeVar("_Model", bound=BaseModel)
 
 
 class SpecError(InputError):
@@ -42,7 +45,7 @@ def read_yaml(path: str | Path) -> dict:
     return values
 
 
-def parse_model(values: dict, model: type[BaseModel], source: str) -> BaseModel:
+def parse_model(values: dict, model: type[_Model], source: str) -> _Model:
     """Checks a mapping against a pydantic model.
 
     Raises:

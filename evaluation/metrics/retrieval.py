@@ -15,13 +15,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from evaluation.metrics.ranks import expected_hits, expected_reciprocal_rank
+from evaluation.metrics.rows import Array
 
 OVERALL = "all"
 SLICES = ("head", "tail", "unseen")
 HEAD_SHARE = 0.1
 
 
-def item_slices(train_counts: np.ndarray, head_share: float = HEAD_SHARE) -> np.ndarray:
+def item_slices(train_counts: Array, head_share: float = HEAD_SHARE) -> Array:
     """Returns the slice of each item, [n] int8 index into `SLICES`.
 
     Args:
@@ -55,7 +56,7 @@ class RetrievalMetrics:
         self.pairs = np.zeros(len(SLICES), np.int64)
         self.sums = np.zeros((len(SLICES), 2, len(self.ks)))
 
-    def update(self, above: np.ndarray, tied: np.ndarray, slices: np.ndarray) -> None:
+    def update(self, above: Array, tied: Array, slices: Array) -> None:
         """Adds pairs: other items that score higher and the same (`evaluation.metrics.ranks`), and slices; all [Q]."""
         self.pairs += np.bincount(slices, minlength=len(SLICES))
         for index, k in enumerate(self.ks):
@@ -72,7 +73,7 @@ class RetrievalMetrics:
         """`{slice: {"pairs", "recall@k", "map@k"}}` for `all` and each slice; NaN where a slice has no pair."""
         rows = {OVERALL: (self.pairs.sum(), self.sums.sum(axis=0))}
         rows |= {name: (self.pairs[i], self.sums[i]) for i, name in enumerate(SLICES)}
-        table = {}
+        table: dict[str, dict[str, float]] = {}
         for name, (pairs, sums) in rows.items():
             means = sums / pairs if pairs else np.full(sums.shape, np.nan)
             table[name] = {"pairs": int(pairs)}
