@@ -47,19 +47,10 @@ class ItemCounts:
     impressions: Array
     clicks: Array
 
-    def popularity(self, item_id: pa.Array | pa.ChunkedArray, by: str = "clicks") -> Baseline:
-        """How often the item was clicked (or shown) in the train split; unseen items score 0.
-
-        Args:
-          item_id: [N] of the rows to score.
-          by: `clicks` or `impressions`.
-        """
-        if by not in ("clicks", "impressions"):
-            raise ValueError(f"`by` must be clicks or impressions. Received: `by`={by!r}.")
-        counts = self.clicks if by == "clicks" else self.impressions
-        return Baseline(
-            "popularity", f"number of {by} of the item in the train split", self._of(item_id, counts), False
-        )
+    def popularity(self, item_id: pa.Array | pa.ChunkedArray) -> Baseline:
+        """How often the item was clicked in the train split, [N]; unseen items score 0."""
+        description = "number of clicks of the item in the train split"
+        return Baseline("popularity", description, self._of(item_id, self.clicks), False)
 
     def click_rate(self, item_id: pa.Array | pa.ChunkedArray, prior_strength: float = PRIOR_STRENGTH) -> Baseline:
         """The item's smoothed click rate: (clicks + a · r) / (impressions + a), r the train split's click rate.

@@ -12,14 +12,14 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from evaluation.gates import make_gate, why
+from evaluation.gates import make_gate
 from evaluation.metrics.ranks import count_above
 from evaluation.metrics.retrieval import (
     HEAD_SHARE,
     OVERALL,
     SLICES,
-    RetrievalMetrics,
     item_slices,
+    retrieval_metrics,
 )
 from evaluation.metrics.rows import Array
 from evaluation.results import GateResult, Verdict
@@ -172,9 +172,7 @@ def evaluate_retrieval(
 def _scores(
     above: Array, tied: Array, slices: Array, ks: tuple[int, ...]
 ) -> tuple[dict[str, dict[str, float | None]], dict[str, int]]:
-    metrics = RetrievalMetrics(ks)
-    metrics.update(above, tied, slices)
-    table = metrics.result()
+    table = retrieval_metrics(above, tied, slices, ks)
     takes = {name: int(table[name].pop("pairs")) for name in (OVERALL, *SLICES)}
     return {
         part: {name: None if np.isnan(value) else value for name, value in row.items()} for part, row in table.items()
@@ -199,7 +197,7 @@ def _judge(
     gates, limits, metric = [], config.gates, f"recall@{max(config.ks)}"
 
     def add(name: str, value: float | None, minimum: float, field: str, found: str) -> None:
-        gates.append(make_gate(name, value, minimum, None, why(limits, field), found))
+        gates.append(make_gate(limits, field, name, value, minimum, None, found))
 
     ours, theirs = (scores.slices[OVERALL][metric] for scores in (model, popularity))
     if limits.min_takes is not None:

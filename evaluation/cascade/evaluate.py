@@ -24,7 +24,7 @@ from evaluation.cascade.metrics import (
     stage_hits,
 )
 from evaluation.cascade.scores import CascadeScores, Selection, select
-from evaluation.gates import make_gate, why
+from evaluation.gates import make_gate
 from evaluation.metrics.pointwise import row_log_loss
 from evaluation.metrics.rows import Array
 from evaluation.results import Estimate, GateResult, Verdict
@@ -257,21 +257,17 @@ def _point(point: tuple[int, int | None], metrics: dict[str, Estimate], costs: C
 
 def _judge(limits: CascadeGates, requests: int, chosen: CascadePoint) -> tuple[GateResult, ...]:
     gates = []
-
-    def add(
-        name: str, field: str, value: float | None, minimum: float | None, maximum: float | None, found: str
-    ) -> None:
-        gates.append(make_gate(name, value, minimum, maximum, why(limits, field), found))
-
     if limits.min_requests is not None:
-        add("min_requests", "min_requests", requests, limits.min_requests, None, f"{requests} requests.")
+        found = f"{requests} requests."
+        gates.append(make_gate(limits, "min_requests", "min_requests", requests, limits.min_requests, None, found))
     if limits.min_ndcg_kept is not None:
         kept = chosen.metrics["ndcg"]
         low = kept.value if kept.low is None else kept.low
         interval = "" if kept.low is None else f" [{kept.low:.4f}, {kept.high:.4f}]"
-        add("ndcg_kept", "min_ndcg_kept", low, limits.min_ndcg_kept, None, f"{kept.value:.4f}{interval} is kept.")
+        found = f"{kept.value:.4f}{interval} is kept."
+        gates.append(make_gate(limits, "min_ndcg_kept", "ndcg_kept", low, limits.min_ndcg_kept, None, found))
     if limits.max_cost_share is not None:
         share = chosen.cost_share
         found = "no cost was measured." if share is None else f"{share:.1%} of the ideal's cost."
-        add("cost_share", "max_cost_share", share, None, limits.max_cost_share, found)
+        gates.append(make_gate(limits, "max_cost_share", "cost_share", share, None, limits.max_cost_share, found))
     return tuple(gates)

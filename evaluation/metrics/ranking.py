@@ -9,8 +9,6 @@ earns what chance earns, whatever order the log was in. No Python runs per group
 from __future__ import annotations
 
 import abc
-from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -27,12 +25,12 @@ class AUC(Metric):
     needs_probabilities = False
 
     def sums(self, rows: ScoredRows, users: Users) -> Pairs:
-        return Pairs.sorted(rows.score, users.codes, rows.label > 0)
+        return Pairs(rows.score, users.codes, rows.label > 0)
 
     def finish(self, sums: Pairs, weights: Array) -> float:
         cumulated = sums.cumulated
-        np.cumsum(weights[sums.negative_user], dtype=np.int64, out=cumulated[1:])
-        positive = weights[sums.positive_user]
+        negative, positive = (weights[user] for user in sums.user)
+        np.cumsum(negative, dtype=np.int64, out=cumulated[1:])
         wins = cumulated[sums.lower]
         wins += cumulated[sums.not_higher]
         wins *= positive
@@ -40,45 +38,28 @@ class AUC(Metric):
         return divide(wins.sum(dtype=np.float64) / 2, pairs)
 
 
-@dataclass(frozen=True)
 class Pairs:
-    """Scores and users of the negatives [M] and of the positives [P], by rising score: sorted once, for all weights."""
+    """Scores and users of the negatives and of the positives, by rising score: sorted once, for all weights.
 
-    negative_score: Array
-    negative_user: Array
-    positive_score: Array
-    positive_user: Array
+    Args:
+      score: [N].
+      user: [N] codes.
+      positive: [N] bool.
+    """
 
-    @classmethod
-    def sorted(cls, score: Array, user: Array, positive: Array) -> Pairs:
-        """Sorts rows [N]."""
-        sides = []
-        for side in (~positive, positive):
-            order = np.argsort(score[side], kind="stable")
-            sides += [score[side][order], user[side][order]]
-        return cls(*sides)
-
-    @cached_property
-    def lower(self) -> Array:
-        """[P] negatives that score lower than each positive."""
-        return np.searchsorted(self.negative_score, self.positive_score, "left")
-
-    @cached_property
-    def not_higher(self) -> Array:
-        """[P] negatives that do not score higher than each positive."""
-        return np.searchsorted(self.negative_score, self.positive_score, "right")
-
-    @cached_property
-    def cumulated(self) -> Array:
-        """[M + 1] room for the cumulated weights of the negatives; kept, since a replicate is little more than this."""
-        return np.zeros(len(self.negative_score) + 1, np.int64)
+    def __init__(self, score: Array, user: Array, positive: Array):
+        order = np.argsort(score, kind="stable")
+        score, user, positive = score[order], user[order], positive[order]
+        self.score, self.user = (score[~positive], score[positive]), (user[~positive], user[positive])
+        # For each positive: negatives that score lower, and those that do not score higher.
+        self.lower, self.not_higher = (np.searchsorted(*self.score, side) for side in ("left", "right"))
+        # Room for a replicate's cumulated weights of the negatives: to make it anew would take as long as to fill it.
+        self.cumulated = np.zeros(len(self.score[0]) + 1, np.int64)
 
     def __add__(self, other: Pairs) -> Pairs:
-        score, user = (
-            np.concatenate([getattr(of, f"{side}_{what}") for side in ("negative", "positive") for of in (self, other)])
-            for what in ("score", "user")
-        )
-        return Pairs.sorted(score, user, np.arange(len(score)) >= len(self.negative_user) + len(other.negative_user))
+        scores, users = (*self.score, *other.score), (*self.user, *other.user)
+        positive = np.repeat([False, True, False, True], [len(each) for each in scores])
+        return Pairs(np.concatenate(scores), np.concatenate(users), positive)
 
 
 class BinnedAUC(Metric):

@@ -53,33 +53,3 @@ def expected_reciprocal_rank(above: Array, tied: Array, k: int) -> Array:
     last = np.minimum(above + tied + 1, k)
     mean: Array = np.where(above < k, harmonic[last] - harmonic[np.minimum(above, k)], 0.0) / (tied + 1.0)
     return mean
-
-
-def exact_top_k(queries: Array, items: Array, k: int) -> tuple[Array, Array]:
-    """The k items of highest inner product of each query, best first; of equal scores the lower index first.
-
-    Args:
-      queries: [Q, d].
-      items: [n, d].
-      k: how many, 1 to n.
-
-    Returns:
-      Indices [Q, k] int64 and scores [Q, k].
-    """
-    if not 1 <= k <= len(items):
-        raise ValueError(f"`k` must lie in 1 to the number of items, {len(items)}. Received: `k`={k}")
-    indices, values = [], []
-    chunk = max(1, _CHUNK_SCORES // len(items))
-    for start in range(0, len(queries), chunk):
-        scores = queries[start : start + chunk] @ items.T
-        # All that reach the k-th score, so that a tie at the border goes to the lower index.
-        border = np.partition(scores, len(items) - k, axis=1)[:, len(items) - k, np.newaxis]
-        rows, columns = np.nonzero(scores >= border)
-        order = np.lexsort((columns, -scores[rows, columns], rows))
-        rows, columns = rows[order], columns[order]
-        counts = np.bincount(rows, minlength=len(scores))
-        first = np.cumsum(counts) - counts
-        chosen = columns[first[:, np.newaxis] + np.arange(k)]
-        indices.append(chosen)
-        values.append(np.take_along_axis(scores, chosen, axis=1))
-    return np.concatenate(indices), np.concatenate(values)

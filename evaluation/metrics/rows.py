@@ -44,14 +44,11 @@ class ScoredRows:
                     f"`{name}` must be one array as long as `label`. Received shape {array.shape}, "
                     f"`label` {self.label.shape}."
                 )
-        wrong = (self.label != 0) & (self.label != 1)
-        if wrong.any():
-            row = int(np.argmax(wrong))
-            raise InputError(f"`label` must be 0 or 1. Received: `label`[{row}]={self.label[row]}.")
-        wrong = ~np.isfinite(self.score)
-        if wrong.any():
-            row = int(np.argmax(wrong))
-            raise InputError(f"`score` must be finite. Received: `score`[{row}]={self.score[row]}.")
+        known = (self.label == 0) | (self.label == 1)
+        for name, right, what in (("label", known, "0 or 1"), ("score", np.isfinite(self.score), "finite")):
+            if not right.all():
+                row = int(np.argmin(right))
+                raise InputError(f"`{name}` must be {what}. Received: `{name}`[{row}]={getattr(self, name)[row]}.")
 
     def __len__(self) -> int:
         return len(self.label)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
@@ -105,30 +105,22 @@ def installed_versions() -> dict[str, str]:
 
 def sample_dead_letters(directory: AnyPath, per_reason: int = SAMPLE_PER_REASON) -> tuple[DeadLetter, ...]:
     """The first `per_reason` refused rows of each table and reason, sorted by both. Reads a batch at a time."""
-    taken: dict[tuple[str, str], list[DeadLetter]] = {}
-    for table, reason, letters in _letters_by_reason(directory, per_reason):
-        kept = taken.setdefault((table, reason), [])
-        kept += letters[: per_reason - len(kept)]
-    return tuple(letter for key in sorted(taken) for letter in taken[key])
-
-
-def _letters_by_reason(directory: AnyPath, per_reason: int) -> Iterator[tuple[str, str, list[DeadLetter]]]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
     from features.arrow import open_parquet
 
+    taken: dict[tuple[str, str], list[DeadLetter]] = {}
     for path in storage.files_under(directory):
-        if not path.endswith(".parquet"):
-            continue
-        for batch in open_parquet(path).iter_batches():
+        for batch in open_parquet(path).iter_batches() if path.endswith(".parquet") else ():
             # A millisecond column or a missing `detail` is no reason to lose the sample: everything is read as text.
             present = [name for name in DeadLetter.model_fields if name in batch.schema.names]
             letters = pa.table({name: pc.fill_null(batch.column(name).cast(pa.string()), "") for name in present})
             for key in letters.group_by(["table", "reason"]).aggregate([]).to_pylist():
+                kept = taken.setdefault((key["table"], key["reason"]), [])
                 same = pc.and_(pc.equal(letters["table"], key["table"]), pc.equal(letters["reason"], key["reason"]))
-                rows = letters.filter(same).slice(0, per_reason).to_pylist()
-                yield key["table"], key["reason"], [DeadLetter(**row) for row in rows]
+                kept += [DeadLetter(**row) for row in letters.filter(same).slice(0, per_reason - len(kept)).to_pylist()]
+    return tuple(letter for key in sorted(taken) for letter in taken[key])
 
 
 def _file(path: AnyPath | None, name: str) -> str | None:

@@ -34,19 +34,8 @@ class Training(Strict):
 
 
 def history_record(history: Any) -> dict[str, Any]:
-    """Returns what a run keeps of a training history (`models.training`): the values of a `Training`, for JSON."""
-    epochs = tuple(
-        Epoch(
-            epoch=record.epoch,
-            train_log_loss=record.train_log_loss,
-            val_log_loss=record.val_log_loss,
-            val_auc=record.metrics.get("auc"),
-            metrics=record.metrics,
-            examples_per_second=record.examples_per_second,
-            seconds=record.seconds,
-        )
-        for record in history.epochs
-    )
+    """Returns what a run keeps of a training (`models.training.history`): the values of a `Training`, for JSON."""
+    epochs = tuple(Epoch(**record.model_dump(), val_auc=record.metrics.get("auc")) for record in history.epochs)
     return Training(epochs=epochs, best_epoch=history.best_epoch, parameters=history.parameters).model_dump(mode="json")
 
 

@@ -71,7 +71,6 @@ def test_baselines_are_fitted_on_train_alone(examples):
     assert found == {"a": (2, 1), "b": (2, 1), "c": (1, 1)}
     items = pa.array(["c", "d", "a"])
     assert counts.popularity(items).score.tolist() == [1, 0, 1]
-    assert counts.popularity(items, by="impressions").score.tolist() == [1, 0, 2]
     rate = counts.click_rate(items, prior_strength=5)
     np.testing.assert_allclose(rate.score, [(1 + 5 * 0.6) / 6, 0.6, (1 + 5 * 0.6) / 7])
     assert rate.calibrated
