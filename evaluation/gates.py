@@ -50,7 +50,7 @@ class GateConfig(Strict):
     )
     limits: dict[str, tuple[float | None, float | None]] = Field(
         {},
-        description="Limits of metrics by name, the smallest and the largest value that pass, e.g. `{mrr: [0.2, null]}`.",
+        description="Limits of metrics by name: the smallest and the largest value that pass, as `{mrr: [0.2, null]}`.",
     )
     slice_features: tuple[str, ...] | None = Field(
         None, description="Features whose slices are judged; by default all that are sliced by."

@@ -21,6 +21,7 @@ from evaluation.report.data import (
     RunInfo,
 )
 from evaluation.report.figures import all_figures, row_account
+from features import storage
 from features.ingest.counts import TableCounts
 from tests.builders.report_example import (
     TIMINGS,
@@ -321,6 +322,26 @@ def test_collect_reads_what_the_components_left(tmp_path):
     assert [entry.item for entry in data.ranked_example] == [7, "i8"]
     assert [letter.reason for letter in data.dead_letter_sample] == ["bad_timestamp"] * 3 + ["null_item_id"] * 3
     assert data.run.versions == installed_versions() and "python" in data.run.versions
+
+
+def test_a_run_on_an_object_store_is_collected_and_reported(tmp_path):
+    write_run(tmp_path)
+    root = "memory://evaluation-report"
+    for name in ("evaluation", "dead_letters", "training_history.json", "timings.json", "ranked.json"):
+        path = tmp_path / name
+        (storage.copy_tree if path.is_dir() else storage.copy)(path, f"{root}/{name}")
+    paths = {
+        "evaluation": f"{root}/evaluation",
+        "dead_letters": f"{root}/dead_letters",
+        "training_history": root,
+        "timings": f"{root}/timings.json",
+        "ranked_example": f"{root}/ranked.json",
+    }
+    data, local = collect(RunInfo(pipeline="p", spec="s"), **paths), collected(tmp_path, counts=None)
+    assert data == local and data.evaluation == evaluation()
+    written = report.build_report(data, f"{root}/report")
+    assert written.html == f"{root}/report/report.html"
+    assert ReportData.model_validate_json(storage.read_text(written.json)) == data
 
 
 def test_collect_without_files_is_a_report_of_absences(tmp_path):
