@@ -131,7 +131,7 @@ class Cascade:
         Raises:
           RequestError: if the request does not fit the features; the message says why.
         """
-        return self.recommend_row(row_from_request(self.ranker.spec, request), explain=explain)
+        return self.recommend_row(row_from_request(self.ranker.spec, request, candidates=False), explain=explain)
 
     def recommend_row(self, row: pa.Table, *, explain: bool = False) -> list[RecommendedItem]:
         """Returns the `top_k` items for one raw request row with its windows, best first; see `recommend`."""

@@ -13,13 +13,8 @@ import pyarrow as pa
 from features.histories.bucket_table import BucketTable
 from features.histories.windows import history_column
 from features.spec import FeatureSpec
-from serving.requests.json_request import tensors_from_request, windows_from_request
-from serving.requests.tensors import (
-    feature_tensor,
-    request_tensors,
-    table_tensor,
-    window_tensors,
-)
+from serving.requests.json_request import row_from_request
+from serving.requests.tensors import feature_tensor, request_tensors, single_request_tensors, table_tensor
 from serving.saved.saved_model import SavedRanker
 
 
@@ -102,14 +97,12 @@ class Ranker:
         """
         if k is not None and k < 1:
             raise ValueError(f"`k` must be positive. Received: `k`={k}.")
-        tensors = tensors_from_request(self.spec, request)
+        history = self._saved.history
+        row = row_from_request(self.spec, request, histories=history is not None)
         candidates = request["candidates"]
         if not candidates:
             return []
-        if self._saved.history is not None:
-            user_id = (request.get("user") or {}).get("user_id")
-            tensors |= self._history_tensors(windows_from_request(self.spec, request), user_id)
-        outputs = self._saved.serving_default(tensors)
+        outputs = self.score_tensors(single_request_tensors(self.spec, row, history, self._long_sums(row)))
         # By logit, not score: probabilities near 1 are equal in float32 while their logits still differ.
         order = np.argsort(-outputs["logit"], kind="stable")[:k]
         return [
@@ -154,21 +147,21 @@ class Ranker:
 
     def request_tensors(self, row: pa.Table) -> dict[str, np.ndarray]:
         """The inputs of `serving_default` that belong to the request; `row` as in `score_items`."""
-        tensors = request_tensors(self.spec, row, [f.name for f in self.spec.of_scope("request")], {})
-        if self._saved.history is None:
-            return tensors
-        user_id = row["user_id"][0].as_py() if self._tables is not None else None
-        return tensors | self._history_tensors(row, user_id)
+        history, names = self._saved.history, [feature.name for feature in self.spec.of_scope("request")]
+        if history is None:
+            return request_tensors(self.spec, row, names, {})
+        tensors = request_tensors(self.spec, row, names, history.windows(with_table=True))
+        return tensors | table_tensor(history, self._long_sums(row))
 
-    def _history_tensors(self, row: pa.Table, user_id: str | int | None) -> dict[str, np.ndarray]:
-        history = self._saved.history
-        tensors = window_tensors(self.spec, history.windows(with_table=True), row)
-        if history.simhash is None:
-            return tensors
+    def _long_sums(self, row: pa.Table) -> np.ndarray | None:
+        """Bucket sums of the user's long history, from the store or from the request's own window."""
+        if self._saved.history is None or self._saved.history.simhash is None:
+            return None
         if self._tables is None:
-            return tensors | table_tensor(history, self._sums_of(row))
+            return self._sums_of(row)
+        user_id = row["user_id"][0].as_py()
         table = None if user_id is None else self._tables(user_id)
-        return tensors | table_tensor(history, None if table is None else table.sums)
+        return None if table is None else table.sums
 
     def _sums_of(self, row: pa.Table) -> np.ndarray:
         """Bucket sums of the long window of a request."""

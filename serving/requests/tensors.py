@@ -1,7 +1,7 @@
 """Raw request rows (Arrow) to the input tensors of an exported ranker.
 
-Every tensor is made of flat values and offsets: no Python loop runs over rows or values.
-`serving/requests/json_request.py` does the same for one JSON request.
+Every tensor is made of flat values and offsets: no Python loop runs over rows or values. A JSON request becomes a row
+first (`serving/requests/json_request.py`), so ranking, warm-up and scoring of examples all come through here.
 """
 
 from __future__ import annotations
@@ -168,8 +168,10 @@ def flatten_candidates(values: pa.Array, counts: np.ndarray, name: str) -> pa.Ar
         return pa.nulls(total)
     if not _is_list(values.type):
         raise ValueError(f"`{name}` holds one value a candidate: it must be a list column. Received: {values.type}.")
-    present = values.is_valid().to_numpy(zero_copy_only=False)
     lengths = list_lengths(values)
+    if not values.null_count and np.array_equal(lengths, counts):
+        return values.flatten()
+    present = values.is_valid().to_numpy(zero_copy_only=False)
     wrong = np.flatnonzero(present & (lengths != counts))
     if wrong.size:
         row = wrong[0]
@@ -177,17 +179,17 @@ def flatten_candidates(values: pa.Array, counts: np.ndarray, name: str) -> pa.Ar
             f"`{name}` must hold one value a candidate. Received: row {row} with {lengths[row]} values for "
             f"{counts[row]} candidates."
         )
-    flat = values.flatten()
-    if present.all():
-        return flat
     of_present = np.repeat(present, counts)
     indices = np.where(of_present, np.cumsum(of_present) - 1, 0)
-    return flat.take(pa.array(indices, mask=~of_present))
+    return values.flatten().take(pa.array(indices, mask=~of_present))
 
 
 def list_lengths(values: pa.Array) -> np.ndarray:
     """Returns the length of each list, `[n]` int64; 0 where null."""
-    return pc.fill_null(pc.list_value_length(values), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    lengths = np.diff(values.offsets.to_numpy()).astype(np.int64)
+    if values.null_count:
+        lengths[values.is_null().to_numpy(zero_copy_only=False)] = 0
+    return lengths
 
 
 def _positions_in_lists(lengths: np.ndarray) -> np.ndarray:
@@ -210,7 +212,8 @@ def _flat(feature: Feature, values: pa.Array) -> np.ndarray:
     if feature.dtype == "float64":
         return numbers(values, feature)
     try:
-        values = values.cast(arrow_type(feature))
+        if values.type != arrow_type(feature):
+            values = values.cast(arrow_type(feature))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise ValueError(
             f"feature `{feature.name}` must hold {feature.dtype} values. Received: Arrow type {values.type}: {error}"
@@ -224,9 +227,10 @@ def _flat(feature: Feature, values: pa.Array) -> np.ndarray:
 
 
 def _column(table: pa.Table, name: str) -> pa.Array:
-    if name not in table.column_names:
+    place = table.schema.get_field_index(name)
+    if place < 0:
         raise ValueError(f"the raw requests have no column `{name}`.{nearest(name, table.column_names)}")
-    column = table.column(name)
+    column = table.column(place)
     return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
 
 

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from features.spec import MISSING_INT64, FeatureSpec
-from serving.requests.json_request import RequestError, tensors_from_request
+from serving.requests.json_request import RequestError, row_from_request
 from serving.requests.tensors import single_request_tensors, tensors_from_table
 from tests.builders.small_ranker import SPEC, json_request, random_requests
 
@@ -32,6 +32,10 @@ TABLE = pa.table(
     }
 )
 M = MISSING_INT64
+
+
+def tensors_of(spec, request):
+    return single_request_tensors(spec, row_from_request(spec, request))
 
 
 def test_rows_become_tensors_with_nulls_as_missing_marks():
@@ -67,7 +71,7 @@ def test_a_row_and_its_json_give_the_same_tensors():
     table = random_requests(20, seed=5)
     for number, row in enumerate(table.to_pylist()):
         from_row = single_request_tensors(SPEC, table.slice(number, 1))
-        from_json = tensors_from_request(SPEC, json.loads(json.dumps(json_request(row))))
+        from_json = tensors_of(SPEC, json.loads(json.dumps(json_request(row))))
         assert from_row.keys() == from_json.keys()
         for name, values in from_row.items():
             assert values.dtype == from_json[name].dtype
@@ -75,7 +79,7 @@ def test_a_row_and_its_json_give_the_same_tensors():
 
 
 def test_absent_json_features_are_missing():
-    tensors = tensors_from_request(SMALL, {"candidates": [{"item_id": "a"}, {"price": 2, "tags": [7, None]}]})
+    tensors = tensors_of(SMALL, {"candidates": [{"item_id": "a"}, {"price": 2, "tags": [7, None]}]})
     assert tensors["age"].tolist() == [b""] and tensors["hour"].tolist() == [M]
     assert tensors["likes"].shape == (1, 0)
     np.testing.assert_array_equal(tensors["price"], [np.nan, 2.0])
@@ -108,7 +112,7 @@ def test_absent_json_features_are_missing():
 )
 def test_json_errors_name_the_place_and_the_fix(request_, message):
     with pytest.raises(RequestError, match=message):
-        tensors_from_request(SMALL, request_)
+        row_from_request(SMALL, request_)
 
 
 @pytest.mark.parametrize(
