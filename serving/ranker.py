@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from features import storage
+from features.errors import InputError
 from features.histories.bucket_table import BucketTable
 from features.histories.windows import history_column
 from features.spec import FeatureSpec
 from serving.requests.json_request import row_from_request
 from serving.requests.tensors import feature_tensor, request_tensors, single_request_tensors, table_tensor
-from serving.saved.saved_model import SavedRanker
+from serving.saved.ranker import SavedRanker
+from serving.signature_specs import ENCODE_BEHAVIORS, EXPLAIN, SERVING_DEFAULT
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Ranker:
       directory: the version that was loaded, for example `serving_models/autoint/3`.
     """
 
-    def __init__(self, model_dir: str | Path, tables: Callable[[str | int], BucketTable | None] | None = None):
+    def __init__(self, model_dir: storage.AnyPath, tables: Callable[[str | int], BucketTable | None] | None = None):
         """Loads the latest version under `serving_models/<name>/`, or the version directory itself.
 
         Args:
@@ -57,26 +59,26 @@ class Ranker:
         self._tables = tables
 
     @classmethod
-    def with_store(cls, model_dir: str | Path, store_dir: str | Path) -> Ranker:
+    def with_store(cls, model_dir: storage.AnyPath, store_dir: storage.AnyPath) -> Ranker:
         """Loads a ranker that reads long histories from a BSE store.
 
         Raises:
           FileNotFoundError: if there is no SavedModel.
-          ValueError: if the ranker takes no tables.
+          InputError: if the ranker takes no tables.
           VersionMismatch: if the store has no tables of this ranker's version.
           StoreError: if the store cannot be opened.
         """
         ranker = cls(model_dir)
         history = ranker._saved.history
         if history is None or history.simhash is None:
-            raise ValueError(f"the ranker in {ranker.directory} takes no bucket tables: leave the store out.")
+            raise InputError(f"the ranker in {ranker.directory} takes no bucket tables: leave the store out.")
         from serving.bse.store import BseStore
 
         ranker._tables = BseStore(store_dir, history.version).get
         return ranker
 
     @property
-    def directory(self) -> Path:
+    def directory(self) -> str:
         return self._saved.directory
 
     @property
@@ -132,13 +134,13 @@ class Ranker:
 
     def score_tensors(self, tensors: dict) -> dict[str, np.ndarray]:
         """`score_items` of tensors that were made before: `request_tensors` and candidate features [n]."""
-        return self._saved.serving_default(tensors)
+        return self._saved.run(SERVING_DEFAULT, tensors)
 
     def attention(self, row: pa.Table, items: dict[str, np.ndarray]) -> np.ndarray | None:
         """Where the ranker looks, [n, layers, H, M, M] over `attention_fields`; None: its export does not say."""
         if self.attention_fields is None:
             return None
-        return self._saved.explain(self.request_tensors(row) | items)["attention"]
+        return self._saved.run(EXPLAIN, self.request_tensors(row) | items)["attention"]
 
     @property
     def attention_fields(self) -> tuple[str, ...] | None:
@@ -167,8 +169,8 @@ class Ranker:
         """Bucket sums of the long window of a request."""
         history = self._saved.history
         columns = {name: row[history_column("long", name)].combine_chunks().flatten() for name in history.long_features}
-        encoded = self._saved.encode_behaviors(
-            {name: feature_tensor(self.spec[name], values) for name, values in columns.items()}
+        encoded = self._saved.run(
+            ENCODE_BEHAVIORS, {name: feature_tensor(self.spec[name], values) for name, values in columns.items()}
         )
         known = encoded["known"]
         values, signatures = encoded["embedding"][known], encoded["signature"][known].astype(np.uint8)

@@ -21,9 +21,10 @@ from serving.bse.build import StoreBuilder, make_current
 from serving.bse.environment import StoreError
 from serving.bse.record import Precision, RecordLayout
 from serving.bse.store import BseStore
-from serving.requests.history_inputs import HistoryInputs
 from serving.requests.tensors import feature_tensor
-from serving.saved.saved_model import SavedRanker, resolve_version
+from serving.saved.ranker import SavedRanker
+from serving.saved.saved_model import resolve_version
+from serving.signature_specs import ENCODE_BEHAVIORS, HistoryInputs
 
 
 class SavedModelBehaviorEncoder:
@@ -70,7 +71,7 @@ class SavedModelBehaviorEncoder:
         """
         spec = self._ranker.spec
         tensors = {name: feature_tensor(spec[name], behaviors[name].combine_chunks()) for name in self.history.features}
-        outputs = self._ranker.encode_behaviors(tensors)
+        outputs = self._ranker.run(ENCODE_BEHAVIORS, tensors)
         return outputs["embedding"], outputs["signature"], outputs["known"]
 
 

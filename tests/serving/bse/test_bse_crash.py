@@ -19,8 +19,8 @@ BUILDER = """
 import os, signal, sys
 import pyarrow as pa
 from serving import bse_build, lmdb_environment
-from serving.bse_build import StoreBuilder
-from tests.serving.bse_example import LAYOUT, table_of, write
+from serving.bse.build import StoreBuilder
+from tests.builders.bse_example import LAYOUT, table_of, write
 
 version, moments = sys.argv[1], dict(each.split("=") for each in sys.argv[2:])
 passed = 0
@@ -68,7 +68,7 @@ for root, moment in moments.items():
 
 LOOP = """
 import sys
-from tests.serving.bse_example import build
+from tests.builders.bse_example import build
 print("begin", flush=True)
 while True:
     build(sys.argv[1], "v2", range(90))
@@ -76,8 +76,8 @@ while True:
 
 APPENDER = """
 import sys
-from serving.bse_store import BseStore, Change
-from tests.serving.bse_example import behaviors
+from serving.bse.store import BseStore, Change
+from tests.builders.bse_example import behaviors
 values, signatures = behaviors(0)
 with BseStore(sys.argv[1]) as store:
     print("begin", flush=True)

@@ -281,8 +281,8 @@ def test_the_map_grows_while_threads_read(tmp_path, monkeypatch):
 WRITER = """
 import sys
 from serving import bse_build, lmdb_environment
-from serving.bse_store import BseStore, Change
-from tests.serving.bse_example import behaviors
+from serving.bse.store import BseStore, Change
+from tests.builders.bse_example import behaviors
 values, signatures = behaviors(0)
 with BseStore(sys.argv[1]) as store:
     print("open", flush=True)

@@ -15,7 +15,8 @@ from features.items.catalogue import read_catalogue
 from models.inputs.input_pipeline import InputConfig, make_dataset
 from models.inputs.item_corpus import ItemCorpus
 from serving.export.coarse import export_coarse
-from serving.export.two_tower import ITEM_EMBEDDINGS_FILE, export_two_tower, read_item_embeddings
+from serving.export.item_embeddings import ITEM_EMBEDDINGS_FILE, read_item_embeddings
+from serving.export.two_tower import export_two_tower
 from serving.offline.candidate_examples import make_coarse_examples
 from serving.offline.scoring import score_examples
 from serving.saved.two_tower import SavedTwoTower
@@ -91,7 +92,7 @@ def test_other_files_are_the_same_files(made, small_log):
 def test_added_items_are_found_unshown_and_hold_the_catalogue_s_features(made, small_log, raw_small_log):
     encoded, encoding = small_log
     history, saved = encoding.spec.history, SavedTwoTower(made["two_tower"])
-    _, embeddings = read_item_embeddings(made["two_tower"] / ITEM_EMBEDDINGS_FILE)
+    _, embeddings = read_item_embeddings(f"{made['two_tower']}/{ITEM_EMBEDDINGS_FILE}")
     catalogue = read_catalogue(encoded)
     for path, after in zip(sorted(raw_small_log.glob("Split-train/*.parquet")), tables(made["with"]), strict=True):
         raw = attach_histories(pq.read_table(path), read_behaviors(raw_small_log / "behaviors", path, history), history)
