@@ -99,7 +99,7 @@ def build_tables(
         | "Shards" >> beam.Create(files, reshuffle=False)
         | "BuildTables" >> beam.ParDo(_BuildTables(encoder, sink))
     )
-    result = pipeline.run.run()
+    result = pipeline.run()
     result.wait_until_finish()
     found = result.metrics().query(MetricsFilter().with_namespace(_BuildTables.__name__))["counters"]
     counted = {each.key.metric.name: int(each.result) for each in found}

@@ -15,7 +15,7 @@ from models.inputs.input_pipeline import (
     count_positives,
     make_dataset,
 )
-from tests.models.conftest import CATALOGUE_ITEMS
+from tests.builders.small_log import CATALOGUE_ITEMS
 
 CONFIG = InputConfig(batch_size=16, buffer_shards=2)
 

@@ -18,7 +18,8 @@ from tests.builders.bse_example import build, same, table_of
 BUILDER = """
 import os, signal, sys
 import pyarrow as pa
-from serving import bse_build, lmdb_environment
+from serving.bse import build as bse_build
+from serving.bse import environment as lmdb_environment
 from serving.bse.build import StoreBuilder
 from tests.builders.bse_example import LAYOUT, table_of, write
 

@@ -280,7 +280,8 @@ def test_the_map_grows_while_threads_read(tmp_path, monkeypatch):
 
 WRITER = """
 import sys
-from serving import bse_build, lmdb_environment
+from serving.bse import build as bse_build
+from serving.bse import environment as lmdb_environment
 from serving.bse.store import BseStore, Change
 from tests.builders.bse_example import behaviors
 values, signatures = behaviors(0)

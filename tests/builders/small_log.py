@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 
 from features.encoding.encode import encode_file
 from features.encoding.feature_encoding import FeatureEncoding
@@ -103,10 +102,8 @@ def raw_catalogue() -> pa.Table:
     )
 
 
-@pytest.fixture(scope="session")
-def raw_small_log(tmp_path_factory) -> Path:
-    """Directory of raw examples (splits train and eval, behaviours, catalogue)."""
-    raw = tmp_path_factory.mktemp("raw")
+def write_raw_log(raw: Path) -> None:
+    """Writes raw examples: splits train and eval, behaviours, catalogue."""
     rng = np.random.default_rng(7)
     for shard in range(NUM_SHARDS):
         name = f"{shard:05d}-of-{NUM_SHARDS:05d}.parquet"
@@ -120,13 +117,10 @@ def raw_small_log(tmp_path_factory) -> Path:
     catalogue = raw / CATALOGUE_FILE
     catalogue.parent.mkdir()
     pq.write_table(raw_catalogue(), catalogue)
-    return raw
 
 
-@pytest.fixture(scope="session")
-def small_log(raw_small_log, tmp_path_factory) -> tuple[Path, FeatureEncoding]:
-    """Directory of encoded examples, and their encoding."""
-    raw, encoded = raw_small_log, tmp_path_factory.mktemp("encoded")
+def encode_log(raw: Path, encoded: Path) -> FeatureEncoding:
+    """Writes the encoded examples, and returns their encoding, which is fitted on train."""
     states = None
     for path in sorted(raw.glob("Split-train/*.parquet")):
         (found,) = summarise_file(str(path), SPEC)
@@ -140,4 +134,4 @@ def small_log(raw_small_log, tmp_path_factory) -> tuple[Path, FeatureEncoding]:
     for path in sorted(raw.glob("*/*.parquet")):
         kind = {"behaviors": "behaviors", "catalogue": "catalogue"}.get(path.parent.name, "requests")
         encode_file(encoding, str(path), str(encoded / path.relative_to(raw)), kind, ids)
-    return encoded, encoding
+    return encoding

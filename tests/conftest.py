@@ -1,13 +1,33 @@
+"""What tests of several rooms share, made once a session. Imports stay inside: most rooms need no model."""
+
 import pyarrow.parquet as pq
 import pytest
 
-from tests.builders.small_ranker import SPEC, make_small_ranker, random_requests
-from tests.models.conftest import raw_small_log, small_log  # noqa: F401  fixtures with behaviours and a catalogue
+
+@pytest.fixture(scope="session")
+def raw_small_log(tmp_path_factory):
+    """Directory of raw examples (splits train and eval, behaviours, catalogue)."""
+    from tests.builders.small_log import write_raw_log
+
+    raw = tmp_path_factory.mktemp("raw")
+    write_raw_log(raw)
+    return raw
+
+
+@pytest.fixture(scope="session")
+def small_log(raw_small_log, tmp_path_factory):
+    """Directory of encoded examples, and their encoding."""
+    from tests.builders.small_log import encode_log
+
+    encoded = tmp_path_factory.mktemp("encoded")
+    return encoded, encode_log(raw_small_log, encoded)
 
 
 @pytest.fixture(scope="session")
 def raw_examples_dir(tmp_path_factory):
     """Raw examples in two shards a split."""
+    from tests.builders.small_ranker import random_requests
+
     directory = tmp_path_factory.mktemp("raw_examples")
     for split, count, seed in (("train", 400, 1), ("eval", 90, 2)):
         (directory / f"Split-{split}").mkdir()
@@ -35,6 +55,7 @@ def encoding(raw_examples_dir, tmp_path_factory):
     from features.beam_runner import make_pipeline
     from features.encoding.feature_encoding import FeatureEncoding
     from features.encoding.fit import fit_encoding
+    from tests.builders.small_ranker import SPEC
 
     directory = tmp_path_factory.mktemp("encoding") / "encoding"
     with make_pipeline() as root:
@@ -44,6 +65,8 @@ def encoding(raw_examples_dir, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def model(encoding):
+    from tests.builders.small_ranker import make_small_ranker
+
     return make_small_ranker(encoding)
 
 
@@ -51,6 +74,7 @@ def model(encoding):
 def base_dir(model, encoding, tmp_path_factory):
     """`serving_models/shop/` with version 3 exported."""
     from serving.export.ranker import export_ranker
+    from tests.builders.small_ranker import random_requests
 
     base = tmp_path_factory.mktemp("serving_models") / "shop"
     export_ranker(model, encoding, base / "3", random_requests(5, seed=9))
