@@ -9,13 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features import arrow, storage
+from features.encoding.columns import ITEM_ID, ITEM_ROW, SOURCE, TEACHER_LOGIT, WEIGHT, key_column
 from features.errors import InputError
 from features.examples.candidate_sets import (
     IMPRESSION,
     RETRIEVED,
-    SOURCE,
-    TEACHER_LOGIT,
-    WEIGHT,
     CandidateSetConfig,
     append_candidates,
     catalogue_values,
@@ -114,7 +112,7 @@ class _CandidateMaker:
                 pairs = zip(raw.iter_batches(_BATCH_REQUESTS), encoded.iter_batches(_BATCH_REQUESTS), strict=True)
                 for batches in pairs:
                     raw_rows, encoded_rows = (pa.Table.from_batches([batch]) for batch in batches)
-                    if not raw_rows["request_id"].equals(encoded_rows["_request_id"]):
+                    if not raw_rows["request_id"].equals(encoded_rows[key_column("request_id")]):
                         raise InputError(f"{raw_file}: raw and encoded examples differ in order: encode them again.")
                     table, added = self._with_unshown(raw_rows, encoded_rows, behaviors)
                     writer.write_table(table.cast(schema.schema))
@@ -127,7 +125,7 @@ class _CandidateMaker:
         if behaviors is not None:
             windows = WINDOWS if self._teacher is not None else WINDOWS[:1]
             raw = attach_histories(raw, behaviors, self._spec.history, windows=windows)
-        shown = arrow.one_chunk(encoded["_item_row"])
+        shown = arrow.one_chunk(encoded[ITEM_ROW])
         offsets = shown.offsets.to_numpy().astype(np.int64)
         rows, splits, weights = sample_unshown(
             self._retrieval.of(raw, self._config.retrieve),
@@ -137,7 +135,7 @@ class _CandidateMaker:
             self._rng,
         )
         values = catalogue_values(encoded, self._catalogue, rows, self._spec, encoded=True)
-        table, new = append_candidates(encoded, values, splits, "_item_id")
+        table, new = append_candidates(encoded, values, splits, ITEM_ID)
         joined = offsets - offsets[0] + splits
         of_all = np.ones(len(new), np.float32)
         of_all[new] = weights

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from features import arrow, storage
+from features.encoding.columns import key_column
 from features.errors import InputError
 from features.examples.shards import draw_requests, list_shards
 from features.examples.teacher_list_files import (
@@ -66,7 +67,7 @@ def make_teacher_lists(
             raw, drawn = (
                 arrow.read_parquet(each).take(pa.array(rows)) for each in (path, storage.join(encoded_dir, *place))
             )
-            if not raw["request_id"].equals(drawn["_request_id"]):
+            if not raw["request_id"].equals(drawn[key_column("request_id")]):
                 raise InputError(f"{path}: raw and encoded examples differ in order: encode them again.")
             arrow.write_parquet(drawn, storage.join(output_dir, *place))
             tables.append(attach_histories(raw, read_behaviors(behaviors_dir, path, maker.history), maker.history))
