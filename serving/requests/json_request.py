@@ -15,10 +15,11 @@ those of scope `candidate`; `history` holds the user's behaviours, oldest first,
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import numbers
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -33,8 +34,8 @@ _SECTIONS = ("user", "context", "candidates")
 _CANDIDATE = "`candidates[{}]`"
 _INT64 = range(-(2**63), 2**63)
 
-#: The types of JSON values that Arrow takes as they are, by a feature's `dtype`. A bool is none of them.
-_PLAIN = {"string": {str, type(None)}, "int64": {int, type(None)}, "float64": {float, int, type(None)}}
+#: What a number may be in JSON, by a feature's `dtype`. A bool is none.
+_PLAIN = {"int64": {int, type(None)}, "float64": {float, int, type(None)}}
 
 
 class RequestError(InputError):
@@ -71,9 +72,11 @@ def row_from_request(
     for key in request:
         if key not in (*_SECTIONS, "history", "request_id", "timestamp"):
             raise RequestError(f"`{key}` is not a part of a request.{_hint(spec, key, _SECTIONS)}")
-    columns = _columns(spec, "request", "user_id", [_request_values(spec, request)], "the request")
+    values = [_request_values(spec, request)]
+    columns = _columns(_with_id(spec, "request", "user_id", values), values, "the request")
     if candidates:
-        columns |= _one_row(_columns(spec, "candidate", "item_id", _candidate_values(spec, request), _CANDIDATE))
+        rows = _candidate_values(spec, request)
+        columns |= _one_row(_columns(_with_id(spec, "candidate", "item_id", rows), rows, _CANDIDATE))
     elif "candidates" in request:
         raise RequestError("the cascade finds the candidates itself: leave `candidates` out of the request.")
     if not histories or spec.history is None:
@@ -123,7 +126,7 @@ def _behavior_columns(spec: FeatureSpec, request: dict[str, Any]) -> dict[str, p
     names = spec.history.features
     for index, name in _unknown_names(history, {*names, "item_id", "timestamp", "action"}):
         raise RequestError(f"`history[{index}]`: `{name}` is not a history feature.{nearest(name, names)}")
-    return {name: _column(spec[name], history, "`history[{}]`") for name in names}
+    return _columns([spec[name] for name in names], history, "`history[{}]`")
 
 
 def _unknown_names(rows: list[dict[str, Any]], known: set[str]) -> Iterable[tuple[int, str]]:
@@ -144,27 +147,51 @@ def _check_names(spec: FeatureSpec, scope: Scope, rows: list[dict[str, Any]], pl
         raise RequestError(f"{place}: `{name}` is a feature of scope {scopes[name]}: put it into {home}.")
 
 
-def _columns(spec: FeatureSpec, scope: Scope, key: str, rows: list[dict[str, Any]], place: str) -> dict[str, pa.Array]:
-    """The features of a scope, [n] values of n rows, and the id of the log contract that belongs to it."""
-    columns = {feature.name: _column(feature, rows, place) for feature in spec.of_scope(scope)}
-    if key not in columns:
-        types = {type(row.get(key)) for row in rows} - {type(None)}
-        feature = Feature(name=key, table="impressions", dtype="int64" if types == {int} else "string")
-        columns[key] = _column(feature, rows, place)
-    return columns
+def _with_id(spec: FeatureSpec, scope: Scope, key: str, rows: list[dict[str, Any]]) -> tuple[Feature, ...]:
+    """The features of a scope, and its id of the log contract where that is none of them."""
+    features = spec.of_scope(scope)
+    if key in [feature.name for feature in features]:
+        return features
+    types = {type(row.get(key)) for row in rows} - {type(None)}
+    return (*features, _id_feature(key, "int64" if types == {int} else "string"))
 
 
-def _column(feature: Feature, rows: list[dict[str, Any]], place: str) -> pa.Array:
+@functools.cache
+def _id_feature(key: str, dtype: str) -> Feature:
+    return Feature(name=key, table="impressions", dtype=dtype)
+
+
+def _columns(features: Sequence[Feature], rows: list[dict[str, Any]], place: str) -> dict[str, pa.Array]:
+    """The values of n rows by feature, each [n]."""
+    types = {feature.name: _arrow_column(feature) for feature in features}
+    if all(_is_plain(feature, rows) for feature in features):
+        # Arrow refuses what its types cannot hold; the slower way says what that is.
+        with contextlib.suppress(ValueError, TypeError, OverflowError):
+            return dict(zip(types, pa.array(rows, pa.struct(list(types.items()))).flatten(), strict=True))
+    return {
+        feature.name: pa.array(
+            [_checked(feature, row.get(feature.name), place.format(i)) for i, row in enumerate(rows)],
+            types[feature.name],
+        )
+        for feature in features
+    }
+
+
+def _arrow_column(feature: Feature) -> pa.DataType:
+    return pa.list_(arrow_type(feature)) if feature.multi_valued else arrow_type(feature)
+
+
+def _is_plain(feature: Feature, rows: list[dict[str, Any]]) -> bool:
+    """Whether Arrow may judge the values: it knows what is text, but takes 1.5 for an integer and text for a list."""
+    if not feature.multi_valued:
+        return feature.dtype == "string" or _PLAIN[feature.dtype].issuperset(
+            {type(row.get(feature.name)) for row in rows}
+        )
     values = [row.get(feature.name) for row in rows]
-    value_type = arrow_type(feature)
-    column_type = pa.list_(value_type) if feature.multi_valued else value_type
-    lists = feature.multi_valued and {list, type(None)}.issuperset(map(type, values))
-    single = itertools.chain.from_iterable(filter(None, values)) if lists else values
-    if lists == feature.multi_valued and _PLAIN[feature.dtype].issuperset(map(type, single)):
-        # Arrow refuses what its type cannot hold; the slower way says what that is.
-        with contextlib.suppress(ValueError, OverflowError):
-            return pa.array(values, column_type)
-    return pa.array([_checked(feature, value, place.format(i)) for i, value in enumerate(values)], column_type)
+    if not {list, type(None)}.issuperset(map(type, values)):
+        return False
+    single = itertools.chain.from_iterable(filter(None, values))
+    return feature.dtype == "string" or _PLAIN[feature.dtype].issuperset(map(type, single))
 
 
 def _one_row(columns: dict[str, pa.Array]) -> dict[str, pa.ListArray]:

@@ -9,6 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from evaluation.metrics.ranks import exact_top_k
+from features import storage
+from features.arrow import read_parquet
 from features.examples.candidate_sets import CandidateSetConfig
 from features.histories.windows import attach_histories, read_behaviors
 from features.items.catalogue import read_catalogue
@@ -43,6 +45,23 @@ def made(small_log, raw_small_log, tmp_path_factory):
         "teacher": teacher,
         "totals": totals,
     }
+
+
+def test_data_may_lie_anywhere(made, small_log, raw_small_log):
+    """All that is read and written lies on `memory://`; the draws are those of the local files."""
+    root = "memory://coarse_examples"
+    for folder, name in ((raw_small_log, "raw"), (small_log[0], "encoded"), (made["two_tower"], "two_tower/1")):
+        storage.copy_tree(folder, f"{root}/{name}")
+    where = (f"{root}/raw", f"{root}/raw/behaviors", f"{root}/encoded", f"{root}/two_tower")
+    make_coarse_examples(*where, f"{root}/out", CandidateSetConfig(retrieve=FOUND, sample=DRAWN), splits=("train",))
+    written = {path.removeprefix(root + "/out/"): path for path in storage.files_under(f"{root}/out")}
+    assert written.keys() == {str(path.relative_to(made["again"])) for path in made["again"].rglob("*.*")}
+    for name, path in written.items():
+        if name.startswith("Split-"):
+            assert read_parquet(path).equals(pq.read_table(made["again"] / name))
+        else:
+            assert storage.read_bytes(path) == (made["again"] / name).read_bytes()
+    storage.delete(root)
 
 
 def tables(folder, split="train"):
