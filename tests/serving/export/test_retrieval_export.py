@@ -101,7 +101,7 @@ def test_raw_items_equal_the_catalogue(exported, small_log, raw_small_log):
     np.testing.assert_allclose(found, model.embed_corpus(), atol=1e-5)
     ids, embeddings = read_item_embeddings(f"{directory}/{ITEM_EMBEDDINGS_FILE}")
     assert ids.equals(raw["item_id"].combine_chunks())
-    np.testing.assert_array_equal(embeddings, model.embed_corpus())
+    np.testing.assert_allclose(embeddings, model.embed_corpus(), atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, rtol=1e-5)
     unseen = saved.signatures["item_embedding"](
         **as_tensors({**inputs, "item_id": np.arange(10**6, 10**6 + len(ids), dtype=np.int64)})
