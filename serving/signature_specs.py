@@ -53,9 +53,14 @@ def numpy_dtype(feature: Feature) -> np.dtype:
     return _NUMPY_DTYPES[feature.dtype]
 
 
-def arrow_type(feature: Feature) -> pa.DataType:
-    """The Arrow type of one value of a feature."""
+def value_type(feature: Feature) -> pa.DataType:
+    """The Arrow type of a single value of a feature."""
     return _ARROW_TYPES[feature.dtype]
+
+
+def arrow_type(feature: Feature) -> pa.DataType:
+    """The Arrow type of what a feature holds of one request or candidate: a value, or a list of them."""
+    return pa.list_(value_type(feature)) if feature.multi_valued else value_type(feature)
 
 
 def missing_mark(feature: Feature):

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from features import arrow, storage
 from features.errors import InputError, NotFoundError
-from features.spec import Feature, FeatureSpec
+from features.spec import FeatureSpec
 from serving.requests.tensors import feature_tensor
 from serving.signature_specs import arrow_type
 
@@ -42,7 +42,9 @@ class ItemCatalogue:
         features = spec.of_scope("candidate")
         self.missing_features = tuple(f.name for f in features if f.name not in items.column_names)
         columns = {f.name: items[f.name].combine_chunks() for f in features if f.name not in self.missing_features}
-        self._tensors = {f.name: feature_tensor(f, columns.get(f.name, _nulls(f, len(items)))) for f in features}
+        self._tensors = {
+            f.name: feature_tensor(f, columns.get(f.name, pa.nulls(len(items), arrow_type(f)))) for f in features
+        }
 
     @classmethod
     def load(cls, path: storage.AnyPath, spec: FeatureSpec) -> ItemCatalogue:
@@ -66,8 +68,3 @@ class ItemCatalogue:
     def tensors(self, rows: np.ndarray | slice | Sequence[int]) -> dict[str, np.ndarray]:
         """Candidate features of the items in these rows, [n] or [n, V]: the candidates' part of `serving_default`."""
         return {name: values[rows] for name, values in self._tensors.items()}
-
-
-def _nulls(feature: Feature, count: int) -> pa.Array:
-    value_type = arrow_type(feature)
-    return pa.nulls(count, pa.list_(value_type) if feature.multi_valued else value_type)

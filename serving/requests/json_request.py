@@ -163,35 +163,28 @@ def _id_feature(key: str, dtype: str) -> Feature:
 
 def _columns(features: Sequence[Feature], rows: list[dict[str, Any]], place: str) -> dict[str, pa.Array]:
     """The values of n rows by feature, each [n]."""
-    types = {feature.name: _arrow_column(feature) for feature in features}
+    types = {feature.name: arrow_type(feature) for feature in features}
     if all(_is_plain(feature, rows) for feature in features):
         # Arrow refuses what its types cannot hold; the slower way says what that is.
         with contextlib.suppress(ValueError, TypeError, OverflowError):
             return dict(zip(types, pa.array(rows, pa.struct(list(types.items()))).flatten(), strict=True))
-    return {
-        feature.name: pa.array(
-            [_checked(feature, row.get(feature.name), place.format(i)) for i, row in enumerate(rows)],
-            types[feature.name],
-        )
-        for feature in features
-    }
-
-
-def _arrow_column(feature: Feature) -> pa.DataType:
-    return pa.list_(arrow_type(feature)) if feature.multi_valued else arrow_type(feature)
+    found = {}
+    for feature in features:
+        values = [_checked(feature, row.get(feature.name), place.format(i)) for i, row in enumerate(rows)]
+        found[feature.name] = pa.array(values, types[feature.name])
+    return found
 
 
 def _is_plain(feature: Feature, rows: list[dict[str, Any]]) -> bool:
     """Whether Arrow may judge the values: it knows what is text, but takes 1.5 for an integer and text for a list."""
-    if not feature.multi_valued:
-        return feature.dtype == "string" or _PLAIN[feature.dtype].issuperset(
-            {type(row.get(feature.name)) for row in rows}
-        )
-    values = [row.get(feature.name) for row in rows]
-    if not {list, type(None)}.issuperset(map(type, values)):
-        return False
-    single = itertools.chain.from_iterable(filter(None, values))
-    return feature.dtype == "string" or _PLAIN[feature.dtype].issuperset(map(type, single))
+    if feature.dtype == "string" and not feature.multi_valued:
+        return True
+    values: Iterable[Any] = [row.get(feature.name) for row in rows]
+    if feature.multi_valued:
+        if not {list, type(None)}.issuperset(map(type, values)):
+            return False
+        values = itertools.chain.from_iterable(filter(None, values))
+    return feature.dtype == "string" or _PLAIN[feature.dtype].issuperset(map(type, values))
 
 
 def _one_row(columns: dict[str, pa.Array]) -> dict[str, pa.ListArray]:

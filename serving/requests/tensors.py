@@ -22,9 +22,9 @@ from serving.signature_specs import (
     LONG_SUMS,
     REQUEST_INDEX,
     HistoryInputs,
-    arrow_type,
     missing_mark,
     numpy_dtype,
+    value_type,
 )
 
 
@@ -213,8 +213,8 @@ def _flat(feature: Feature, values: pa.Array) -> np.ndarray:
     if feature.dtype == "float64":
         return numbers(values, feature)
     try:
-        if values.type != arrow_type(feature):
-            values = values.cast(arrow_type(feature))
+        if values.type != value_type(feature):
+            values = values.cast(value_type(feature))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise InputError(
             f"feature `{feature.name}` must hold {feature.dtype} values. Received: Arrow type {values.type}: {error}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from features import storage
 from serving.requests.tensors import item_tensor, request_tensors
 from serving.saved.saved_model import SavedModel
 from serving.signature_specs import COARSE_RANK, USER_INTERESTS
@@ -15,11 +14,6 @@ class SavedCoarse(SavedModel):
     """An exported coarse ranker, opened: what `export_coarse` wrote."""
 
     kind, signature = "coarse ranker", COARSE_RANK
-
-    def __init__(self, model_dir: storage.AnyPath):
-        super().__init__(model_dir)
-        inputs = self.inputs(USER_INTERESTS)
-        self._request_features = [f.name for f in self.spec.of_scope("request") if f.name in inputs]
 
     def score(self, requests: pa.Table, item_ids: pa.Array) -> np.ndarray:
         """Scores items for one request from their stored vectors.
@@ -44,5 +38,5 @@ class SavedCoarse(SavedModel):
         return found["interests"], found["valid"]
 
     def _tensors(self, requests: pa.Table) -> dict[str, np.ndarray]:
-        windows = self.history.windows(with_table=False)
-        return request_tensors(self.spec, requests, self._request_features, windows)
+        names, windows = self.request_features(USER_INTERESTS), self.history.windows(with_table=False)
+        return request_tensors(self.spec, requests, names, windows)

@@ -78,6 +78,11 @@ class SavedModel:
         """The inputs of a signature as tensor specs."""
         return self._module.signatures[signature].structured_input_signature[1]
 
+    def request_features(self, signature: str) -> list[str]:
+        """The request features that a signature takes."""
+        inputs = self.inputs(signature)
+        return [feature.name for feature in self.spec.of_scope("request") if feature.name in inputs]
+
     def run(self, signature: str, tensors: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Runs a signature.
 

@@ -25,10 +25,9 @@ class SavedTwoTower(SavedModel):
 
     def __init__(self, model_dir: storage.AnyPath):
         super().__init__(model_dir)
-        names = self.inputs(USER_EMBEDDING)
-        history = self.spec.history.features if self.spec.history else ()
-        self._request_features = [f.name for f in self.spec.of_scope("request") if f.name in names]
-        read = tuple(name for name in history if f"short_{name}" in names)
+        self._request_features = self.request_features(USER_EMBEDDING)
+        history, inputs = self.spec.history.features if self.spec.history else (), self.inputs(USER_EMBEDDING)
+        read = tuple(name for name in history if f"short_{name}" in inputs)
         self._windows = {"short": read} if read else {}
 
     def embed_users(self, requests: pa.Table) -> np.ndarray:
