@@ -36,7 +36,10 @@ def to_numpy(values: pa.Array) -> np.ndarray:
 
 def list_lengths(lists: pa.Array) -> np.ndarray:
     """Returns the length of each list, [n] int64; 0 for a null."""
-    return to_numpy(pc.list_value_length(lists).fill_null(0)).astype(np.int64)
+    lengths = np.diff(to_numpy(lists.offsets)).astype(np.int64)
+    if lists.null_count:
+        lengths[to_numpy(lists.is_null())] = 0
+    return lengths
 
 
 def list_splits(lists: pa.Array) -> np.ndarray:

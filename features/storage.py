@@ -232,9 +232,8 @@ def publishing(folder: AnyPath, replace: bool = False) -> Iterator[str]:
         os.chmod(local, 0o777 & ~_umask())
         try:
             yield local
-            if replace:
-                delete(folder)
-            os.replace(local, target)
+            with _set_aside(target, Path(f"{local}.old")) if replace else contextlib.nullcontext():
+                os.replace(local, target)
         except BaseException:
             shutil.rmtree(local, ignore_errors=True)
             raise
@@ -304,6 +303,24 @@ def _resolve(path: AnyPath) -> tuple[Any, str]:
         return fsspec.core.url_to_fs(os.fspath(path))
     except (ImportError, ValueError) as error:  # A scheme that is not known, or whose package is not installed.
         raise InputError(f"{os.fspath(path)}: {error}.") from error
+
+
+@contextlib.contextmanager
+def _set_aside(target: Path, old: Path) -> Iterator[None]:
+    """Moves a local folder to another name, deletes it there when the block ends and moves it back if that raises.
+
+    rename(2) replaces no folder that holds something, and deleting takes its time: this way only two renames part the
+    old from the new.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(target, old)
+    try:
+        yield
+    except BaseException:
+        if old.exists():
+            os.rename(old, target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _fresh(system: Any) -> dict[str, bool]:

@@ -79,6 +79,6 @@ def base_dir(model, encoding, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def saved(base_dir):
-    from serving.saved.saved_model import SavedRanker
+    from serving.saved.ranker import SavedRanker
 
     return SavedRanker(base_dir)

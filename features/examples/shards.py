@@ -53,7 +53,3 @@ def draw_requests(shards: Sequence[str], count: int, seed: int) -> list[tuple[st
     parts = np.split(drawn, np.searchsorted(drawn, np.cumsum(sizes)[:-1]))
     found = [(path, rows - first) for path, rows, first in zip(shards, parts, splits_of(sizes), strict=False)]
     return [(path, rows) for path, rows in found if len(rows)]
-
-
-#: Until the callers say `storage.copy` and `storage.copy_tree`.
-link, link_tree = storage.copy, storage.copy_tree

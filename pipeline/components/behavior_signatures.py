@@ -26,7 +26,7 @@ def BehaviorSignatures(
     """
     from features.items.signatures import sign_items
     from pipeline.model_config import SignaturesConfig
-    from serving.export.two_tower import ITEM_EMBEDDINGS_FILE, read_item_embeddings
+    from serving.export.item_embeddings import ITEM_EMBEDDINGS_FILE, read_item_embeddings
 
     config = SignaturesConfig.model_validate_json(signatures_config)
     path = storage.join(serving_path({"model": [model]}), ITEM_EMBEDDINGS_FILE)
