@@ -8,7 +8,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from evaluation.metrics.ranks import exact_top_k
 from features import storage
 from features.arrow import read_parquet
 from features.examples.candidate_sets import CandidateSetConfig
