@@ -20,12 +20,15 @@ PYTHON := .venv/bin/python
 STAMP := .venv/.clickmill-$(STACK)
 CONFIG ?= tfx_config/simulated.yaml
 
-.PHONY: help setup run test test-fast lint format bench lock clean
+.PHONY: help setup stack run test test-fast lint format bench lock clean
 
 help: ## what this file can do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## create .venv from the lock of this machine's stack and install clickmill in it (STACK=… the other one)
+
+stack: ## which of the two stacks this machine takes
+	@echo $(STACK)
 
 run: $(STAMP) ## run the pipeline end to end on simulated logs (CONFIG=… another profile, MODELS=a,b only these)
 	@.venv/bin/clickmill run --config $(CONFIG) $(if $(MODELS),--models $(MODELS))

@@ -6,8 +6,7 @@ from setuptools import find_packages, setup
 
 ROOMS = ("clickmill", "features", "models", "evaluation", "serving", "pipeline")
 
-# Two stacks, each with a lock in requirements/: of Python 3.10, the newest whose wheels install on glibc before 2.39, and
-# of Python 3.13.
+# Two stacks, each with a lock in requirements/; the older is the newest whose wheels install on glibc before 2.39.
 STACKS = ("python_version < '3.11'", "python_version >= '3.13'")
 PER_STACK = {
     "apache-beam": ("==2.74.*", "==2.77.*"),
@@ -40,7 +39,17 @@ REQUIRES = [
     "typer",
 ]
 # Imported by tests and benchmarks alone, or run by hand.
-DEV = ["hypothesis", "mypy", "pre-commit", "pytest", "ruff", "scipy", "tensorflow-transform", "types-PyYAML"]
+DEV = [
+    "hypothesis",
+    "mypy",
+    "packaging",
+    "pre-commit",
+    "pytest",
+    "ruff",
+    "scipy",
+    "tensorflow-transform",
+    "types-PyYAML",
+]
 
 setup(
     name="clickmill",
