@@ -7,6 +7,7 @@ scope `candidate` once a candidate. Memory: one batch and the distinct terms.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator
 
 import apache_beam as beam
@@ -65,31 +66,30 @@ class FeatureState:
         return total
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class FitEncoding(beam.PTransform):
     """Fits the feature encoding on `Split-train` and saves it; applied to a pipeline.
 
     It gives one element, the written directory.
 
-    Args:
+    Attributes:
       examples_dir: raw examples (docs/data_formats.md); the files must exist when the transform is applied, else it
         raises `NotFoundError`.
       spec: the features. A file that lacks one raises `InputError` while the pipeline runs.
       output_dir: where `FeatureEncoding.save` writes.
     """
 
-    def __init__(self, examples_dir: AnyPath, spec: FeatureSpec, output_dir: AnyPath):
-        super().__init__()
-        self._examples_dir = examples_dir
-        self._spec = spec
-        self._output_dir = storage.join(output_dir)
+    examples_dir: AnyPath
+    spec: FeatureSpec
+    output_dir: AnyPath
 
     def expand(self, root: beam.pvalue.PBegin) -> beam.PCollection:
         return (
             root
-            | "TrainFiles" >> beam.Create(train_files(self._examples_dir), reshuffle=False)
-            | "SummariseFile" >> beam.FlatMap(summarise_file, self._spec)
+            | "TrainFiles" >> beam.Create(train_files(self.examples_dir), reshuffle=False)
+            | "SummariseFile" >> beam.FlatMap(summarise_file, self.spec)
             | "MergeSummaries" >> beam.CombineGlobally(_MergeStates())
-            | "SaveEncoding" >> beam.Map(_save, self._spec, self._output_dir)
+            | "SaveEncoding" >> beam.Map(_save, self.spec, storage.join(self.output_dir))
         )
 
 

@@ -6,6 +6,7 @@ Each item is embedded and signed once, whoever met it how often. A user's table 
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -74,24 +75,23 @@ class TableBlock(NamedTuple):
     unknown_behaviors: int
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class BuildTables(beam.PTransform):
     """Builds the tables of the users of log files and gives them to a sink; applied to a PCollection of the files.
 
     It gives the files again, each once its tables are written, and counts in metrics of the names `COUNTERS`. The sink
     must be reachable from every worker: for a store on local disk, workers of one machine.
 
-    Args:
+    Attributes:
       encoder: of the ranker. An embedding that is not finite raises `ValueError` while the pipeline runs.
       sink: gets blocks of users who have a long history.
     """
 
-    def __init__(self, encoder: BehaviorEncoder, sink: TableSink):
-        super().__init__()
-        self._encoder = encoder
-        self._sink = sink
+    encoder: BehaviorEncoder
+    sink: TableSink
 
     def expand(self, files: beam.PCollection) -> beam.PCollection:
-        return files | "BuildShard" >> beam.ParDo(_BuildTables(self._encoder, self._sink))
+        return files | "BuildShard" >> beam.ParDo(_BuildTables(self.encoder, self.sink))
 
 
 def build_tables(

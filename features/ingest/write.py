@@ -44,9 +44,7 @@ def deduplicate(batch: pa.RecordBatch, key: str) -> tuple[pa.RecordBatch, int]:
     _, first = np.unique(codes, return_index=True)
     if len(first) == batch.num_rows:
         return batch, 0
-    index = pa.array(np.sort(first))
-    arrays = [column.take(index) for column in batch.columns]
-    return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names), batch.num_rows - len(first)
+    return batch.take(pa.array(np.sort(first))), batch.num_rows - len(first)
 
 
 class RequestTable:
