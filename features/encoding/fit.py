@@ -14,7 +14,7 @@ import apache_beam as beam
 import pyarrow as pa
 
 from features import storage
-from features.arrow import columns_of, is_list, open_parquet
+from features.arrow import is_list, open_parquet
 from features.beam_runner import make_pipeline
 from features.encoding.feature_encoding import FeatureEncoding, numbers, terms
 from features.encoding.states import MomentsState, QuantileState, TermCounts
@@ -119,9 +119,8 @@ def summarise_file(path: str, spec: FeatureSpec) -> Iterator[dict[str, FeatureSt
             raise InputError(f"{path} has no column for the features {', '.join(absent)}: ingest with this spec again.")
         empty = file.schema_arrow.empty_table()
         for batch in file.iter_batches(_BATCH_REQUESTS, columns=list(states)):
-            columns = columns_of(batch)
             for name, state in states.items():
-                state.update(columns[name], storage.name(path))
+                state.update(batch[name], storage.name(path))
         if not file.metadata.num_rows:
             for name, state in states.items():
                 state.update(empty[name].combine_chunks(), storage.name(path))

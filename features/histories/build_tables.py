@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from apache_beam.metrics import Metrics, MetricsFilter
 from threadpoolctl import threadpool_limits
 
-from features.arrow import columns_of, list_splits, open_parquet, splits_of
+from features.arrow import list_splits, open_parquet, splits_of
 from features.beam_runner import make_pipeline
 from features.errors import InputError
 from features.histories.bucket_table import bucket_sums, check_signatures
@@ -259,8 +259,7 @@ def shard_tables(path: str, items: ItemEncodings, history: HistorySpec) -> Itera
 def _batch_tables(
     path: str, batch: pa.RecordBatch, names: list[str], items: ItemEncodings, history: HistorySpec
 ) -> Iterator[TableBlock]:
-    columns = columns_of(batch)
-    lists = {name: columns[name] for name in names}
+    lists = {name: batch[name] for name in names}
     offsets = {name: list_splits(column) for name, column in lists.items()}
     for name in names:
         if not np.array_equal(offsets[name], offsets[ITEM]):
@@ -277,7 +276,7 @@ def _batch_tables(
         return pa.table({name: values[name].take(taken) for name in history.features})
 
     rows = items.rows(values[ITEM].take(pa.array(positions)), features_at)
-    user_ids = columns[USER]
+    user_ids = batch[USER]
     for start in range(0, len(user_ids), _WRITE_USERS):
         part = splits[start : start + _WRITE_USERS + 1]
         wide = items.tables(rows, part)

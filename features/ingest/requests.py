@@ -42,7 +42,7 @@ class ShardRequests:
 
     def first(self, name: str) -> pa.Array:
         """Returns a column's value in the first impression of each request: [R]."""
-        return self.rows.column(self.rows.schema.get_field_index(name)).take(pa.array(self.offsets[:-1]))
+        return self.rows[name].take(pa.array(self.offsets[:-1]))
 
 
 def build_requests(

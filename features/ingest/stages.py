@@ -238,7 +238,7 @@ class BuildShard(beam.DoFn):
             times, ties, actions = requests.positive_times[positive], column["_order"].take(index).to_numpy(), None
         else:
             names = ["user_id", "item_id"]
-            column = {name: self.empty.column(self.empty.schema.get_field_index(name)) for name in names}
+            column = {name: self.empty[name] for name in names}
             column |= {"timestamp": pa.array([], pa.int64()), "_order": pa.array([], pa.int64())}
             if given is not None:
                 column = columns_of(given)
