@@ -37,19 +37,10 @@ REQUIRES = [
     "tensorflow-recommenders==0.7.7",
     "threadpoolctl",
     "typer",
+    "typing-extensions",
 ]
 # Imported by tests and benchmarks alone, or run by hand.
-DEV = [
-    "hypothesis",
-    "mypy",
-    "packaging",
-    "pre-commit",
-    "pytest",
-    "ruff",
-    "scipy",
-    "tensorflow-transform",
-    "types-PyYAML",
-]
+DEV = ["hypothesis", "mypy", "packaging", "pre-commit", "pytest", "ruff", "tensorflow-transform", "types-PyYAML"]
 
 setup(
     name="clickmill",

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from scipy.special import softmax
 
 from models.hcn.co_interest import CoInterest
 from models.hcn.interest_extractor import HierarchicalExtractor, Interests, SelfAttentiveExtractor
@@ -16,6 +15,11 @@ LENGTHS = np.array([6, 2, 1, 0])
 def random_case(width=6, dim=8):
     mask = (np.arange(width) >= width - LENGTHS[:, np.newaxis]).astype(np.float32)
     return RNG.normal(size=(len(LENGTHS), width, dim)).astype(np.float32), mask
+
+
+def softmax(x, axis=-1):
+    powers = np.exp(np.subtract(x, np.max(x, axis=axis, keepdims=True)))
+    return powers / powers.sum(axis=axis, keepdims=True)
 
 
 def layer_norm(x):
