@@ -113,6 +113,7 @@ def append(
     values = _read_behavior(behavior)
     with err().status("Loading the model …"):
         encoder = _encoder(model)
+        from serving.bse.environment import StoreError
         from serving.bse.store import BseStore
         from serving.bse.table_job import encode_behavior
 
@@ -127,6 +128,8 @@ def append(
             owner = _user(user, user_type)
             try:
                 (opened.expire if expire else opened.append)(owner, *encoded)
+            except StoreError:
+                raise
             except ValueError as error:
                 raise RunError(f"user {user}: {error}") from error
             table = opened.get(owner)

@@ -14,12 +14,13 @@ def report(
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON and draw nothing.")] = False,
 ) -> None:
     """Show a finished run's figures and draw its report page again."""
-    from pipeline.run.summary import load_report, redraw, summary
+    from evaluation.report.page import build_report
+    from pipeline.run.summary import load_report, summary
 
     data, folder = load_report(run_dir)
     if as_json:
         print(data.model_dump_json(indent=2))
         return
-    paths = redraw(data, folder)
+    paths = build_report(data, folder)
     out().print(summary(data))
     out().print(f"report: {paths.html}", soft_wrap=True, highlight=False)
