@@ -32,13 +32,9 @@ def CoarseExamples(
     from serving.offline.candidate_examples import make_coarse_examples
 
     logs = (examples.uri, behaviors.uri, encoded_examples.uri)
-    made = make_coarse_examples(
-        *logs,
-        path_utils.serving_model_path(two_tower.uri),
-        coarse_examples.uri,
-        CandidateSetConfig.model_validate_json(candidate_sets),
-        teacher=path_utils.serving_model_path(teacher.uri) if teacher is not None else None,
-    )
+    retrieves, ranks = (model and path_utils.serving_model_path(model.uri) for model in (two_tower, teacher))
+    config = CandidateSetConfig.model_validate_json(candidate_sets)
+    made = make_coarse_examples(*logs, retrieves, coarse_examples.uri, config, teacher=ranks)
     if teacher_lists is not None:
         storage.copy_tree(teacher_lists.uri, storage.join(coarse_examples.uri, LISTS_FOLDER))
     inherit_properties(coarse_examples, encoded_examples, **made)
