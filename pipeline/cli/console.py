@@ -75,7 +75,7 @@ def explain(error: Exception, log: str | None = None) -> tuple[str, int]:
         return str(error), InputError.exit_code
     first = next(iter(str(error).splitlines()), "")
     path = _write_traceback(error, log)
-    return f"a defect of Clickmill: {type(error).__name__}: {first} Its traceback, for a report, is in {path}", DEFECT
+    return f"{type(error).__name__}: {first} (a defect of Clickmill; its traceback is in {path})", DEFECT
 
 
 def _write_traceback(error: Exception, log: str | None) -> str:
