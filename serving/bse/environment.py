@@ -15,8 +15,6 @@ from typing import TypeVar
 
 import lmdb
 
-from features.errors import InputError
-
 Result = TypeVar("Result")
 
 MAX_READERS = 1024
@@ -27,7 +25,7 @@ TABLES = b"tables"
 LONG_IDS = b"long_ids"
 
 
-class StoreError(InputError):
+class StoreError(RuntimeError):
     """A store that cannot be used. The message names the store, what is wrong and the fix."""
 
 
