@@ -26,7 +26,7 @@ from serving.bse.build import StoreBuilder
 from serving.bse.record import RecordLayout
 from serving.bse.store import BseStore
 from serving.requests.tensors import feature_tensor, single_request_tensors, tensors_from_table
-from serving.saved.saved_model import SavedRanker
+from serving.saved.ranker import SavedRanker
 
 RESULTS = Path(__file__).parent / "results" / "bse_parity.json"
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -47,7 +47,7 @@ def table_of(saved: SavedRanker, row: pa.Table) -> BucketTable:
     """The bucket table of a request's long window."""
     names, history = saved.history.long_features, saved.history
     raw = {name: row[history_column("long", name)].combine_chunks().flatten() for name in names}
-    encoded = saved.encode_behaviors({name: feature_tensor(saved.spec[name], raw[name]) for name in names})
+    encoded = saved.run("encode_behaviors", {name: feature_tensor(saved.spec[name], raw[name]) for name in names})
     signatures = encoded["signature"].astype(np.uint8)
     return BucketTable.build(encoded["embedding"], signatures, history.simhash.num_buckets, encoded["known"])
 
@@ -67,7 +67,7 @@ def main() -> None:
     labels = rows[saved.spec.label].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     joint = np.concatenate(
         [
-            saved.rank_requests(tensors_from_table(saved.spec, rows.slice(start, 64), saved.history))["score"]
+            saved.run("rank_requests", tensors_from_table(saved.spec, rows.slice(start, 64), saved.history))["score"]
             for start in range(0, len(rows), 64)
         ]
     )
@@ -81,7 +81,7 @@ def main() -> None:
         parts = []
         for number in range(len(rows)):
             tensors = single_request_tensors(saved.spec, rows.slice(number, 1), saved.history, read(number))
-            parts.append(saved.serving_default(tensors)["score"])
+            parts.append(saved.run("serving_default", tensors)["score"])
         return np.concatenate(parts)
 
     found = {

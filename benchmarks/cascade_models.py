@@ -76,8 +76,8 @@ def autoint(work: Path) -> Path:
     from features.items.signatures import sign_items
     from models.autoint.model import AutoInt, AutoIntConfig
     from models.training.loop import TrainingConfig, train
+    from serving.export.item_embeddings import ITEM_EMBEDDINGS_FILE, read_item_embeddings
     from serving.export.ranker import export_ranker
-    from serving.export.two_tower import ITEM_EMBEDDINGS_FILE, read_item_embeddings
 
     if not (work / "autoint").exists():
         signatures = sign_items(*read_item_embeddings(two_tower(work) / ITEM_EMBEDDINGS_FILE))

@@ -44,7 +44,6 @@ def simulate_log(work: Path, impressions: int, seed: int) -> dict:
 def prepare(work: Path) -> dict[str, dict[str, float]]:
     """Runs the three components over `work/log`; returns {component: {"seconds", "cpu_seconds"}}."""
     from benchmarks.standard_path import SPEC, Stopwatch
-    from features.beam_runner import make_pipeline
     from features.encoding.encode import encode_examples
     from features.encoding.fit import fit_encoding
     from features.ingest.ingest_logs import IngestConfig, run_ingest
@@ -58,12 +57,10 @@ def prepare(work: Path) -> dict[str, dict[str, float]]:
     run_ingest(config, spec, examples, behaviors, work / "dead_letters")
     measured["LogIngest"] = clock.read()
     clock = Stopwatch()
-    with make_pipeline() as root:
-        fit_encoding(root, examples, spec, encoding)
+    fit_encoding(examples, spec, encoding)
     measured["Vocabulary"] = clock.read()
     clock = Stopwatch()
-    with make_pipeline() as root:
-        encode_examples(root, examples, behaviors, encoding, work / "encoded")
+    encode_examples(examples, behaviors, encoding, work / "encoded")
     measured["FeatureEncoder"] = clock.read()
     return measured
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from features.beam_runner import make_pipeline
 from features.encoding.encode import encode_examples
 from features.encoding.fit import fit_encoding
 from features.ingest.ingest_logs import IngestConfig, run_ingest
@@ -48,9 +47,7 @@ def ingest_and_encode(config: IngestConfig, spec: FeatureSpec, work: Path) -> tu
     raw, encoded, encoding, done = (work / name for name in ("raw", "encoded", "encoding", "encoded.done"))
     if not done.exists():
         run_ingest(config, spec, raw / "examples", raw / "behaviors", raw / "dead_letters")
-        with make_pipeline() as root:
-            fit_encoding(root, raw / "examples", spec, encoding)
-        with make_pipeline() as root:
-            encode_examples(root, raw / "examples", raw / "behaviors", encoding, encoded)
+        fit_encoding(raw / "examples", spec, encoding)
+        encode_examples(raw / "examples", raw / "behaviors", encoding, encoded)
         done.touch()
     return raw / "examples", encoded, encoding

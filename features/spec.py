@@ -20,12 +20,13 @@ history: {features: [item_id], short_length: 50, long_length: 1000}
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from typing import Literal
 
 from pydantic import Field, model_validator
 
 from features.config import Strict, nearest, parse_model, read_yaml
+from features.storage import AnyPath
 
 Table = Literal["impressions", "items", "users"]
 Scope = Literal["request", "candidate"]
@@ -179,6 +180,6 @@ class FeatureSpec(Strict):
         return self[name].embedding_dim or self.embedding_dim
 
 
-def load_spec(path: str | Path) -> FeatureSpec:
+def load_spec(path: AnyPath) -> FeatureSpec:
     """Reads a feature spec from YAML. Raises `SpecError`; see `parse_model`."""
-    return parse_model(read_yaml(path), FeatureSpec, source=str(path))
+    return parse_model(read_yaml(path), FeatureSpec, source=os.fspath(path))

@@ -12,7 +12,7 @@ from features.spec import FeatureSpec
 
 
 class LogTables(Strict):
-    """Where each table of the log contract lies: a file, a directory or a glob, on any filesystem Beam opens.
+    """Where each table of the log contract lies: a file, a directory or a glob, local or a URI.
 
     Without `clicks` the labels are columns of `impressions`; without `behaviors` the positive impressions are the
     behaviours.

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 
 from pydantic import Field
 
+from features import storage
 from features.config import Strict
+from features.errors import RunError
 
 COUNTS_FILE = "counts.json"
 
 
-class RowAccountError(AssertionError):
+class RowAccountError(RunError):
     """A row account that does not balance: rows were lost or counted twice."""
 
 
@@ -79,18 +79,14 @@ class IngestCounts(Strict):
         if kept != sum(self.impressions.values()):
             raise RowAccountError(f"{kept} impressions kept, but the splits hold {self.impressions}.")
 
-    def save(self, directory: str | Path) -> None:
-        """Writes `counts.json` aside and renames it."""
-        path = Path(directory) / COUNTS_FILE
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
-        aside.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        os.replace(aside, path)
+    def save(self, directory: storage.AnyPath) -> None:
+        """Writes `counts.json`."""
+        storage.write_text(storage.join(directory, COUNTS_FILE), self.model_dump_json(indent=2) + "\n")
 
     @classmethod
-    def load(cls, directory: str | Path) -> IngestCounts:
+    def load(cls, directory: storage.AnyPath) -> IngestCounts:
         """Reads `counts.json` of the examples in `directory`."""
-        return cls.model_validate_json((Path(directory) / COUNTS_FILE).read_text(encoding="utf-8"))
+        return cls.model_validate_json(storage.read_text(storage.join(directory, COUNTS_FILE)))
 
 
 def counts_from(tally: Mapping[tuple[str, ...], int], plan: Mapping[str, int | None], **known) -> IngestCounts:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.pvalue import TaggedOutput
 
+from features import storage
+from features.arrow import columns_of, write_parquet
 from features.encoding.hashing import hash64
 from features.ingest.behavior_log import BehaviorLog
 from features.ingest.config import IngestConfig
@@ -27,14 +27,13 @@ from features.ingest.shuffle import (
 from features.ingest.split import TimeHistogram
 from features.ingest.validate import RowChecker, TablePlan
 from features.ingest.write import (
+    ROW_GROUP_REQUESTS,
     RequestTable,
     SideTable,
     behavior_table,
     catalogue_table,
     deduplicate,
-    shard_file,
-    split_directory,
-    write_parquet,
+    write_shard,
 )
 from features.items.catalogue import CATALOGUE_FILE
 from features.log_contract import SPLITS, Reason
@@ -72,7 +71,7 @@ class ReadTable(beam.DoFn):
                 yield from self._send(table, rows)
 
     def _send(self, table: str, rows: pa.RecordBatch):
-        column = {name: rows.column(i) for i, name in enumerate(rows.schema.names)}
+        column = columns_of(rows)
         if table in ("impressions", "clicks"):
             yield TaggedOutput(LAST, pc.max(column["timestamp"]).as_py())
         if table == "items":
@@ -158,9 +157,10 @@ class WriteItems(beam.DoFn):
 
     def process(self, element):
         rows, dropped = deduplicate(concatenate(element[1]), "item_id")
-        with FileSystems.create(self._path) as stream, pa.ipc.new_file(stream, rows.schema) as writer:
+        with storage.writing(self._path) as stream, pa.ipc.new_file(stream, rows.schema) as writer:
             writer.write_batch(rows)
-        write_parquet(catalogue_table(self._spec, rows), f"{self._examples_dir}/{CATALOGUE_FILE}")
+        catalogue = catalogue_table(self._spec, rows)
+        write_parquet(catalogue, storage.join(self._examples_dir, CATALOGUE_FILE), ROW_GROUP_REQUESTS)
         tally = {("table", "items", "duplicates"): dropped, ("table", "items", "kept"): rows.num_rows}
         yield TaggedOutput(TALLY, Counter(tally))
         yield self._path
@@ -170,11 +170,10 @@ _ITEMS: dict[str, SideTable] = {}
 
 
 def _load_items(path: str) -> SideTable:
-    """Returns the items, mapped into memory once per process."""
+    """Returns the items, opened once per process: mapped into memory where they lie on its machine."""
     if path not in _ITEMS:
         _ITEMS.clear()
-        source = pa.memory_map(path) if os.path.exists(path) else FileSystems.open(path).read()
-        _ITEMS[path] = SideTable("item_id", pa.ipc.open_file(source).get_batch(0))
+        _ITEMS[path] = SideTable("item_id", pa.ipc.open_file(storage.open_arrow(path)).get_batch(0))
     return _ITEMS[path]
 
 
@@ -237,7 +236,7 @@ class BuildShard(beam.DoFn):
         """Behaviours are the given ones, else the positive impressions at the time they became positive."""
         if self._config.tables.behaviors is None:
             positive = np.flatnonzero(requests.positive)
-            column = dict(zip(requests.rows.schema.names, requests.rows.columns, strict=True))
+            column = columns_of(requests.rows)
             index = pa.array(positive)
             user_ids, item_ids = column["user_id"].take(index), column["item_id"].take(index)
             times, ties, actions = requests.positive_times[positive], column["_order"].take(index).to_numpy(), None
@@ -246,14 +245,14 @@ class BuildShard(beam.DoFn):
             column = {name: self._empty.column(self._empty.schema.get_field_index(name)) for name in names}
             column |= {"timestamp": pa.array([], pa.int64()), "_order": pa.array([], pa.int64())}
             if given is not None:
-                column = dict(zip(given.schema.names, given.columns, strict=True))
+                column = columns_of(given)
             elif self._has_action:
                 column["action"] = pa.array([], pa.string())
             user_ids, item_ids, actions = column["user_id"], column["item_id"], column.get("action")
             times, ties = column["timestamp"].to_numpy(), column["_order"].to_numpy()
         log = BehaviorLog.build(user_ids, times, ties)
         table = behavior_table(self._spec, log, item_ids, actions, items)
-        write_parquet(table, shard_file(self._behaviors_dir, "behaviors", shard, self._num_shards))
+        write_shard(table, self._behaviors_dir, "behaviors", shard, self._num_shards)
         tally["behaviors",] += len(times)
         tally["behavior_users",] += table.num_rows
         return log
@@ -268,9 +267,8 @@ class BuildShard(beam.DoFn):
         for name in self._config.split.names:
             code = SPLITS.index(name)
             table = examples.split(code)
-            write_parquet(
-                table, shard_file(split_directory(self._examples_dir, code), "requests", shard, self._num_shards)
-            )
+            folder = storage.join(self._examples_dir, f"Split-{name}")
+            write_shard(table, folder, "requests", shard, self._num_shards)
             tally["requests", name] += table.num_rows
             tally["impressions", name] += int((candidates == code).sum())
             for label, values in requests.labels.items():
@@ -288,7 +286,7 @@ class WriteDeadLetters(beam.DoFn):
         shard, batches = element
         table = pa.Table.from_batches([batch.replace_schema_metadata(None) for batch in batches])
         table = table.sort_by([(name, "ascending") for name in ("table", "source", "reason", "row")])
-        write_parquet(table, shard_file(self._directory, "dead_letters", shard, self._num_shards))
+        write_shard(table, self._directory, "dead_letters", shard, self._num_shards)
         yield table.num_rows
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from features.arrow import to_numpy
 from features.config import nearest
 from features.ingest.columns import (
     arrow_type,
@@ -98,7 +99,7 @@ def plan_tables(config: IngestConfig, spec: FeatureSpec) -> dict[str, TablePlan]
             if name in TABLES[table].optional and name in names:
                 columns.append(Column(name, name, target, name))
         if table == "clicks" and "label" in names:
-            columns.append(Column("label", "_label", "string", "click_label"))
+            columns.append(Column("label", "_label_code", "string", "click_label"))
         if table == "impressions":
             if config.tables.clicks is None:
                 columns += [Column(n, f"l:{n}", "float64", "label") for n in config.label_columns(spec)]
@@ -151,8 +152,8 @@ class RowChecker:
                 array, misfit = convert(values, column.target)
             array = self._check_column(column, array, misfit, bad)
             arrays[column.name] = array
-        if self.plan.table == "clicks" and "_label" not in arrays:
-            arrays["_label"] = pa.array(np.zeros(rows, np.int8))
+        if self.plan.table == "clicks" and "_label_code" not in arrays:
+            arrays["_label_code"] = pa.array(np.zeros(rows, np.int8))
         arrays["_order"] = pa.array(np.arange(rows, dtype=np.int64) + ((unit.index << 40) + first_row))
         clean = pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
 
@@ -161,8 +162,8 @@ class RowChecker:
             clean = clean.filter(pa.array(~np.logical_or.reduce([mask for _, mask, _, _ in bad])))
         tally = Counter({("reason", self.plan.table, reason.value): n for reason, n in reasons.items()})
         tally["table", self.plan.table, "rows_in"] = rows + len(raw.rejected)
-        if "_label" in arrays:
-            asked = pc.greater_equal(clean.column(clean.schema.get_field_index("_label")), 0)
+        if "_label_code" in arrays:
+            asked = pc.greater_equal(clean.column(clean.schema.get_field_index("_label_code")), 0)
             kept = clean.filter(asked)
             tally["table", self.plan.table, "ignored"] = clean.num_rows - kept.num_rows
             clean = kept
@@ -172,7 +173,7 @@ class RowChecker:
         """Appends what is wrong to `bad` and returns the column for the clean rows (bad ones are dropped later)."""
 
         def flag(reason: Reason, mask, what: str) -> None:
-            mask = mask if isinstance(mask, np.ndarray) else pc.fill_null(mask, True).to_numpy(zero_copy_only=False)
+            mask = mask if isinstance(mask, np.ndarray) else to_numpy(pc.fill_null(mask, True))
             if mask.any():
                 bad.append((reason, mask, column, what))
 
@@ -192,13 +193,13 @@ class RowChecker:
             array = array.cast(pa.int32(), safe=False)
         elif role == "propensity":
             outside = pc.or_(pc.less_equal(array, 0.0), pc.greater(array, 1.0))
-            flag(Reason.BAD_PROPENSITY, misfit | _mask(pc.fill_null(outside, False)), "must be in (0, 1]")
+            flag(Reason.BAD_PROPENSITY, misfit | to_numpy(pc.fill_null(outside, False)), "must be in (0, 1]")
         elif role == "label":
             inside = pc.and_(pc.greater_equal(array, 0.0), pc.less_equal(array, 1.0))
             flag(Reason.BAD_LABEL, pc.invert(inside), "must be in [0, 1]")
             array = array.cast(pa.float32(), safe=False)
         elif role == "click_label":
-            flag(Reason.BAD_LABEL, misfit | _mask(array.is_null()), "is missing")
+            flag(Reason.BAD_LABEL, misfit | to_numpy(array.is_null()), "is missing")
             array = pc.fill_null(pc.index_in(array, pa.array(self.plan.labels, pa.string())), -1).cast(pa.int8())
         elif role == "split":
             code = pc.index_in(array, pa.array(SPLITS))
@@ -225,7 +226,3 @@ class RowChecker:
         texts = rows_as_json(batch, any_bad) + [text for text, _ in rejected]
         reasons.update(names)
         return dead_letters(self.plan.table, names, details, texts, [unit.path] * len(names)), reasons
-
-
-def _mask(values: pa.Array) -> np.ndarray:
-    return values.to_numpy(zero_copy_only=False)
