@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from evaluation.results import OmittedSlices
+from features.arrow import null_where
 from features.config import Strict, nearest
 from features.spec import MISSING_INT64
 
@@ -129,9 +130,9 @@ def _flatten(array: pa.Array) -> tuple[np.ndarray, pa.Array]:
 
 def _value_codes(array: pa.Array, ordered: bool) -> tuple[np.ndarray, list[str]]:
     if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
-        array = pc.if_else(pc.equal(array, ""), pa.scalar(None, array.type), array)
+        array = null_where(array, pc.equal(array, ""))
     elif pa.types.is_int64(array.type):
-        array = pc.if_else(pc.equal(array, MISSING_INT64), pa.scalar(None, array.type), array)
+        array = null_where(array, pc.equal(array, MISSING_INT64))
     encoded = pc.dictionary_encode(array)
     values = encoded.dictionary
     codes = pc.fill_null(encoded.indices, len(values)).to_numpy(zero_copy_only=False).astype(np.int64)

@@ -69,7 +69,7 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> list[str]:
     return lines
 
 
-def _fields_at(model: type[BaseModel], location: tuple) -> list[str]:
+def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     """Names of the fields that the (possibly nested) model at `location` knows."""
     current = model
     for part in location:
@@ -83,7 +83,7 @@ def _fields_at(model: type[BaseModel], location: tuple) -> list[str]:
     return list(current.model_fields)
 
 
-def _model_in(annotation) -> type[BaseModel] | None:
+def _model_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     for argument in getattr(annotation, "__args__", ()):

@@ -16,13 +16,15 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import fsspec
-import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
 
-from features.errors import OccupiedError
+from features.errors import InputError, OccupiedError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 #: A local path, or a URI as a string. A `Path` cannot hold a URI: it makes `gs://b` into `gs:/b`.
 AnyPath = str | os.PathLike[str]
@@ -30,12 +32,12 @@ AnyPath = str | os.PathLike[str]
 
 def is_local(path: AnyPath) -> bool:
     """Whether the path lies on this machine's file system."""
-    return isinstance(_resolve(path)[0], LocalFileSystem)
+    return fsspec.core.split_protocol(os.fspath(path))[0] in (None, "file", "local")
 
 
 def absolute(path: AnyPath) -> str:
     """Returns a local path from the root of its file system, and a URI with a scheme unchanged."""
-    return os.path.abspath(path) if is_local(path) else os.fspath(path)
+    return _resolve(path)[1] if is_local(path) else os.fspath(path)
 
 
 def join(folder: AnyPath, *parts: str) -> str:
@@ -142,6 +144,8 @@ def open_arrow(path: AnyPath, mapped: bool = True) -> pa.NativeFile:
       path: the file.
       mapped: whether to map it; what is mapped and read counts as memory of the process.
     """
+    import pyarrow as pa  # Not above: configuration is read without it, in half the time.
+
     system, inner = _resolve(path)
     if isinstance(system, LocalFileSystem):
         return pa.memory_map(inner) if mapped else pa.OSFile(inner)
@@ -295,8 +299,10 @@ def make_folder(path: AnyPath) -> None:
 
 
 def _resolve(path: AnyPath) -> tuple[Any, str]:
-    system, inner = fsspec.core.url_to_fs(os.fspath(path))
-    return system, inner
+    try:
+        return fsspec.core.url_to_fs(os.fspath(path))
+    except (ImportError, ValueError) as error:  # A scheme that is not known, or whose package is not installed.
+        raise InputError(f"{os.fspath(path)}: {error}.") from error
 
 
 @contextlib.contextmanager

@@ -109,9 +109,9 @@ def reference_split(rows: int) -> pa.Array:
     It shuffles `range(rows)` with Python's generator, seed 2019; the first 80% train, the next 10% validate, the rest
     test.
     """
-    order = list(range(rows))
-    random.Random(SPLIT_SEED).shuffle(order)
-    order = np.asarray(order, dtype=np.int64)
+    shuffled = list(range(rows))
+    random.Random(SPLIT_SEED).shuffle(shuffled)
+    order = np.asarray(shuffled, dtype=np.int64)
     split = np.full(rows, 2, dtype=np.int8)
     split[order[: int(rows * 0.8)]] = 0
     split[order[int(rows * 0.8) : int(rows * 0.9)]] = 1

@@ -146,7 +146,7 @@ class _EncodeFile(beam.DoFn):
         self._encoding_dir = encoding_dir
         self._output_dir = output_dir
 
-    def setup(self):
+    def setup(self) -> None:
         self._encoding = FeatureEncoding.load(self._encoding_dir)
         self._catalogue_ids = None
         if has_catalogue(self._examples_dir):

@@ -51,9 +51,9 @@ class FeatureState:
                 self.quantiles.update(x)
 
     def merge(self, other: FeatureState) -> None:
-        if self.terms is not None:
+        if self.terms is not None and other.terms is not None:
             self.terms.merge(other.terms)
-        if self.quantiles is not None:
+        if self.quantiles is not None and other.quantiles is not None:
             self.quantiles.merge(other.quantiles)
         for file, moments in other.moments.items():
             self.moments.setdefault(file, MomentsState()).merge(moments)
@@ -133,7 +133,7 @@ def encoding_of(spec: FeatureSpec, states: dict[str, FeatureState]) -> FeatureEn
     vocabularies, moments, boundaries = {}, {}, {}
     for feature in spec.features:
         state = states[feature.name]
-        if feature.vocabulary is not None:
+        if feature.vocabulary is not None and state.terms is not None:
             vocabularies[feature.name] = state.terms.cut(feature.vocabulary)
         if feature.kind == "numeric":
             moments[feature.name] = state.total_moments().result()

@@ -110,7 +110,9 @@ def append_candidates(
     return requests, new
 
 
-def catalogue_values(requests: pa.Table, catalogue: pa.Table, rows: np.ndarray, spec: FeatureSpec, encoded: bool):
+def catalogue_values(
+    requests: pa.Table, catalogue: pa.Table, rows: np.ndarray, spec: FeatureSpec, encoded: bool
+) -> dict[str, pa.Array]:
     """Returns what candidates from the catalogue hold in each candidate column of the examples.
 
     Args:

@@ -57,7 +57,9 @@ class TeacherList:
     logits: np.ndarray
 
 
-def draw_items(retrieved: np.ndarray, num_items: int, config: TeacherListsConfig, rng: np.random.Generator):
+def draw_items(
+    retrieved: np.ndarray, num_items: int, config: TeacherListsConfig, rng: np.random.Generator
+) -> np.ndarray:
     """Draws the items of a group.
 
     Args:
@@ -78,7 +80,7 @@ def draw_items(retrieved: np.ndarray, num_items: int, config: TeacherListsConfig
 def write_lists(lists: list[TeacherList], path: AnyPath) -> None:
     """Writes the lists of a split, one row a group."""
 
-    def column(arrays: list[np.ndarray], dtype) -> pa.ListArray:
+    def column(arrays: list[np.ndarray], dtype: type) -> pa.ListArray:
         values = np.concatenate([array.ravel() for array in arrays]) if arrays else np.zeros(0)
         return lists_of(values.astype(dtype), splits_of([array.size for array in arrays]))
 

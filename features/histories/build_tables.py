@@ -15,6 +15,7 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from apache_beam.metrics import Metrics, MetricsFilter
 from threadpoolctl import threadpool_limits
 
@@ -127,7 +128,7 @@ class _BuildTables(beam.DoFn):
         self._sink = sink
         self._counters = {name: Metrics.counter(type(self).__name__, name) for name in COUNTERS}
 
-    def setup(self):
+    def setup(self) -> None:
         self._items = ItemEncodings(self._encoder)
 
     def process(self, path: str) -> Iterator[str]:
@@ -146,7 +147,7 @@ class _BuildTables(beam.DoFn):
                 self._counters[name].inc(getattr(block, name))
         self._counters["items"].inc(len(self._items) - items)
 
-    def finish_bundle(self):
+    def finish_bundle(self) -> None:
         self._sink.close()
 
 
@@ -255,7 +256,9 @@ def shard_tables(path: str, items: ItemEncodings, history: HistorySpec) -> Itera
             yield from _batch_tables(path, batch, names, items, history)
 
 
-def _batch_tables(path, batch, names, items, history) -> Iterator[TableBlock]:
+def _batch_tables(
+    path: str, batch: pa.RecordBatch, names: list[str], items: ItemEncodings, history: HistorySpec
+) -> Iterator[TableBlock]:
     columns = columns_of(batch)
     lists = {name: columns[name] for name in names}
     offsets = {name: list_splits(column) for name, column in lists.items()}
@@ -287,7 +290,7 @@ def _batch_tables(path, batch, names, items, history) -> Iterator[TableBlock]:
         yield TableBlock(ids, wide[kept, ..., :-1], counts[kept], len(added) - len(kept), total, unknown)
 
 
-def _batch_users(metadata) -> int:
+def _batch_users(metadata: pq.FileMetaData) -> int:
     """Users of a batch, so that it holds about a million behaviours."""
     groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
     columns = [group.column(index) for group in groups for index in range(group.num_columns)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from typing import Any
 
 from pydantic import Field
 
@@ -89,7 +90,7 @@ class IngestCounts(Strict):
         return cls.model_validate_json(storage.read_text(storage.join(directory, COUNTS_FILE)))
 
 
-def counts_from(tally: Mapping[tuple[str, ...], int], plan: Mapping[str, int | None], **known) -> IngestCounts:
+def counts_from(tally: Mapping[tuple[str, ...], int], plan: Mapping[str, int | None], **known: Any) -> IngestCounts:
     """Returns the counts that a tally adds up to.
 
     Args:
@@ -111,6 +112,6 @@ def counts_from(tally: Mapping[tuple[str, ...], int], plan: Mapping[str, int | N
         impressions={split: tally["impressions", split] for split in splits},
         positives={n: {split: tally["positives", n, split] for split in splits} for n in known["labels"]},
         **{n: tally[n,] for n in ("behaviors", "behavior_users", "unknown_items", "unknown_users")},
-        **plan,
+        **dict[str, Any](plan),
         num_shards=known["num_shards"],
     )

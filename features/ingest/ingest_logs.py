@@ -16,7 +16,7 @@ import math
 import uuid
 from collections import Counter
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import pyarrow as pa
@@ -251,7 +251,9 @@ def _add_up(tallies: Iterable[Counter]) -> Counter:
     return total
 
 
-def _write_counts(tally: Counter, plan, written: Iterable[int], known, examples_dir: str) -> IngestCounts:
+def _write_counts(
+    tally: Counter, plan: dict[str, int | None], written: Iterable[int], known: dict[str, Any], examples_dir: str
+) -> IngestCounts:
     sum(written)  # The dead letters are written before the counts are.
     counts = counts_from(tally, plan, **known)
     counts.save(examples_dir)

@@ -11,11 +11,13 @@ import dataclasses
 import json
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features import storage
+from features.arrow import columns_of
 from features.log_contract import LogContractError
 
 BATCH_ROWS = 1 << 17
@@ -24,6 +26,10 @@ _PEEK_BYTES = 1 << 20
 _PYTHON_LINES = 256
 _SUFFIX = re.compile(r"\.(parquet|pq|csv|jsonl|ndjson|json)(\.gz|\.bz2|\.zst)?$", re.IGNORECASE)
 _PACKED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
+
+
+#: Rows, and lines that could not be parsed.
+_Read = tuple[pa.RecordBatch, list[tuple[str, str]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,9 +73,8 @@ def plan_reads(path: str) -> list[ReadUnit]:
     """Returns the units of a table, with their row counts (estimated from the size for text)."""
     units: list[ReadUnit] = []
     for file in match_files(path):
-        kind = _SUFFIX.search(file).group(1).lower()
-        if kind not in ("parquet", "pq"):
-            kind = "csv" if kind == "csv" else "jsonl"
+        kind = _format(file)
+        if kind != "parquet":
             units.append(ReadUnit(file, kind, len(units), None, _estimate_lines(file)))
             continue
         with _open(file) as stream:
@@ -87,8 +92,8 @@ def plan_reads(path: str) -> list[ReadUnit]:
 def read_schema(path: str) -> pa.Schema:
     """Returns the schema of a table's first file. CSV columns are strings; JSON Lines are inferred from its start."""
     file = match_files(path)[0]
-    kind = _SUFFIX.search(file).group(1).lower()
-    if kind in ("parquet", "pq"):
+    kind = _format(file)
+    if kind == "parquet":
         with _open(file) as stream:
             return _parquet(stream, file).schema_arrow
     with _open(file) as stream:
@@ -117,7 +122,14 @@ def read_batches(unit: ReadUnit, columns: Sequence[str]) -> Iterator[RawBatch]:
         yield RawBatch(_select(batch, columns), rejected)
 
 
-def _read_parquet(unit: ReadUnit, columns: list[str]):
+def _format(file: str) -> str:
+    """Returns what a file holds, by its suffix: `parquet`, `csv` or `jsonl`."""
+    found = _SUFFIX.search(file)
+    suffix = found[1].lower() if found else ""
+    return {"parquet": "parquet", "pq": "parquet", "csv": "csv"}.get(suffix, "jsonl")
+
+
+def _read_parquet(unit: ReadUnit, columns: list[str]) -> Iterator[_Read]:
     with _open(unit.path) as stream:
         file = _parquet(stream, unit.path)
         present = [name for name in columns if name in file.schema_arrow.names]
@@ -130,12 +142,12 @@ def _read_parquet(unit: ReadUnit, columns: list[str]):
             yield batch, []
 
 
-def _read_csv(unit: ReadUnit, columns: list[str]):
+def _read_csv(unit: ReadUnit, columns: list[str]) -> Iterator[_Read]:
     from pyarrow import csv
 
     rejected: list[tuple[str, str]] = []
 
-    def set_aside(row) -> str:
+    def set_aside(row: Any) -> str:
         rejected.append((row.text or "", f"{row.actual_columns} columns, the header has {row.expected_columns}"))
         return "skip"
 
@@ -168,7 +180,7 @@ def _read_csv(unit: ReadUnit, columns: list[str]):
             yield empty if empty is not None else _select(None, columns), rejected
 
 
-def _read_json(unit: ReadUnit, columns: list[str]):
+def _read_json(unit: ReadUnit, columns: list[str]) -> Iterator[_Read]:
     with _open(unit.path) as stream:
         rest = b""
         while block := _read(stream, TEXT_BLOCK_BYTES):
@@ -181,7 +193,7 @@ def _read_json(unit: ReadUnit, columns: list[str]):
             yield from _json_parts(rest, columns)
 
 
-def _json_parts(block: bytes, columns: list[str]):
+def _json_parts(block: bytes, columns: list[str]) -> Iterator[_Read]:
     """Parses a block of lines; a block that fails is halved until the bad lines stand alone."""
     try:
         block.decode("utf-8")
@@ -210,7 +222,7 @@ def _json_parts(block: bytes, columns: list[str]):
 def _parse_json(block: bytes, columns: list[str]) -> pa.RecordBatch:
     from pyarrow import json as arrow_json
 
-    def parse(schema):
+    def parse(schema: pa.Schema | None) -> pa.Table:
         table = arrow_json.read_json(
             pa.BufferReader(block),
             arrow_json.ReadOptions(use_threads=False, block_size=len(block) + 1),
@@ -242,13 +254,13 @@ def _count_rows(block: bytes) -> int:
     return sum(1 for line in block.splitlines() if line.strip())
 
 
-def _array_of(values: list) -> pa.Array:
+def _array_of(values: list[Any]) -> pa.Array:
     try:
         return pa.array(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError):
         pass
 
-    def text(value):
+    def text(value: Any) -> str | None:
         return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
     if any(isinstance(value, list) for value in values):
@@ -258,9 +270,8 @@ def _array_of(values: list) -> pa.Array:
 
 
 def _select(batch: pa.RecordBatch | None, columns: Sequence[str]) -> pa.RecordBatch:
-    rows = 0 if batch is None else batch.num_rows
-    names = [] if batch is None else batch.schema.names
-    arrays = [batch.column(names.index(name)) if name in names else pa.nulls(rows) for name in columns]
+    rows, present = (0, {}) if batch is None else (batch.num_rows, columns_of(batch))
+    arrays = [present[name] if name in present else pa.nulls(rows) for name in columns]
     return pa.RecordBatch.from_arrays(arrays, names=list(columns))
 
 
@@ -274,14 +285,14 @@ def _packing(path: str) -> str | None:
     return _PACKED.get(path[path.rfind(".") :].lower())
 
 
-def _parquet(stream, path: str):
+def _parquet(stream: pa.NativeFile, path: str) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(stream)
     except pa.ArrowInvalid as error:
         raise LogContractError(f"{path}: no readable Parquet file: {error}") from error
 
 
-def _read(stream, size: int) -> bytes:
+def _read(stream: pa.NativeFile, size: int) -> bytes:
     """Reads `size` bytes, fewer only at the end of the file: compressed streams return what they have."""
     parts, missing = [], size
     while missing and (part := stream.read(missing)):

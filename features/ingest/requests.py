@@ -176,7 +176,18 @@ def _find_duplicates(keys: np.ndarray, times: np.ndarray, skip: np.ndarray) -> n
     return duplicate & ~skip
 
 
-def _attribute(clicks, encoded, items, conflicted, keys, times, unique, immature, labels, config) -> Attribution:
+def _attribute(
+    clicks: pa.RecordBatch | None,
+    encoded: pa.DictionaryArray,
+    items: pa.DictionaryArray,
+    conflicted: np.ndarray,
+    keys: np.ndarray,
+    times: np.ndarray,
+    unique: np.ndarray,
+    immature: np.ndarray,
+    labels: tuple[str, ...],
+    config: IngestConfig,
+) -> Attribution:
     empty = np.zeros(0, np.int64)
     click_keys, click_times, click_labels, click_conflicts = empty, empty, empty, empty.astype(bool)
     if clicks is not None:

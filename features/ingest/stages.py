@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -16,7 +18,7 @@ from features.encoding.hashing import hash64
 from features.ingest.behavior_log import BehaviorLog
 from features.ingest.config import IngestConfig
 from features.ingest.readers import ReadUnit, read_batches
-from features.ingest.requests import build_requests, segment_min, set_aside
+from features.ingest.requests import ShardRequests, build_requests, segment_min, set_aside
 from features.ingest.shuffle import (
     concatenate,
     kind_of,
@@ -43,6 +45,7 @@ from features.spec import FeatureSpec
 BY_REQUEST, ITEMS, DEAD, TALLY, LAST, TIMES = "by_request", "items", "dead", "tally", "last", "times"
 
 _INDEX = "index"
+_Group = tuple[int, Iterable[pa.RecordBatch]]
 
 
 class ReadTable(beam.DoFn):
@@ -57,7 +60,7 @@ class ReadTable(beam.DoFn):
         self._plans = plans
         self._num_shards = num_shards
 
-    def process(self, element: tuple[str, ReadUnit]):
+    def process(self, element: tuple[str, ReadUnit]) -> Iterator[Any]:
         table, unit = element
         checker = RowChecker(self._plans[table])
         first_row = 0
@@ -70,7 +73,7 @@ class ReadTable(beam.DoFn):
             if rows.num_rows:
                 yield from self._send(table, rows)
 
-    def _send(self, table: str, rows: pa.RecordBatch):
+    def _send(self, table: str, rows: pa.RecordBatch) -> Iterator[Any]:
         column = columns_of(rows)
         if table in ("impressions", "clicks"):
             yield TaggedOutput(LAST, pc.max(column["timestamp"]).as_py())
@@ -110,7 +113,7 @@ class RouteClicks(beam.DoFn):
         self._num_shards = num_shards
         self._files = files
 
-    def process(self, element):
+    def process(self, element: _Group) -> Iterator[Any]:
         bucket, batches = element
         by_kind = _by_kind(batches)
         index = by_kind.get(_INDEX, [])
@@ -155,7 +158,7 @@ class WriteItems(beam.DoFn):
         self._spec = spec
         self._examples_dir = examples_dir
 
-    def process(self, element):
+    def process(self, element: _Group) -> Iterator[Any]:
         rows, dropped = deduplicate(concatenate(element[1]), "item_id")
         with storage.writing(self._path) as stream, pa.ipc.new_file(stream, rows.schema) as writer:
             writer.write_batch(rows)
@@ -200,7 +203,7 @@ class BuildShard(beam.DoFn):
         self._examples_dir = examples_dir
         self._behaviors_dir = behaviors_dir
 
-    def process(self, element, plan, item_paths):
+    def process(self, element: _Group, plan: dict[str, int | None], item_paths: Iterable[str]) -> Iterator[Any]:
         shard, batches = element
         by_kind = _by_kind(batches)
         items = next((_load_items(path) for path in item_paths), SideTable("item_id", None))
@@ -232,7 +235,9 @@ class BuildShard(beam.DoFn):
         self._write_requests(shard, requests, behaviors, items, SideTable("user_id", users), tally)
         yield TaggedOutput(TALLY, tally)
 
-    def _write_behaviors(self, shard, requests, given, items, tally) -> BehaviorLog:
+    def _write_behaviors(
+        self, shard: int, requests: ShardRequests, given: pa.RecordBatch | None, items: SideTable, tally: Counter
+    ) -> BehaviorLog:
         """Behaviours are the given ones, else the positive impressions at the time they became positive."""
         if self._config.tables.behaviors is None:
             positive = np.flatnonzero(requests.positive)
@@ -257,7 +262,15 @@ class BuildShard(beam.DoFn):
         tally["behavior_users",] += table.num_rows
         return log
 
-    def _write_requests(self, shard, requests, behaviors, items, users, tally) -> None:
+    def _write_requests(
+        self,
+        shard: int,
+        requests: ShardRequests,
+        behaviors: BehaviorLog,
+        items: SideTable,
+        users: SideTable,
+        tally: Counter,
+    ) -> None:
         examples = RequestTable(self._spec, requests, items, users, behaviors)
         if self._config.tables.items is not None:
             tally["unknown_items",] += examples.unknown_items
@@ -282,7 +295,7 @@ class WriteDeadLetters(beam.DoFn):
         self._directory = directory
         self._num_shards = num_shards
 
-    def process(self, element):
+    def process(self, element: _Group) -> Iterator[int]:
         shard, batches = element
         table = pa.Table.from_batches([batch.replace_schema_metadata(None) for batch in batches])
         table = table.sort_by([(name, "ascending") for name in ("table", "source", "reason", "row")])
@@ -290,7 +303,7 @@ class WriteDeadLetters(beam.DoFn):
         yield table.num_rows
 
 
-def _by_kind(batches) -> dict[str, list[pa.RecordBatch]]:
+def _by_kind(batches: Iterable[pa.RecordBatch]) -> dict[str, list[pa.RecordBatch]]:
     found: dict[str, list[pa.RecordBatch]] = {}
     for batch in batches:
         found.setdefault(kind_of(batch), []).append(batch)

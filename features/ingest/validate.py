@@ -30,9 +30,8 @@ from features.log_contract import (
     dead_letters,
     rows_as_json,
 )
-from features.spec import FeatureSpec
+from features.spec import KEY_COLUMNS, FeatureSpec
 
-KEYS = ("request_id", "timestamp", "user_id", "item_id")
 _NULL_KEY = {name: Reason(f"null_{name}") for name in ("request_id", "user_id", "item_id")}
 
 
@@ -84,7 +83,7 @@ def plan_tables(config: IngestConfig, spec: FeatureSpec) -> dict[str, TablePlan]
     paths = config.tables.given()
     schemas = {table: read_schema(path) for table, path in paths.items()}
     for feature in spec.features:
-        if feature.table not in paths and feature.column not in KEYS:
+        if feature.table not in paths and feature.column not in KEY_COLUMNS:
             raise LogContractError(
                 f"feature `{feature.name}` comes from the table `{feature.table}`, which is not given: "
                 f"set `tables.{feature.table}`."
@@ -103,12 +102,11 @@ def plan_tables(config: IngestConfig, spec: FeatureSpec) -> dict[str, TablePlan]
         if table == "impressions":
             if config.tables.clicks is None:
                 columns += [Column(n, f"l:{n}", "float64", "label") for n in config.label_columns(spec)]
-            if config.split.by == "column":
+            if config.split.column is not None:
                 columns.append(Column(config.split.column, "_split", "string", "split"))
-        if table in ("impressions", "items", "users"):
-            for feature in spec.of_table(table):
-                if feature.column not in KEYS:
-                    columns.append(Column(feature.column, f"f:{feature.name}", target_of(feature), "value"))
+        for feature in spec.features:
+            if feature.table == table and feature.column not in KEY_COLUMNS:
+                columns.append(Column(feature.column, f"f:{feature.name}", target_of(feature), "value"))
         for column in columns:
             if column.source not in names:
                 raise LogContractError(
@@ -127,6 +125,10 @@ def _key_type(key: str, spec: FeatureSpec, schema: pa.Schema) -> str:
     return "int64" if key in schema.names and pa.types.is_integer(schema.field(key).type) else "string"
 
 
+#: Why, which rows [N] bool, of which column, and what it must be.
+_Bad = list[tuple[Reason, np.ndarray, Column, str]]
+
+
 class RowChecker:
     """Checks the batches of one table."""
 
@@ -142,7 +144,7 @@ class RowChecker:
         """
         batch = raw.batch
         rows = batch.num_rows
-        bad: list[tuple[Reason, np.ndarray, Column, str]] = []
+        bad: _Bad = []
         arrays: dict[str, pa.Array] = {}
         for column in self.plan.columns:
             values = batch.column(batch.schema.get_field_index(column.source))
@@ -169,10 +171,10 @@ class RowChecker:
             clean = kept
         return clean, dead, tally
 
-    def _check_column(self, column: Column, array: pa.Array, misfit: np.ndarray, bad: list) -> pa.Array:
+    def _check_column(self, column: Column, array: pa.Array, misfit: np.ndarray, bad: _Bad) -> pa.Array:
         """Appends what is wrong to `bad` and returns the column for the clean rows (bad ones are dropped later)."""
 
-        def flag(reason: Reason, mask, what: str) -> None:
+        def flag(reason: Reason, mask: pa.Array | np.ndarray, what: str) -> None:
             mask = mask if isinstance(mask, np.ndarray) else to_numpy(pc.fill_null(mask, True))
             if mask.any():
                 bad.append((reason, mask, column, what))
@@ -209,7 +211,9 @@ class RowChecker:
             flag(Reason.BAD_VALUE, misfit, f"must be of type {column.target}")
         return array
 
-    def _set_aside(self, batch: pa.RecordBatch, bad: list, rejected: list, unit: ReadUnit):
+    def _set_aside(
+        self, batch: pa.RecordBatch, bad: _Bad, rejected: list[tuple[str, str]], unit: ReadUnit
+    ) -> tuple[pa.RecordBatch | None, Counter]:
         reasons: Counter = Counter()
         if not bad and not rejected:
             return None, reasons

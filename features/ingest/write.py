@@ -81,14 +81,14 @@ class RequestTable:
         offsets = self._requests.offsets[start : stop + 1]
         low, high = int(offsets[0]), int(offsets[-1])
 
-        def of_request(values) -> pa.Array:
+        def of_request(values: pa.Array | np.ndarray) -> pa.Array:
             values = values if isinstance(values, pa.Array) else pa.array(values)
             return values.slice(start, stop - start)
 
         def as_lists(values: pa.Array) -> pa.Array:
             return lists_of(compact(values), offsets - low)
 
-        def of_candidate(values) -> pa.Array:
+        def of_candidate(values: pa.Array | np.ndarray) -> pa.Array:
             values = values if isinstance(values, pa.Array) else pa.array(values)
             return as_lists(values.slice(low, high - low))
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -113,8 +113,8 @@ def item_codes(columns: dict[str, pa.Array], features: tuple[Feature, ...]) -> n
         else:
             column = to_numpy(values)
         # Adding 0 makes one value of -0.0 and 0.0.
-        column = column.astype(np.int32) if feature.has_ids else column.astype(np.float32) + np.float32(0)
-        codes.append(column.view(np.uint32))
+        numbers = column.astype(np.int32) if feature.has_ids else column.astype(np.float32) + np.float32(0)
+        codes.append(numbers.view(np.uint32))
     return np.stack(codes)
 
 
@@ -165,7 +165,9 @@ def mutual_information_of(
     )
 
 
-def estimate_mutual_information(root, encoded_dir: AnyPath, spec: FeatureSpec, output: AnyPath, **options):
+def estimate_mutual_information(
+    root: Any, encoded_dir: AnyPath, spec: FeatureSpec, output: AnyPath, **options: int
+) -> Any:
     """Adds to a Beam pipeline: count the encoded catalogue and save a `MutualInformation`.
 
     Args:
@@ -199,7 +201,7 @@ def estimate_mutual_information(root, encoded_dir: AnyPath, spec: FeatureSpec, o
     return (
         root
         | "RowGroups" >> beam.Create(parts)
-        | "CountValues" >> beam.FlatMap(lambda part: count_row_group(*part, features))
+        | "CountValues" >> beam.FlatMap(lambda part: count_row_group(part[0], part[1], features))
         | "AddCounts" >> beam.CombineGlobally(lambda states: merge_all(states, len(features)))
         | "SaveMutualInformation" >> beam.Map(save)
     )
@@ -222,7 +224,9 @@ def merge_all(states: Iterable[Contingency], num_features: int) -> Contingency:
     return total
 
 
-def _add(counted, more) -> tuple[np.ndarray, np.ndarray]:
+def _add(
+    counted: tuple[np.ndarray, np.ndarray], more: tuple[np.ndarray, np.ndarray | None]
+) -> tuple[np.ndarray, np.ndarray]:
     """Adds counts of keys; `more` without counts counts each key once."""
     counts = np.ones(len(more[0]), np.int64) if more[1] is None else more[1]
     keys, inverse = np.unique(np.concatenate([counted[0], more[0]]), return_inverse=True)
@@ -240,7 +244,13 @@ def _levels(codes: np.ndarray, counts: np.ndarray, feature: Feature, num_bins: i
     return levels
 
 
-def _plug_in(first, second, counts, first_margin, second_margin) -> float:
+def _plug_in(
+    first: np.ndarray,
+    second: np.ndarray,
+    counts: np.ndarray | None,
+    first_margin: np.ndarray,
+    second_margin: np.ndarray,
+) -> float:
     """Plug-in mutual information, in nats, of levels [p] and [p] that were met `counts` [p] times (None: once)."""
     cells, inverse = np.unique(first * len(second_margin) + second, return_inverse=True)
     joint = np.bincount(inverse, counts)

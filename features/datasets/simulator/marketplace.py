@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, Field, model_validator
+from typing_extensions import Self
 
 from features import storage
 from features.arrow import write_parquet
@@ -23,6 +24,7 @@ from features.datasets.simulator import behavior
 from features.datasets.simulator import log_tables as tables
 from features.datasets.simulator.catalogue import (
     ItemTree,
+    Users,
     draw_effects,
     draw_items,
     draw_users,
@@ -84,7 +86,7 @@ class SimulatorConfig(Strict):
     shards: int = Field(4, ge=1, description="Parquet files of impressions, clicks and truth.")
 
     @model_validator(mode="after")
-    def _check(self):
+    def _check(self) -> Self:
         if self.min_candidates > self.max_candidates:
             raise ValueError(
                 "`min_candidates` must not exceed `max_candidates`. "
@@ -294,7 +296,9 @@ def _simulate(config: SimulatorConfig, out: str, report: Callable[[str, float], 
     )
 
 
-def _fill(rng, policy: LoggingPolicy, users, requests) -> tuple[np.ndarray, np.ndarray]:
+def _fill(
+    rng: np.random.Generator, policy: LoggingPolicy, users: Users, requests: behavior.Requests
+) -> tuple[np.ndarray, np.ndarray]:
     """Fills all requests, batch by batch; returns flat items and propensities, [N]."""
     items, propensities = [], []
     for start in range(0, len(requests), _POLICY_BATCH):
