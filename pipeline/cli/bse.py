@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from features.errors import RunError
+from features.errors import InputError, RunError
 from pipeline.cli.console import err, out
 
 bse = typer.Typer(
@@ -51,9 +51,9 @@ def build(
 ) -> None:
     """Build every user's table for an exported ranker, and publish it as the store's current version."""
     with err().status("Building bucket tables …"):
-        _encoder(model)  # a ranker without tables is refused before anything runs
-        from serving.bse.table_job import build_behavior_tables
+        from serving.bse.table_job import SavedModelBehaviorEncoder, build_behavior_tables
 
+        SavedModelBehaviorEncoder(model)  # a ranker without tables is refused before anything runs
         built = build_behavior_tables(model, behaviors, store, precision=precision.value, force=force)
     if as_json:
         print(json.dumps(built, indent=2))
@@ -112,23 +112,19 @@ def append(
     """Add a behaviour to a user's table; the ranker of the store's version embeds and signs it."""
     values = _read_behavior(behavior)
     with err().status("Loading the model …"):
-        encoder = _encoder(model)
-        from serving.bse.environment import StoreError
         from serving.bse.store import BseStore
-        from serving.bse.table_job import encode_behavior
+        from serving.bse.table_job import SavedModelBehaviorEncoder, encode_behavior
 
+        encoder = SavedModelBehaviorEncoder(model)
         # The version is the encoder's: a store of another ranker refuses it.
         with BseStore(store, encoder.version) as opened:
-            try:
-                encoded = encode_behavior(encoder, values)
-            except ValueError as error:
-                raise typer.BadParameter(str(error), param_hint="--behavior") from None
+            encoded = encode_behavior(encoder, values)
             if encoded is None:
                 raise RunError("the ranker knows no signature of this item: it is not added to tables.")
             owner = _user(user, user_type)
             try:
                 (opened.expire if expire else opened.append)(owner, *encoded)
-            except StoreError:
+            except InputError:
                 raise
             except ValueError as error:
                 raise RunError(f"user {user}: {error}") from error
@@ -160,29 +156,20 @@ def verify(store: Store, version: Version = None, as_json: Json = False) -> None
     raise typer.Exit(1 if found.num_faults else 0)
 
 
-def _encoder(model: Path):
-    from serving.bse.table_job import SavedModelBehaviorEncoder
-
-    try:
-        return SavedModelBehaviorEncoder(model)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--model") from None
-
-
 def _user(text: str, kind: UserType) -> str | int:
     if kind is UserType.string:
         return text
     try:
         return int(text)
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is no integer.", param_hint="--user") from None
+        raise InputError(f"--user: {text!r} is no integer.") from None
 
 
 def _read_behavior(text: str) -> dict:
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise typer.BadParameter(f"not valid JSON: {error}.", param_hint="--behavior") from None
+        raise InputError(f"--behavior: not valid JSON: {error}.") from None
     if not isinstance(values, dict):
-        raise typer.BadParameter("it must be an object of history features.", param_hint="--behavior")
+        raise InputError("--behavior must be an object of history features.")
     return values
