@@ -7,10 +7,10 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types.standard_artifacts import Examples, Model, ModelEvaluation
 from tfx.utils import path_utils
 
+from evaluation.cascade.config import CascadeSection
 from features import storage
 from features.items.catalogue import CATALOGUE_FILE
 from pipeline.artifacts import BehaviorLog
-from pipeline.cascade_section import CascadeSection
 
 SCORES_FILE = "scores.parquet"
 
