@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -18,24 +17,15 @@ bse = typer.Typer(
     help="Bucket tables of long histories (BSE): build, read, append, verify.",
 )
 
-
-class Precision(str, Enum):
-    fp32 = "fp32"
-    fp16 = "fp16"
-    int8 = "int8"
-
-
-class UserType(str, Enum):
-    string = "string"
-    int64 = "int64"
-
-
 Store = Annotated[Path, typer.Option("--store", "-s", help="The store: the folder of all its versions.")]
 Version = Annotated[str | None, typer.Option("--version", help="Ranker version; the current one by default.")]
-Model = Annotated[Path, typer.Option("--model", "-m", help="Exported ranker: its folder, or one version of it.")]
+Model = Annotated[
+    str, typer.Option("--model", "-m", metavar="FOLDER", help="Exported ranker: its folder, or one version of it.")
+]
 User = Annotated[str, typer.Option("--user", "-u", help="User id.")]
 AsInt = Annotated[
-    UserType, typer.Option("--user-type", help="How the log holds user ids: a string and a number are two users.")
+    Literal["string", "int64"],
+    typer.Option("--user-type", help="How the log holds user ids: a string and a number are two users."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -43,9 +33,11 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @bse.command()
 def build(
     model: Model,
-    behaviors: Annotated[Path, typer.Option("--behaviors", "-b", help="Raw behaviour log (behaviors-*.parquet).")],
+    behaviors: Annotated[
+        str, typer.Option("--behaviors", "-b", metavar="FOLDER", help="Raw behaviour log (behaviors-*.parquet).")
+    ],
     store: Store,
-    precision: Annotated[Precision, typer.Option(help="Of the sums in the store.")] = Precision.fp32,
+    precision: Annotated[Literal["fp32", "fp16", "int8"], typer.Option(help="Of the sums in the store.")] = "fp32",
     force: Annotated[bool, typer.Option("--force", help="Build even if nothing has changed.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -54,7 +46,7 @@ def build(
         from serving.bse.table_job import SavedModelBehaviorEncoder, build_behavior_tables
 
         SavedModelBehaviorEncoder(model)  # a ranker without tables is refused before anything runs
-        built = build_behavior_tables(model, behaviors, store, precision=precision.value, force=force)
+        built = build_behavior_tables(model, behaviors, store, precision=precision, force=force)
     if as_json:
         print(json.dumps(built, indent=2))
         return
@@ -72,7 +64,7 @@ def build(
 def get(
     store: Store,
     user: User,
-    user_type: AsInt = UserType.string,
+    user_type: AsInt = "string",
     version: Version = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole table as JSON.")] = False,
 ) -> None:
@@ -82,7 +74,7 @@ def get(
     with BseStore(store, version) as opened:
         table, held = opened.get(_user(user, user_type)), opened.version
     if table is None:
-        raise RunError(f"{store}: the {user_type.value} user {user} has no long history in version {held}.")
+        raise RunError(f"{store}: the {user_type} user {user} has no long history in version {held}.")
     if as_json:
         whole = {"version": held, "user": user, "counts": table.counts.tolist(), "sums": table.sums.tolist()}
         print(json.dumps(whole))
@@ -106,7 +98,7 @@ def append(
     behavior: Annotated[
         str, typer.Option("--behavior", "-b", help='The raw history features as JSON, e.g. \'{"item_id": "i7"}\'.')
     ],
-    user_type: AsInt = UserType.string,
+    user_type: AsInt = "string",
     expire: Annotated[bool, typer.Option("--expire", help="Take the behaviour out instead.")] = False,
 ) -> None:
     """Add a behaviour to a user's table; the ranker of the store's version embeds and signs it."""
@@ -156,8 +148,8 @@ def verify(store: Store, version: Version = None, as_json: Json = False) -> None
     raise typer.Exit(1 if found.num_faults else 0)
 
 
-def _user(text: str, kind: UserType) -> str | int:
-    if kind is UserType.string:
+def _user(text: str, kind: str) -> str | int:
+    if kind == "string":
         return text
     try:
         return int(text)

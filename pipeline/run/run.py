@@ -88,7 +88,7 @@ def run_pipeline(
     _show_result(result, display.line)
     if cascade is not None:
         _show_cascade(cascade, display.line)
-    if request and manifest.cascade and manifest.catalogue:
+    if request and manifest.cascade:
         further = shown_path(storage.join(config.run_dir, RECOMMEND_FILE))
         display.line(f"  clickmill recommend --run {shown_path(config.run_dir)} --request {further}")
     return result
