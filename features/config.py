@@ -37,7 +37,7 @@ def read_yaml(path: storage.AnyPath) -> dict[str, Any]:
         values = yaml.safe_load(storage.read_text(path))
     except OSError as error:
         raise SpecError(f"{path}: cannot be read ({error.strerror or error}).") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise SpecError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(values, dict):
         raise SpecError(f"{path}: expected a mapping at the top. Received: {type(values).__name__}.")

@@ -220,8 +220,10 @@ def publishing(folder: AnyPath, replace: bool = False) -> Iterator[str]:
       replace: whether to delete, once the new folder is whole, one that is there.
 
     Raises:
-      OccupiedError: if `folder` is there and not empty, and is not to be replaced.
+      OccupiedError: if a file of that name is there, or `folder` is there and not empty, and is not to be replaced.
     """
+    if is_file(folder):
+        raise OccupiedError(f"{os.fspath(folder)} is a file: it is not replaced by a folder.")
     if not replace and (entries(folder) or entries(folder, ".*")):
         raise OccupiedError(f"{os.fspath(folder)} is there already and not empty.")
     system, inner = _resolve(folder)

@@ -157,7 +157,7 @@ def create_pipeline(config: PipelineConfig):
             two_tower=retrieves,
             coarse=trained.get(COARSE_RANKER),
             ranker=trained[config.cascade_ranker],
-            section=config.cascade,
+            cascade_config=config.cascade.model_dump_json(),
             ranker_name=config.cascade_ranker,
             split=config.judged_split,
         )

@@ -1,34 +1,31 @@
-"""`clickmill bse …`: bucket tables of long histories, for operators. Imports stay inside the commands, as in cli.py."""
+"""`clickmill bse …`: bucket tables of long histories, for operators."""
 
 from __future__ import annotations
 
 import json
-from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-bse = typer.Typer(no_args_is_help=True, help="Bucket tables of long histories (BSE): build, read, append, verify.")
+from features.errors import InputError, RunError
+from pipeline.cli.console import err, out
 
-
-class Precision(str, Enum):
-    fp32 = "fp32"
-    fp16 = "fp16"
-    int8 = "int8"
-
-
-class UserType(str, Enum):
-    string = "string"
-    int64 = "int64"
-
+bse = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Bucket tables of long histories (BSE): build, read, append, verify.",
+)
 
 Store = Annotated[Path, typer.Option("--store", "-s", help="The store: the folder of all its versions.")]
 Version = Annotated[str | None, typer.Option("--version", help="Ranker version; the current one by default.")]
-Model = Annotated[Path, typer.Option("--model", "-m", help="Exported ranker: its folder, or one version of it.")]
+Model = Annotated[
+    str, typer.Option("--model", "-m", metavar="FOLDER", help="Exported ranker: its folder, or one version of it.")
+]
 User = Annotated[str, typer.Option("--user", "-u", help="User id.")]
 AsInt = Annotated[
-    UserType, typer.Option("--user-type", help="How the log holds user ids: a string and a number are two users.")
+    Literal["string", "int64"],
+    typer.Option("--user-type", help="How the log holds user ids: a string and a number are two users."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -36,20 +33,20 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @bse.command()
 def build(
     model: Model,
-    behaviors: Annotated[Path, typer.Option("--behaviors", "-b", help="Raw behaviour log (behaviors-*.parquet).")],
+    behaviors: Annotated[
+        str, typer.Option("--behaviors", "-b", metavar="FOLDER", help="Raw behaviour log (behaviors-*.parquet).")
+    ],
     store: Store,
-    precision: Annotated[Precision, typer.Option(help="Of the sums in the store.")] = Precision.fp32,
+    precision: Annotated[Literal["fp32", "fp16", "int8"], typer.Option(help="Of the sums in the store.")] = "fp32",
     force: Annotated[bool, typer.Option("--force", help="Build even if nothing has changed.")] = False,
     as_json: Json = False,
 ) -> None:
     """Build every user's table for an exported ranker, and publish it as the store's current version."""
-    from pipeline.cli.app import err, out
-
     with err().status("Building bucket tables …"):
-        _encoder(model)  # a ranker without tables is refused before anything runs
-        from serving.bse.table_job import build_behavior_tables
+        from serving.bse.table_job import SavedModelBehaviorEncoder, build_behavior_tables
 
-        built = build_behavior_tables(model, behaviors, store, precision=precision.value, force=force)
+        SavedModelBehaviorEncoder(model)  # a ranker without tables is refused before anything runs
+        built = build_behavior_tables(model, behaviors, store, precision=precision, force=force)
     if as_json:
         print(json.dumps(built, indent=2))
         return
@@ -67,18 +64,17 @@ def build(
 def get(
     store: Store,
     user: User,
-    user_type: AsInt = UserType.string,
+    user_type: AsInt = "string",
     version: Version = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole table as JSON.")] = False,
 ) -> None:
     """Show a user's table; exit code 1 if the user has none."""
-    from pipeline.cli.app import _fail, out
     from serving.bse.store import BseStore
 
     with BseStore(store, version) as opened:
         table, held = opened.get(_user(user, user_type)), opened.version
     if table is None:
-        _fail(f"{store}: the {user_type.value} user {user} has no long history in version {held}.", 1)
+        raise RunError(f"{store}: the {user_type} user {user} has no long history in version {held}.")
     if as_json:
         whole = {"version": held, "user": user, "counts": table.counts.tolist(), "sums": table.sums.tolist()}
         print(json.dumps(whole))
@@ -102,31 +98,28 @@ def append(
     behavior: Annotated[
         str, typer.Option("--behavior", "-b", help='The raw history features as JSON, e.g. \'{"item_id": "i7"}\'.')
     ],
-    user_type: AsInt = UserType.string,
+    user_type: AsInt = "string",
     expire: Annotated[bool, typer.Option("--expire", help="Take the behaviour out instead.")] = False,
 ) -> None:
     """Add a behaviour to a user's table; the ranker of the store's version embeds and signs it."""
-    from pipeline.cli.app import _fail, err, out
-
     values = _read_behavior(behavior)
     with err().status("Loading the model …"):
-        encoder = _encoder(model)
         from serving.bse.store import BseStore
-        from serving.bse.table_job import encode_behavior
+        from serving.bse.table_job import SavedModelBehaviorEncoder, encode_behavior
 
+        encoder = SavedModelBehaviorEncoder(model)
         # The version is the encoder's: a store of another ranker refuses it.
         with BseStore(store, encoder.version) as opened:
-            try:
-                encoded = encode_behavior(encoder, values)
-            except ValueError as error:
-                raise typer.BadParameter(str(error), param_hint="--behavior") from None
+            encoded = encode_behavior(encoder, values)
             if encoded is None:
-                _fail("the ranker knows no signature of this item: it is not added to tables.", 1)
+                raise RunError("the ranker knows no signature of this item: it is not added to tables.")
             owner = _user(user, user_type)
             try:
                 (opened.expire if expire else opened.append)(owner, *encoded)
+            except InputError:
+                raise
             except ValueError as error:
-                _fail(f"user {user}: {error}", 1)
+                raise RunError(f"user {user}: {error}") from error
             table = opened.get(owner)
     count = 0 if table is None else int(table.counts[0].sum())
     out().print(f"{store}: user {user} has {count:,} behaviours in version {encoder.version}", soft_wrap=True)
@@ -137,7 +130,6 @@ def verify(store: Store, version: Version = None, as_json: Json = False) -> None
     """Read every record and check sizes, checksums, counts and sums; exit code 1 if one is wrong."""
     from dataclasses import asdict
 
-    from pipeline.cli.app import err, out
     from serving.bse.store import BseStore
 
     with err().status("Verifying …"), BseStore(store, version) as opened:
@@ -156,29 +148,20 @@ def verify(store: Store, version: Version = None, as_json: Json = False) -> None
     raise typer.Exit(1 if found.num_faults else 0)
 
 
-def _encoder(model: Path):
-    from serving.bse.table_job import SavedModelBehaviorEncoder
-
-    try:
-        return SavedModelBehaviorEncoder(model)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--model") from None
-
-
-def _user(text: str, kind: UserType) -> str | int:
-    if kind is UserType.string:
+def _user(text: str, kind: str) -> str | int:
+    if kind == "string":
         return text
     try:
         return int(text)
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is no integer.", param_hint="--user") from None
+        raise InputError(f"--user: {text!r} is no integer.") from None
 
 
 def _read_behavior(text: str) -> dict:
     try:
         values = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise typer.BadParameter(f"not valid JSON: {error}.", param_hint="--behavior") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"--behavior: not valid JSON: {error}.") from None
     if not isinstance(values, dict):
-        raise typer.BadParameter("it must be an object of history features.", param_hint="--behavior")
+        raise InputError("--behavior must be an object of history features.")
     return values

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from features import storage
+from features.errors import NotFoundError
 from pipeline.config import PipelineConfig
 from pipeline.lineage import ComponentRun, outputs_by_component
 from pipeline.model_config import RETRIEVAL_MODELS
@@ -24,9 +26,9 @@ class ModelOutcome:
     """
 
     evaluation: object
-    pushed: Path | None
+    pushed: str | None
     tables: dict | None = None
-    tables_dir: Path | None = None
+    tables_dir: str | None = None
 
     @property
     def blessed(self) -> bool:
@@ -43,7 +45,7 @@ def model_outcomes(config: PipelineConfig, components: Sequence[ComponentRun]) -
     """Returns the outcome of every model that is switched on.
 
     Raises:
-      FileNotFoundError: if a model that an earlier run pushed, or its tables, were deleted since.
+      NotFoundError: if a model that an earlier run pushed, or its tables, were deleted since.
     """
     from evaluation.results import EvaluationResult
     from evaluation.retrieval import RetrievalEvaluation
@@ -56,9 +58,8 @@ def model_outcomes(config: PipelineConfig, components: Sequence[ComponentRun]) -
         else:
             evaluation = EvaluationResult.load(outputs[f"RankingEvaluator.{name}"]["evaluation"])
         tables = _tables(config, outputs.get(f"BehaviorTables.{name}"), name)
-        found[name] = ModelOutcome(
-            evaluation, _pushed(config, components, name), tables, config.tables_dir(name) if tables else None
-        )
+        store = os.fspath(config.tables_dir(name)) if tables else None
+        found[name] = ModelOutcome(evaluation, _pushed(config, components, name), tables, store)
     return found
 
 
@@ -71,15 +72,15 @@ def cascade_evaluation(config: PipelineConfig, components: Sequence[ComponentRun
     return CascadeEvaluation.load(outputs_by_component(components)["CascadeEvaluator"]["evaluation"])
 
 
-def _pushed(config: PipelineConfig, components: Sequence[ComponentRun], name: str) -> Path | None:
+def _pushed(config: PipelineConfig, components: Sequence[ComponentRun], name: str) -> str | None:
     """The directory that a model was pushed to, by this run or by the earlier one whose push is cached."""
     (pusher,) = (run for run in components if run.component == f"Pusher.{name}")
     properties = pusher.properties["pushed_model"]
     if properties.get("pushed") != 1:
         return None
-    pushed = Path(str(properties["pushed_destination"]))
-    if not pushed.is_dir():
-        raise FileNotFoundError(
+    pushed = str(properties["pushed_destination"])
+    if not storage.is_folder(pushed):
+        raise NotFoundError(
             f"{pushed}: the model was pushed here by an earlier run and was deleted since. Its archive is "
             f"{pusher.outputs['pushed_model']}: copy it back, or delete {config.run_dir} and run again."
         )
@@ -89,10 +90,10 @@ def _pushed(config: PipelineConfig, components: Sequence[ComponentRun], name: st
 def _tables(config: PipelineConfig, outputs: dict[str, str] | None, name: str) -> dict | None:
     if outputs is None:
         return None
-    built = json.loads((Path(outputs["tables"]) / "behavior_tables.json").read_text(encoding="utf-8"))
+    built = json.loads(storage.read_text(storage.join(outputs["tables"], "behavior_tables.json")))
     store = config.tables_dir(name)
-    if built is not None and not (store / built["version"]).exists():
-        raise FileNotFoundError(
+    if built is not None and not storage.exists(storage.join(store, built["version"])):
+        raise NotFoundError(
             f"{store}: bucket tables were built here by an earlier run and were deleted since. Build "
             f"them by `clickmill bse build --store {store}`, or delete {config.run_dir} and run again."
         )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 
+from features import storage
 from pipeline.config import PipelineConfig
 from pipeline.lineage import ComponentRun, outputs_by_component
 from pipeline.model_config import RETRIEVAL_MODELS
@@ -19,7 +19,7 @@ def write_report(
     outcomes: dict[str, ModelOutcome],
     started: datetime,
     seconds: float,
-    ranked_example: Path | None,
+    ranked_example: str | None,
 ):
     """Writes the page and its figures into `config.report_dir`; returns their paths.
 
@@ -49,7 +49,7 @@ def write_report(
         version = outcomes[name].pushed
         return kind(
             name=TITLES[name],
-            pushed_version=version.name if version else None,
+            pushed_version=storage.name(version) if version else None,
             training=load_training(outputs[f"Trainer.{name}"]["model_run"]),
             **parts,
         )
@@ -87,7 +87,7 @@ def write_report(
         cascade_evaluation=outputs.get("CascadeEvaluator", {}).get("evaluation"),
         timings=config.timings_path,
         ranked_example=ranked_example,
-        pushed_version=pushed.name if pushed else None,
+        pushed_version=storage.name(pushed) if pushed else None,
     )
     return build_report(data, config.report_dir)
 

@@ -24,9 +24,14 @@ from serving.bse.environment import StoreError
 from serving.bse.record import Precision, RecordLayout
 from serving.bse.store import BseStore
 from serving.requests.tensors import feature_tensor
-from serving.saved.ranker import SavedRanker
-from serving.saved.saved_model import resolve_version
+from serving.saved.saved_model import SavedModel, resolve_version
 from serving.signature_specs import ENCODE_BEHAVIORS, HistoryInputs
+
+
+class _SavedEncoder(SavedModel):
+    """The part of a ranker that BSE runs."""
+
+    kind, signature = "ranker of long histories", ENCODE_BEHAVIORS
 
 
 class SavedModelBehaviorEncoder:
@@ -62,8 +67,8 @@ class SavedModelBehaviorEncoder:
         return {name: value for name, value in self.__dict__.items() if name != "_ranker"}
 
     @cached_property
-    def _ranker(self) -> SavedRanker:
-        return SavedRanker(self.directory)
+    def _ranker(self) -> _SavedEncoder:
+        return _SavedEncoder(self.directory)
 
     def encode(self, behaviors: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Encodes T behaviours given by their raw history features.

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from features import storage
-from features.errors import NotFoundError
+from features.errors import InputError, NotFoundError
 from features.spec import FeatureSpec
 from serving.signature_specs import SPEC_FILE, HistoryInputs
 
@@ -45,6 +45,7 @@ class SavedModel:
 
     Raises:
       NotFoundError: if there is none, or it was not written by the exporter of its kind.
+      InputError: if it is damaged.
 
     Attributes:
       directory: the SavedModel directory (one version).
@@ -67,8 +68,12 @@ class SavedModel:
             )
         self.spec = FeatureSpec.model_validate_json(storage.read_bytes(spec_file))
         self.history = HistoryInputs.load(self.directory)
-        with storage.local_copy(self.directory) as local:
-            self._module = tf.saved_model.load(local)
+        try:
+            with storage.local_copy(self.directory) as local:
+                self._module = tf.saved_model.load(local)
+        except Exception as error:  # of many classes: what a cut or changed file does to a graph is anyone's guess
+            said = next(iter(str(error).splitlines()), "")
+            raise InputError(f"{self.directory}: TensorFlow cannot load it: {said} Push or copy it again.") from error
         if self.signature not in self._module.signatures:
             raise NotFoundError(
                 f"{self.directory} has no signature `{self.signature}`: it is not a {self.kind} exported by Clickmill."

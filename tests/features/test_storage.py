@@ -70,6 +70,11 @@ def test_folders_appear_whole(root):
     with pytest.raises(KeyError), storage.publishing(folder, replace=True) as local:
         raise KeyError
     assert len(storage.files_under(folder)) == 2
+    storage.write_text(file := storage.join(root, "file"), "kept")
+    with pytest.raises(OccupiedError, match="is a file"), storage.publishing(file, replace=True):
+        pass
+    assert storage.read_text(file) == "kept"
+    storage.delete(file)
     with storage.publishing(folder, replace=True) as local:
         make(local, "b")
     assert storage.files_under(folder) == [storage.join(folder, "b")]
