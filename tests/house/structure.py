@@ -34,7 +34,7 @@ def module_of(path: Path, root: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def syntax(path: Path) -> ast.Module:
     """Returns the syntax tree of a file."""
     return ast.parse(path.read_text(encoding="utf-8"), str(path))

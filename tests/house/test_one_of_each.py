@@ -31,9 +31,8 @@ def own_writes(tree: ast.Module, module: str) -> list[str]:
             name = ast.unparse(node.func)
             if name == "open" or name in OTHER_WAYS:
                 found.append(f"{module}:{node.lineno}: {name}(")
-        elif isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.In):
-            if isinstance(node.left, ast.Constant) and node.left.value == "://":
-                found.append(f'{module}:{node.lineno}: "://" in')
+        elif isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.In) and ast.unparse(node.left) == "'://'":
+            found.append(f'{module}:{node.lineno}: "://" in')
     return found
 
 
@@ -88,6 +87,8 @@ def test_a_planted_machine_name_is_caught(text):
     assert machine_names(text)
 
 
-@pytest.mark.parametrize("text", ["runs/work/x", "$HOME/home/x", "{root}/work/b", "https://files.grouplens.org/datasets"])
+@pytest.mark.parametrize(
+    "text", ["runs/work/x", "$HOME/home/x", "{root}/work/b", "https://files.grouplens.org/datasets"]
+)
 def test_other_paths_are_left_alone(text):
     assert machine_names(text) == []

@@ -50,7 +50,10 @@ def test_the_readme_is_short():
 @pytest.mark.parametrize(
     "files, circle",
     [
-        ({"features/a.py": "from features import b", "features/b.py": "import features.a"}, ["features.a", "features.b"]),
+        (
+            {"features/a.py": "from features import b", "features/b.py": "import features.a"},
+            ["features.a", "features.b"],
+        ),
         (
             {
                 "serving/a.py": "def f():\n    from serving.b import B",
