@@ -4,9 +4,9 @@ AutoInt, a single expert, plain MoE, AW-MoE without and with its contrastive los
 loss's mask rate without the loss, and K experts whose weights are the same for everybody. All have the same fields and
 about as many parameters. `simulated`: users come in groups that weigh the same features differently, and a user's
 behaviours show the group. `movielens_1m`: split by time. Each candidate is trained on `train` with each seed, stopped
-on `eval`, and scored on `test`. What was tuned was tuned on `eval` (`--tune`). `--compare` then gives
-differences of means over seeds, with intervals by resampling users (aw_moe_compared.json), of the candidates whose runs of all seeds are in
-`--work`.
+on `eval`, and scored on `test`.
+What was tuned was tuned on `eval` (`--tune`). `--compare` then gives differences of means over seeds, with intervals by
+resampling users, of the candidates whose runs of all seeds are in `--work`: aw_moe_compared.json.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""The arithmetic of benchmarks/data_prep.py, and the flat rows that it gives to the standard path."""
+"""The arithmetic of the data preparation benchmark, and the flat rows that it gives to the standard path."""
 
 import pyarrow as pa
 import pytest
 
-from benchmarks.data_prep import report
-from benchmarks.standard_path import SPEC, flatten
+from benchmarks.throughput.data_prep import report
+from benchmarks.throughput.standard_path import SPEC, flatten
 from features.spec import load_spec
 
 

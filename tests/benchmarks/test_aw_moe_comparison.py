@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from benchmarks import aw_moe
+from benchmarks.rankers import aw_moe
 
 
 def rows(count=6000, users=300):
