@@ -1,4 +1,4 @@
-"""What benchmarks leave: finished runs are found by their settings, records in git are short and make the results page."""
+"""What benchmarks leave: runs are found by their settings, records in git are short and make the results page."""
 
 import json
 

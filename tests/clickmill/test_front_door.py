@@ -15,9 +15,9 @@ from tests.house.structure import ROOT
 #: The names that HOUSE.md and the README promise.
 PROMISED = {
     "load_config", "run_pipeline", "create_pipeline", "PipelineConfig", "FeatureSpec", "load_spec", "IngestConfig",
-    "simulate", "run_ingest", "fit_encoding", "encode_examples", "FeatureEncoding", "AutoInt", "AwMoe", "Hcn", "TwoTower",
-    "TrainingConfig", "train", "evaluate", "EvaluationConfig", "export_ranker", "Ranker", "Cascade", "BseStore",
-    "score_examples", "ClickmillError",
+    "simulate", "run_ingest", "fit_encoding", "encode_examples", "FeatureEncoding", "AutoInt", "AwMoe", "Hcn",
+    "TwoTower", "TrainingConfig", "train", "evaluate", "EvaluationConfig", "export_ranker", "Ranker", "Cascade",
+    "BseStore", "score_examples", "ClickmillError",
 }  # fmt: skip
 HEAVY = ("tensorflow", "tfx", "pyarrow", "numpy", "apache_beam", "pydantic")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
