@@ -74,15 +74,10 @@ def autoint(work: Path) -> Path:
         _, encoded, encoding_dir = prepare(work)
         encoding, config = cm.FeatureEncoding.load(encoding_dir), cm.AutoIntConfig.model_validate(AUTOINT)
         model, _ = cm.train(
-            lambda: cm.AutoInt(encoding, config, signatures),
-            encoding,
-            encoded,
-            cm.TrainingConfig.model_validate(AUTOINT_TRAINING),
-            work / "training" / "autoint",
-            fingerprint=json.dumps([SIMULATION, AUTOINT, AUTOINT_TRAINING]),
-            histories=True,
-            long_history=True,
-        )
+            lambda: cm.AutoInt(encoding, config, signatures), encoding, encoded, cm.TrainingConfig(**AUTOINT_TRAINING),
+            work / "training" / "autoint", fingerprint=json.dumps([SIMULATION, AUTOINT, AUTOINT_TRAINING]),
+            histories=True, long_history=True,
+        )  # fmt: skip
         cm.export_ranker(model, encoding, work / "autoint", item_signatures=signatures)
     return work / "autoint"
 
@@ -103,7 +98,7 @@ def lists(work: Path) -> Path:
 
 
 def retrieval(work: Path) -> Path:
-    """Trains and exports the cascade's two-tower once, taught by cm.AutoInt."""
+    """Trains and exports the cascade's two-tower once, taught by AutoInt."""
     from models.inputs.item_corpus import ItemCorpus
     from models.training.list_distillation import train_by_lists
     from serving.export.two_tower import export_two_tower
@@ -111,19 +106,14 @@ def retrieval(work: Path) -> Path:
     if not (work / "retrieval").exists():
         made, encoding = lists(work), cm.FeatureEncoding.load(prepare(work)[2])
         config, corpus = cm.TwoTowerConfig.model_validate(RETRIEVAL), ItemCorpus.load(made, encoding)
-        model, _ = train_by_lists(
-            lambda: cm.TwoTower(encoding, corpus, config),
-            encoding,
-            made,
-            cm.TrainingConfig.model_validate(RETRIEVAL_TRAINING),
-            work / "training" / "retrieval",
-        )
+        training, directory = cm.TrainingConfig(**RETRIEVAL_TRAINING), work / "training" / "retrieval"
+        model, _ = train_by_lists(lambda: cm.TwoTower(encoding, corpus, config), encoding, made, training, directory)
         export_two_tower(model, encoding, work / "retrieval")
     return work / "retrieval"
 
 
 def hcn(work: Path) -> Path:
-    """Trains and exports HCN once, taught by cm.AutoInt."""
+    """Trains and exports HCN once, taught by AutoInt."""
     from features.examples.candidate_sets import CandidateSetConfig
     from models.inputs.item_corpus import ItemCorpus
     from models.training.coarse_stage import train_hcn
@@ -139,14 +129,9 @@ def hcn(work: Path) -> Path:
             make_coarse_examples(raw, work / "raw" / "behaviors", part, found, examples, candidates, teacher=teacher)
             done.touch()
         model, _ = train_hcn(
-            encoding,
-            examples,
-            cm.HcnConfig.model_validate(HCN),
-            cm.TrainingConfig.model_validate(HCN_TRAINING),
-            work / "training" / "hcn",
-            lists_dir=lists(work),
-            list_training=cm.TrainingConfig.model_validate(HCN_LIST_TRAINING),
-        )
+            encoding, examples, cm.HcnConfig(**HCN), cm.TrainingConfig(**HCN_TRAINING), work / "training" / "hcn",
+            lists_dir=lists(work), list_training=cm.TrainingConfig(**HCN_LIST_TRAINING),
+        )  # fmt: skip
         export_coarse(model, encoding, work / "hcn", ItemCorpus.load(examples, encoding))
     return work / "hcn"
 

@@ -32,6 +32,8 @@ CANDIDATES = {
     "one_vector": {"extractor": "one_vector", "windows": "joined"},
     "hcn_no_teacher": {"distillation": 0.0},
 }
+FINE = {"variant": "reference", "num_layers": 2, "head_dim": 16, "exclude_features": EXCLUDED}
+FINE["history"] = {"short": "target_attention", "long": "sdim", "signature_source": "end_to_end"}
 MODEL = {"share_layers": True, "distillation": 1.0}
 TRAINING = {"simulated": {"epochs": 3, "learning_rate": 2e-3}, "planted": {"steps": 300, "learning_rate": 3e-3}}
 TOP, CUT_OFFS, JUDGED_REQUESTS = 10, (50, 100, 200), 150
@@ -147,43 +149,17 @@ def prepare(work: Path, seed: int):
     ideal = mine / "fine_logits.npy"
     if not ideal.exists():
         retrieval = {"epochs": 3, "seed": seed, "input": {"batch_size": 512}}
-        retrieval |= {"optimizer": {"name": "adagrad", "learning_rate": 0.03}}
-        two_tower, _ = train_two_tower(
-            encoding,
-            encoded,
-            cm.TwoTowerConfig(),
-            cm.TrainingConfig.model_validate(retrieval),
-            mine / "two_tower_training",
-        )
+        training = cm.TrainingConfig(**retrieval, optimizer={"name": "adagrad", "learning_rate": 0.03})
+        two_tower, _ = train_two_tower(encoding, encoded, cm.TwoTowerConfig(), training, mine / "two_tower_training")
         export_two_tower(two_tower, encoding, mine / "two_tower", overwrite=True)
-        config = cm.AutoIntConfig.model_validate(
-            {
-                "variant": "reference",
-                "num_layers": 2,
-                "head_dim": 16,
-                "exclude_features": EXCLUDED,
-                "history": {"short": "target_attention", "long": "sdim", "signature_source": "end_to_end"},
-            }
-        )
-        fine_training = {"epochs": 4, "seed": seed, "optimizer": {"learning_rate": 2e-3, "schedule": "cosine"}}
-        fine, _ = cm.train(
-            lambda: cm.AutoInt(encoding, config),
-            encoding,
-            encoded,
-            cm.TrainingConfig.model_validate(fine_training),
-            mine / "fine_training",
-            histories=True,
-        )
+        config = cm.AutoIntConfig.model_validate(FINE)
+        training = cm.TrainingConfig(epochs=4, seed=seed, optimizer={"learning_rate": 2e-3, "schedule": "cosine"})
+        directory = mine / "fine_training"
+        fine, _ = cm.train(lambda: cm.AutoInt(encoding, config), encoding, encoded, training, directory, histories=True)
         cm.export_ranker(fine, encoding, mine / "fine", overwrite=True)
-        made = make_coarse_examples(
-            raw,
-            work / "raw" / "behaviors",
-            encoded,
-            mine / "two_tower",
-            mine / "examples",
-            CandidateSetConfig(retrieve=1000, sample=8, seed=seed),
-            teacher=mine / "fine",
-        )
+        sets, found = CandidateSetConfig(retrieve=1000, sample=8, seed=seed), mine / "two_tower"
+        log, out = work / "raw" / "behaviors", mine / "examples"
+        made = make_coarse_examples(raw, log, encoded, found, out, sets, teacher=mine / "fine")
         print("coarse examples", made, flush=True)
         np.save(ideal, fine_logits(fine, encoding, encoded))
     return encoding, mine / "examples", np.load(ideal)

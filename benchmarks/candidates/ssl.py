@@ -33,25 +33,11 @@ SPECS = {
 # alone would leave the tail out of every top ten, whatever the method: the log was chosen by runs without SSL.
 # `simulated_sparse` (with --fraction 0.08): the long tail of few clicks that the paper is about. 240 interests share
 # 6,000 items, and train has 1.4 clicks an item; the whole log is long for the sake of many pairs in eval and test.
+POLICY = {"popularity_exponent": 0.2, "temperature": 0.5, "exploration": 0.05, "seed": 11}
+SPARSE = {"impressions": 1_200_000, "num_items": 6_000, "clusters_per_category": 20, "niches_per_cluster": 2}
 SIMULATIONS = {
-    "simulated": {
-        "impressions": 400_000,
-        "num_items": 3_000,
-        "popularity_exponent": 0.2,
-        "temperature": 0.5,
-        "exploration": 0.05,
-        "seed": 11,
-    },
-    "simulated_sparse": {
-        "impressions": 1_200_000,
-        "num_items": 6_000,
-        "clusters_per_category": 20,
-        "niches_per_cluster": 2,
-        "popularity_exponent": 0.2,
-        "temperature": 0.5,
-        "exploration": 0.05,
-        "seed": 11,
-    },
+    "simulated": {"impressions": 400_000, "num_items": 3_000, **POLICY},
+    "simulated_sparse": {**SPARSE, **POLICY},
 }
 
 # Of a corpus of few thousand items a larger sample holds many that are alike in all their features, as negatives.
@@ -71,50 +57,26 @@ METHODS = {
     "cfm_id_masked": {"method": "cfm", "item_id": "masked"},
 }
 # Fewer clicks leave more to the second task.
-ALPHAS = {
-    "simulated": (0.01, 0.03, 0.1, 0.3),
-    "simulated_sparse": (0.3, 1.0, 3.0, 10.0),
-    "movielens_1m": (0.01, 0.03, 0.1, 0.3),
-}
-DROPOUT_RATES = {
-    "simulated": (0.03, 0.1, 0.2, 0.3),
-    "simulated_sparse": (0.1, 0.2, 0.3, 0.5),
-    "movielens_1m": (0.03, 0.1, 0.2, 0.3),
-}
+ALPHAS = {"simulated": (0.01, 0.03, 0.1, 0.3), "simulated_sparse": (0.3, 1.0, 3.0, 10.0)}
+ALPHAS["movielens_1m"] = ALPHAS["simulated"]
+DROPOUT_RATES = {"simulated": (0.03, 0.1, 0.2, 0.3), "simulated_sparse": (0.1, 0.2, 0.3, 0.5)}
+DROPOUT_RATES["movielens_1m"] = DROPOUT_RATES["simulated"]
 CHOSEN_BY = "recall@50"
+
+MODEL = {"hidden_units": [128], "output_dim": 64, "temperature": 0.07}
+
+
+def _settings(epochs: int, patience: int, learning_rate: float, **inputs: int) -> dict:
+    training = {"epochs": epochs, "patience": patience, "input": inputs}
+    return {"model": MODEL, "training": {**training, "optimizer": {"name": "adagrad", "learning_rate": learning_rate}}}
+
 
 # Tuned on `eval` without SSL; the same for all methods.
 SETTINGS = {
-    "simulated": {
-        "model": {"hidden_units": [128], "output_dim": 64, "temperature": 0.07},
-        "training": {
-            "epochs": 30,
-            "patience": 3,
-            "input": {"batch_size": 1024},
-            "optimizer": {"name": "adagrad", "learning_rate": 0.2},
-        },
-    },
-    "simulated_sparse": {
-        "model": {"hidden_units": [128], "output_dim": 64, "temperature": 0.07},
-        "training": {
-            "epochs": 100,
-            "patience": 6,
-            "input": {"batch_size": 256},
-            "optimizer": {"name": "adagrad", "learning_rate": 0.1},
-        },
-    },
-    "movielens_1m": {
-        "model": {"hidden_units": [128], "output_dim": 64, "temperature": 0.07},
-        "training": {
-            "epochs": 20,
-            "patience": 3,
-            "input": {"batch_size": 1024, "buffer_shards": 8},
-            "optimizer": {"name": "adagrad", "learning_rate": 0.05},
-        },
-    },
+    "simulated": _settings(30, 3, 0.2, batch_size=1024),
+    "simulated_sparse": _settings(100, 6, 0.1, batch_size=256),
+    "movielens_1m": _settings(20, 3, 0.05, batch_size=1024, buffer_shards=8),
 }
-
-
 PARTS = ("all", "head", "tail", "unseen")
 OPTIONS = {
     "data": (list(SETTINGS), "logs", SETTINGS),

@@ -1,8 +1,4 @@
-"""Processor seconds of an evaluation: rows a second of every metric, of all of it, and beside scikit-learn.
-
-The group metrics are also timed against a plain loop over groups, on a part of the rows (it takes minutes on all), and
-compared as rows a second. Values must agree, or the benchmark fails.
-"""
+"""Processor seconds of an evaluation: rows a second of every metric, and of all of it with slices and intervals."""
 
 from __future__ import annotations
 
@@ -52,33 +48,6 @@ def timed(function):
     return value, time.process_time() - start
 
 
-def against_sklearn(rows) -> dict:
-    """Log loss and AUC beside scikit-learn's, GAUC per user beside scikit-learn's AUC in a loop over users."""
-    from sklearn.metrics import log_loss, roc_auc_score
-
-    part = rows.take(np.arange(min(len(rows), 50_000)))
-
-    def gauc_loop():
-        order = np.argsort(part.user, kind="stable")
-        groups = np.split(order, np.flatnonzero(np.diff(part.user[order])) + 1)
-        kept = [g for g in groups if 0 < part.label[g].sum() < len(g)]
-        values = [roc_auc_score(part.label[g], part.score[g]) for g in kept]
-        return np.average(values, weights=[len(g) for g in kept])
-
-    found = {}
-    for name, of, theirs in (
-        ("auc", rows, lambda: roc_auc_score(rows.label, rows.score)),
-        ("log_loss", rows, lambda: log_loss(rows.label, rows.score)),
-        ("gauc_user", part, gauc_loop),
-    ):
-        mine, seconds = timed(lambda of=of, name=name: compute_metrics(of, [name])[name])
-        expected, their_seconds = timed(theirs)
-        if abs(mine - expected) > 1e-9:
-            raise AssertionError(f"{name}: {mine} here, {expected} in scikit-learn")
-        found[name] = {"times_sklearn": round(their_seconds / seconds, 2), "rows": len(of)}
-    return found
-
-
 def run(options) -> dict:
     """Times every metric, then whole evaluations."""
     predictions, truth = make_predictions(options.rows)
@@ -102,10 +71,6 @@ def run(options) -> dict:
     }
     _, seconds = timed(lambda: evaluate(predictions, config, predictions, baselines=oracle))
     report["evaluation_beside_live_seconds"] = round(seconds, 2)
-    try:
-        report["against_sklearn"] = against_sklearn(rows)
-    except ImportError:
-        report["against_sklearn"] = "scikit-learn is not installed"
     return report
 
 

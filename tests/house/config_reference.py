@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from enum import Enum
 
 from pydantic import BaseModel, RootModel
-from pydantic_core import PydanticUndefined
 
 from features.config import Strict
 from features.spec import FeatureSpec
@@ -27,6 +26,8 @@ Every key of a pipeline's YAML file, from the classes that check it; an unknown 
 This page is written by `make docs`. A file that uses most keys: `tfx_config/simulated.yaml`; what they do together:
 [pipeline.md](pipeline.md). The keys of the feature spec are in [feature_spec.md](feature_spec.md).
 """
+#: Defaults that validators fill in.
+FILLED = {(PipelineConfig, "run_dir"): "`runs/<name>`"}
 #: Classes with a page of their own.
 ELSEWHERE = {FeatureSpec: "[feature_spec.md](feature_spec.md)"}
 
@@ -64,7 +65,7 @@ def models_in(annotation: typing.Any) -> Iterator[type[BaseModel]]:
 
 
 def described(model: type[BaseModel]) -> dict[str, str]:
-    """Returns the description of each key, the inherited ones too; raises KeyError for a key without one."""
+    """Returns the description of each key that has one, the inherited ones too."""
     found: dict[str, str] = {}
     for each in reversed(model.__mro__):
         text = re.split(r"\n\s*Attributes:\n", each.__doc__ or "", maxsplit=1)
@@ -78,10 +79,7 @@ def described(model: type[BaseModel]) -> dict[str, str]:
     for name, field in model.model_fields.items():
         if field.description:
             found[name] = " ".join(field.description.split())
-    missing = [name for name in model.model_fields if name not in found]
-    if missing:
-        raise KeyError(f"{model.__module__}.{model.__name__} describes no {', '.join(missing)}.")
-    return found
+    return {name: found[name] for name in model.model_fields if name in found}
 
 
 def type_name(annotation: typing.Any) -> str:
@@ -116,7 +114,7 @@ def default_of(field: typing.Any) -> str:
     """Writes a default as YAML has it; of a section only that it may be left out."""
     if field.is_required():
         return "required"
-    value = field.default if field.default is not PydanticUndefined else field.default_factory()
+    value = field.get_default(call_default_factory=True)
     if isinstance(value, BaseModel) or value == {}:
         return ""
     if value is None:
@@ -139,7 +137,8 @@ def describe(model: type[BaseModel]) -> Iterator[str]:
     yield "| key | type | default | |\n|---|---|---|---|"
     what = described(model)
     for name, field in model.model_fields.items():
-        cells = (f"`{name}`", type_name(field.annotation), default_of(field), what[name])
+        default = FILLED.get((model, name)) or default_of(field)
+        cells = (f"`{name}`", type_name(field.annotation), default, what.get(name, ""))
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
     yield ""
 

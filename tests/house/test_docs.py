@@ -92,6 +92,12 @@ def test_the_configuration_page_describes_every_class_once():
     assert links <= {heading.lower() for heading in headings}
 
 
+def test_every_key_is_described():
+    classes = [model for models in config_reference.sections().values() for model in models]
+    missing = {each.__name__: set(each.model_fields) - set(config_reference.described(each)) for each in classes}
+    assert {name: keys for name, keys in missing.items() if keys} == {}
+
+
 def test_the_command_line_page_names_every_command():
     names = [name for name, _ in cli_reference.commands()]
     assert {"clickmill run", "clickmill recommend", "clickmill bse build"} <= set(names)
