@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from features import storage
 from features.errors import InputError
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class SpecError(InputError):
@@ -28,13 +31,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f" Did you mean `{close[0]}`?" if close else ""
 
 
-def read_yaml(path: str | Path) -> dict:
+def read_yaml(path: storage.AnyPath) -> dict[str, Any]:
     """Reads a mapping from a YAML file. Raises `SpecError` if the file is missing or holds anything else."""
-    path = Path(path)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.safe_load(storage.read_text(path))
     except OSError as error:
-        raise SpecError(f"{path}: cannot be read ({error.strerror}).") from error
+        raise SpecError(f"{path}: cannot be read ({error.strerror or error}).") from error
     except yaml.YAMLError as error:
         raise SpecError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(values, dict):
@@ -42,7 +44,7 @@ def read_yaml(path: str | Path) -> dict:
     return values
 
 
-def parse_model(values: dict, model: type[BaseModel], source: str) -> BaseModel:
+def parse_model(values: Mapping[str, Any], model: type[Model], source: str) -> Model:
     """Checks a mapping against a pydantic model.
 
     Raises:
@@ -67,7 +69,7 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> list[str]:
     return lines
 
 
-def _fields_at(model: type[BaseModel], location: tuple) -> list[str]:
+def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     """Names of the fields that the (possibly nested) model at `location` knows."""
     current = model
     for part in location:
@@ -81,7 +83,7 @@ def _fields_at(model: type[BaseModel], location: tuple) -> list[str]:
     return list(current.model_fields)
 
 
-def _model_in(annotation) -> type[BaseModel] | None:
+def _model_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     for argument in getattr(annotation, "__args__", ()):

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
+from features.errors import InputError, RunError
+
 #: Valid timestamps, UTC milliseconds: 1973-03-03 to 2100-01-01. Seconds since 1970 fall below: a common slip.
 MIN_TIMESTAMP = 100_000_000_000
 MAX_TIMESTAMP = 4_102_444_800_000
@@ -20,11 +22,11 @@ MAX_TIMESTAMP = 4_102_444_800_000
 SPLITS = ("train", "eval", "test")
 
 
-class LogContractError(ValueError):
+class LogContractError(InputError):
     """A log that cannot be read at all: a table or a column is missing. The message says which and what is there."""
 
 
-class BadRowsError(RuntimeError):
+class BadRowsError(RunError):
     """More rows of a table were bad than `max_bad_row_fraction` allows."""
 
 

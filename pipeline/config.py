@@ -6,8 +6,10 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
+from evaluation.cascade.config import CascadeSection
 from evaluation.ranking import KEY_COLUMNS, EvaluationConfig
 from evaluation.slices import HISTORY_LENGTH
+from features import storage
 from features.config import (
     Strict,
     nearest,
@@ -17,7 +19,6 @@ from features.config import (
 from features.datasets.simulator.marketplace import SimulatorConfig
 from features.ingest.config import IngestConfig
 from features.spec import FeatureSpec, load_spec
-from pipeline.cascade_section import CascadeSection
 from pipeline.model_config import ModelsConfig, RankerConfig
 
 #: Beam's `DirectRunner` first tries to download a Prism binary: name the in-process runner.
@@ -25,7 +26,10 @@ LOCAL_BEAM_ARGS = ("--runner=apache_beam.runners.portability.fn_api_runner.FnApi
 
 
 class SimulateConfig(Strict):
-    """A simulated log, made before the run if it is not there yet. Its truth is read by the report alone."""
+    """A simulated log, made before the run if it is not there yet.
+
+    Its truth is the oracle that rankers are shown beside; no model learns from it and no gate judges by it.
+    """
 
     out: Path = Field(description="Directory of the log tables; the truth goes to `truth/` in it.")
     log: SimulatorConfig = SimulatorConfig()
@@ -43,7 +47,7 @@ class PipelineConfig(Strict):
         without, the schema is inferred from the same log, so only contradictions between its splits would show.
       models: which models are trained, and how; see `pipeline.model_config`.
       evaluation: metrics, slices and the gates of the rankers' blessing.
-      cascade: the cascade of these models, judged as one; None: it is not. See `pipeline.cascade_section`.
+      cascade: the cascade of these models, judged as one; None: it is not. See `evaluation.cascade.config`.
       warmup_requests: real requests put into the export for the server to replay before it takes traffic, so that the
         first users do not wait for lazy initialisation; 0: none.
       run_dir: artifacts, metadata, timings and report.
@@ -125,6 +129,11 @@ class PipelineConfig(Strict):
     @property
     def report_dir(self) -> Path:
         return self.run_dir / "report"
+
+    @property
+    def truth_dir(self) -> str:
+        """The true click probabilities of a simulated log, which rankers are shown beside; '' for a real one."""
+        return storage.absolute(storage.join(self.simulate.out, "truth")) if self.simulate else ""
 
     def push_dir(self, model: str) -> Path:
         """A model's versions. The pipeline is part of the name: two pipelines' models never replace each other."""

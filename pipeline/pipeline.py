@@ -82,6 +82,7 @@ def create_pipeline(config: PipelineConfig):
             label=config.feature_spec.label,
             split=config.judged_split,
             serving_dir=serving_dir,
+            **({"truth": config.truth_dir} if evaluator_class is RankingEvaluator else {}),
         ).with_id(f"{evaluator_class.__name__}.{name}")
         pusher = Pusher(
             model=trainer.outputs["model"],

@@ -61,8 +61,7 @@ def export_model(directory: str) -> dict:
     import clickmill as cm
     from features.items.simhash import SimHash, SimHashConfig
     from models.sdim.buckets import signatures
-    from serving.requests.history_inputs import BSE_FILE, HistoryInputs
-    from serving.signature_specs import SPEC_FILE
+    from serving.signature_specs import BSE_FILE, SPEC_FILE, HistoryInputs
 
     table = tf.Variable(np.random.default_rng(0).standard_normal((ITEMS, DIM), dtype=np.float32))
     hashing = SimHash(DIM, SimHashConfig())

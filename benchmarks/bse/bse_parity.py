@@ -24,7 +24,7 @@ from features.histories.windows import attach_histories, history_column, read_be
 from serving.bse.build import StoreBuilder
 from serving.bse.record import RecordLayout
 from serving.requests.tensors import feature_tensor, single_request_tensors, tensors_from_table
-from serving.saved.saved_model import SavedRanker
+from serving.saved.ranker import SavedRanker
 
 PRECISIONS = ("fp32", "fp16", "int8")
 OPTIONS = {
@@ -49,7 +49,7 @@ def table_of(saved: SavedRanker, row: pa.Table) -> BucketTable:
     """The bucket table of a request's long window."""
     names, history = saved.history.long_features, saved.history
     raw = {name: row[history_column("long", name)].combine_chunks().flatten() for name in names}
-    encoded = saved.encode_behaviors({name: feature_tensor(saved.spec[name], raw[name]) for name in names})
+    encoded = saved.run("encode_behaviors", {name: feature_tensor(saved.spec[name], raw[name]) for name in names})
     signatures = encoded["signature"].astype(np.uint8)
     return BucketTable.build(encoded["embedding"], signatures, history.simhash.num_buckets, encoded["known"])
 
@@ -65,7 +65,7 @@ def run(options) -> dict:
     labels = rows[saved.spec.label].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     joint = np.concatenate(
         [
-            saved.rank_requests(tensors_from_table(saved.spec, rows.slice(start, 64), saved.history))["score"]
+            saved.run("rank_requests", tensors_from_table(saved.spec, rows.slice(start, 64), saved.history))["score"]
             for start in range(0, len(rows), 64)
         ]
     )
@@ -79,7 +79,7 @@ def run(options) -> dict:
         parts = []
         for number in range(len(rows)):
             tensors = single_request_tensors(saved.spec, rows.slice(number, 1), saved.history, read(number))
-            parts.append(saved.serving_default(tensors)["score"])
+            parts.append(saved.run("serving_default", tensors)["score"])
         return np.concatenate(parts)
 
     found = {

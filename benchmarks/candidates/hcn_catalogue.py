@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 import clickmill as cm
 from benchmarks.candidates.cascade import scored_requests
@@ -48,16 +47,16 @@ def settings(candidate: str, seed: int) -> dict:
 
 def judged_batch(work: Path, encoding) -> dict:
     """One batch of the requests of `scored_requests`, in its order."""
-    from features.examples.shards import draw_requests, link_tree, list_shards
+    from features import storage
+    from features.arrow import read_parquet, write_parquet
+    from features.examples.shards import draw_requests, list_shards
     from models.inputs.input_pipeline import InputConfig, make_dataset
 
     encoded, judged = prepare(work)[1], work / "judged"
     for name in ("behaviors", "catalogue"):
-        link_tree(encoded / name, judged / name)
+        storage.copy_tree(encoded / name, judged / name)
     for path, rows in draw_requests(list_shards(encoded, "test"), JUDGED_REQUESTS, 0):
-        target = judged / path.parent.name / path.name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(pq.read_table(path).take(pa.array(rows)), target)
+        write_parquet(read_parquet(path).take(pa.array(rows)), judged / "Split-test" / storage.name(path))
     everything = InputConfig(batch_size=10**9, buffer_shards=10**6)
     return next(iter(make_dataset(judged, "test", encoding, everything, histories=True)))
 

@@ -160,9 +160,7 @@ def measure(wanted: dict, work: Path) -> dict:
     found = {}
     for split in ("eval", "test"):
         queries, truth, _ = embed_pairs(model, pairs_dataset(examples, split, encoding, training))
-        state = RetrievalMetrics(ks=(10, 50))
-        state.update(*count_above(queries, items, truth), slices[truth])
-        found[split] = state.result()
+        found[split] = retrieval_metrics(*count_above(queries, items, truth), slices[truth])
     shutil.rmtree(training_dir)
     return {"best_epoch": history.best_epoch, "epochs": len(history.epochs), "seconds": round(seconds, 1), **found}
 

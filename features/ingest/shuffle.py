@@ -35,7 +35,7 @@ class RecordBatchCoder(beam.coders.Coder):
     def is_deterministic(self) -> bool:
         return False
 
-    def to_type_hint(self):
+    def to_type_hint(self) -> type:
         return pa.RecordBatch
 
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.pvalue import TaggedOutput
 
+from features import storage
+from features.arrow import columns_of, write_parquet
 from features.encoding.hashing import hash64
 from features.ingest.behavior_log import BehaviorLog
 from features.ingest.config import IngestConfig
 from features.ingest.readers import ReadUnit, read_batches
-from features.ingest.requests import build_requests, segment_min, set_aside
+from features.ingest.requests import ShardRequests, build_requests, segment_min, set_aside
 from features.ingest.shuffle import (
     concatenate,
     kind_of,
@@ -27,14 +29,13 @@ from features.ingest.shuffle import (
 from features.ingest.split import TimeHistogram
 from features.ingest.validate import RowChecker, TablePlan
 from features.ingest.write import (
+    ROW_GROUP_REQUESTS,
     RequestTable,
     SideTable,
     behavior_table,
     catalogue_table,
     deduplicate,
-    shard_file,
-    split_directory,
-    write_parquet,
+    write_shard,
 )
 from features.items.catalogue import CATALOGUE_FILE
 from features.log_contract import SPLITS, Reason
@@ -44,6 +45,7 @@ from features.spec import FeatureSpec
 BY_REQUEST, ITEMS, DEAD, TALLY, LAST, TIMES = "by_request", "items", "dead", "tally", "last", "times"
 
 _INDEX = "index"
+_Group = tuple[int, Iterable[pa.RecordBatch]]
 
 
 class ReadTable(beam.DoFn):
@@ -58,7 +60,7 @@ class ReadTable(beam.DoFn):
         self._plans = plans
         self._num_shards = num_shards
 
-    def process(self, element: tuple[str, ReadUnit]):
+    def process(self, element: tuple[str, ReadUnit]) -> Iterator[Any]:
         table, unit = element
         checker = RowChecker(self._plans[table])
         first_row = 0
@@ -71,8 +73,8 @@ class ReadTable(beam.DoFn):
             if rows.num_rows:
                 yield from self._send(table, rows)
 
-    def _send(self, table: str, rows: pa.RecordBatch):
-        column = {name: rows.column(i) for i, name in enumerate(rows.schema.names)}
+    def _send(self, table: str, rows: pa.RecordBatch) -> Iterator[Any]:
+        column = columns_of(rows)
         if table in ("impressions", "clicks"):
             yield TaggedOutput(LAST, pc.max(column["timestamp"]).as_py())
         if table == "items":
@@ -111,7 +113,7 @@ class RouteClicks(beam.DoFn):
         self._num_shards = num_shards
         self._files = files
 
-    def process(self, element):
+    def process(self, element: _Group) -> Iterator[Any]:
         bucket, batches = element
         by_kind = _by_kind(batches)
         index = by_kind.get(_INDEX, [])
@@ -156,11 +158,12 @@ class WriteItems(beam.DoFn):
         self._spec = spec
         self._examples_dir = examples_dir
 
-    def process(self, element):
+    def process(self, element: _Group) -> Iterator[Any]:
         rows, dropped = deduplicate(concatenate(element[1]), "item_id")
-        with FileSystems.create(self._path) as stream, pa.ipc.new_file(stream, rows.schema) as writer:
+        with storage.writing(self._path) as stream, pa.ipc.new_file(stream, rows.schema) as writer:
             writer.write_batch(rows)
-        write_parquet(catalogue_table(self._spec, rows), f"{self._examples_dir}/{CATALOGUE_FILE}")
+        catalogue = catalogue_table(self._spec, rows)
+        write_parquet(catalogue, storage.join(self._examples_dir, CATALOGUE_FILE), ROW_GROUP_REQUESTS)
         tally = {("table", "items", "duplicates"): dropped, ("table", "items", "kept"): rows.num_rows}
         yield TaggedOutput(TALLY, Counter(tally))
         yield self._path
@@ -170,11 +173,10 @@ _ITEMS: dict[str, SideTable] = {}
 
 
 def _load_items(path: str) -> SideTable:
-    """Returns the items, mapped into memory once per process."""
+    """Returns the items, opened once per process: mapped into memory where they lie on its machine."""
     if path not in _ITEMS:
         _ITEMS.clear()
-        source = pa.memory_map(path) if os.path.exists(path) else FileSystems.open(path).read()
-        _ITEMS[path] = SideTable("item_id", pa.ipc.open_file(source).get_batch(0))
+        _ITEMS[path] = SideTable("item_id", pa.ipc.open_file(storage.open_arrow(path)).get_batch(0))
     return _ITEMS[path]
 
 
@@ -201,7 +203,7 @@ class BuildShard(beam.DoFn):
         self._examples_dir = examples_dir
         self._behaviors_dir = behaviors_dir
 
-    def process(self, element, plan, item_paths):
+    def process(self, element: _Group, plan: dict[str, int | None], item_paths: Iterable[str]) -> Iterator[Any]:
         shard, batches = element
         by_kind = _by_kind(batches)
         items = next((_load_items(path) for path in item_paths), SideTable("item_id", None))
@@ -233,11 +235,13 @@ class BuildShard(beam.DoFn):
         self._write_requests(shard, requests, behaviors, items, SideTable("user_id", users), tally)
         yield TaggedOutput(TALLY, tally)
 
-    def _write_behaviors(self, shard, requests, given, items, tally) -> BehaviorLog:
+    def _write_behaviors(
+        self, shard: int, requests: ShardRequests, given: pa.RecordBatch | None, items: SideTable, tally: Counter
+    ) -> BehaviorLog:
         """Behaviours are the given ones, else the positive impressions at the time they became positive."""
         if self._config.tables.behaviors is None:
             positive = np.flatnonzero(requests.positive)
-            column = dict(zip(requests.rows.schema.names, requests.rows.columns, strict=True))
+            column = columns_of(requests.rows)
             index = pa.array(positive)
             user_ids, item_ids = column["user_id"].take(index), column["item_id"].take(index)
             times, ties, actions = requests.positive_times[positive], column["_order"].take(index).to_numpy(), None
@@ -246,19 +250,27 @@ class BuildShard(beam.DoFn):
             column = {name: self._empty.column(self._empty.schema.get_field_index(name)) for name in names}
             column |= {"timestamp": pa.array([], pa.int64()), "_order": pa.array([], pa.int64())}
             if given is not None:
-                column = dict(zip(given.schema.names, given.columns, strict=True))
+                column = columns_of(given)
             elif self._has_action:
                 column["action"] = pa.array([], pa.string())
             user_ids, item_ids, actions = column["user_id"], column["item_id"], column.get("action")
             times, ties = column["timestamp"].to_numpy(), column["_order"].to_numpy()
         log = BehaviorLog.build(user_ids, times, ties)
         table = behavior_table(self._spec, log, item_ids, actions, items)
-        write_parquet(table, shard_file(self._behaviors_dir, "behaviors", shard, self._num_shards))
+        write_shard(table, self._behaviors_dir, "behaviors", shard, self._num_shards)
         tally["behaviors",] += len(times)
         tally["behavior_users",] += table.num_rows
         return log
 
-    def _write_requests(self, shard, requests, behaviors, items, users, tally) -> None:
+    def _write_requests(
+        self,
+        shard: int,
+        requests: ShardRequests,
+        behaviors: BehaviorLog,
+        items: SideTable,
+        users: SideTable,
+        tally: Counter,
+    ) -> None:
         examples = RequestTable(self._spec, requests, items, users, behaviors)
         if self._config.tables.items is not None:
             tally["unknown_items",] += examples.unknown_items
@@ -268,9 +280,8 @@ class BuildShard(beam.DoFn):
         for name in self._config.split.names:
             code = SPLITS.index(name)
             table = examples.split(code)
-            write_parquet(
-                table, shard_file(split_directory(self._examples_dir, code), "requests", shard, self._num_shards)
-            )
+            folder = storage.join(self._examples_dir, f"Split-{name}")
+            write_shard(table, folder, "requests", shard, self._num_shards)
             tally["requests", name] += table.num_rows
             tally["impressions", name] += int((candidates == code).sum())
             for label, values in requests.labels.items():
@@ -284,15 +295,15 @@ class WriteDeadLetters(beam.DoFn):
         self._directory = directory
         self._num_shards = num_shards
 
-    def process(self, element):
+    def process(self, element: _Group) -> Iterator[int]:
         shard, batches = element
         table = pa.Table.from_batches([batch.replace_schema_metadata(None) for batch in batches])
         table = table.sort_by([(name, "ascending") for name in ("table", "source", "reason", "row")])
-        write_parquet(table, shard_file(self._directory, "dead_letters", shard, self._num_shards))
+        write_shard(table, self._directory, "dead_letters", shard, self._num_shards)
         yield table.num_rows
 
 
-def _by_kind(batches) -> dict[str, list[pa.RecordBatch]]:
+def _by_kind(batches: Iterable[pa.RecordBatch]) -> dict[str, list[pa.RecordBatch]]:
     found: dict[str, list[pa.RecordBatch]] = {}
     for batch in batches:
         found.setdefault(kind_of(batch), []).append(batch)

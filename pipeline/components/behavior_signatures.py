@@ -1,12 +1,11 @@
 """BehaviorSignatures: hashes the item embeddings of the two-tower, once for all rankers (SDIM's BSE)."""
 
-import os
-
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types.standard_artifacts import Model
 from tfx.utils import path_utils
 
+from features import storage
 from pipeline.components.evaluators.evaluator import serving_path
 
 #: Properties of the artifact.
@@ -27,10 +26,10 @@ def BehaviorSignatures(
     """
     from features.items.signatures import sign_items
     from pipeline.model_config import SignaturesConfig
-    from serving.export.two_tower import ITEM_EMBEDDINGS_FILE, read_item_embeddings
+    from serving.export.item_embeddings import ITEM_EMBEDDINGS_FILE, read_item_embeddings
 
     config = SignaturesConfig.model_validate_json(signatures_config)
-    path = os.path.join(serving_path({"model": [model]}), ITEM_EMBEDDINGS_FILE)
+    path = storage.join(serving_path({"model": [model]}), ITEM_EMBEDDINGS_FILE)
     item_ids, embeddings = read_item_embeddings(path)
     signed = sign_items(item_ids, embeddings, config.simhash, config.center)
     signed.save(path_utils.serving_model_dir(signatures.uri))

@@ -1,12 +1,11 @@
 """CoarseExamples: retrieved but unshown items beside the impressions, for the training of the coarse ranker."""
 
-from pathlib import Path
-
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types.standard_artifacts import Examples, Model
 from tfx.utils import path_utils
 
+from features import storage
 from pipeline.artifacts import BehaviorLog
 
 
@@ -29,7 +28,6 @@ def CoarseExamples(
     could not take beside its examples, come along in a folder of that name.
     """
     from features.examples.candidate_sets import CandidateSetConfig
-    from features.examples.shards import link_tree
     from features.examples.teacher_list_files import LISTS_FOLDER
     from serving.offline.candidate_examples import make_coarse_examples
 
@@ -43,7 +41,7 @@ def CoarseExamples(
         teacher=path_utils.serving_model_path(teacher.uri) if teacher is not None else None,
     )
     if teacher_lists is not None:
-        link_tree(teacher_lists.uri, Path(coarse_examples.uri) / LISTS_FOLDER)
+        storage.copy_tree(teacher_lists.uri, storage.join(coarse_examples.uri, LISTS_FOLDER))
     coarse_examples.split_names = encoded_examples.split_names
     coarse_examples.span = encoded_examples.span
     for name in ("file_format", "payload_format"):

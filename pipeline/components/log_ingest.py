@@ -1,15 +1,14 @@
 """LogIngest: raw log tables to requests, behaviours and dead letters."""
 
-import shutil
-from pathlib import Path
-
 from tfx import types
 from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, component_spec
 from tfx.types.standard_artifacts import Examples
 
+from features import storage
 from features.ingest.config import IngestConfig
+from features.log_contract import BadRowsError
 from features.spec import FeatureSpec
 from pipeline.artifacts import BehaviorLog, DeadLetters
 from pipeline.components.base import PropertyDriver
@@ -44,10 +43,10 @@ class LogIngestDriver(PropertyDriver):
 
 
 class LogIngestExecutor(base_beam_executor.BaseBeamExecutor):
-    """Runs `features.ingest.ingest_logs.ingest_logs` into the output artifacts."""
+    """Runs `features.ingest.ingest_logs.IngestLogs` into the output artifacts."""
 
     def Do(self, input_dict, output_dict, exec_properties):
-        from features.ingest.ingest_logs import BadRowsError, finalize_ingest, ingest_logs
+        from features.ingest.ingest_logs import IngestLogs, finalize_ingest
 
         config = IngestConfig.model_validate_json(exec_properties["ingest_config"])
         spec = FeatureSpec.model_validate_json(exec_properties["feature_spec"])
@@ -55,12 +54,12 @@ class LogIngestExecutor(base_beam_executor.BaseBeamExecutor):
             artifact_utils.get_single_instance(output_dict[name]) for name in ("examples", "behaviors", "dead_letters")
         )
         with self._make_beam_pipeline() as root:
-            ingest_logs(root, config, spec, examples.uri, behaviors.uri, dead_letters.uri)
+            _ = root | IngestLogs(config, spec, examples.uri, behaviors.uri, dead_letters.uri)
         try:
             counts = finalize_ingest(config, examples.uri)
         except BadRowsError as error:
             # TFX deletes the outputs of a failed component; the refused rows are what the user now needs.
-            raise BadRowsError(f"{error} They are in {_keep(Path(dead_letters.uri))}.") from error
+            raise BadRowsError(f"{error} They are in {_keep(dead_letters.uri)}.") from error
         splits = [name for name in config.split.names if config.split.by != "column" or counts.requests[name]]
         examples.split_names = artifact_utils.encode_split_names(splits)
         examples.set_string_custom_property("file_format", "parquet")
@@ -88,8 +87,8 @@ class LogIngest(base_beam_component.BaseBeamComponent):
         )
 
 
-def _keep(dead_letters: Path) -> Path:
+def _keep(dead_letters: str) -> str:
     """Copies the dead letters out of the artifact's directory. Returns where to."""
-    kept = dead_letters.parents[1] / "refused" / dead_letters.name
-    shutil.copytree(dead_letters, kept, dirs_exist_ok=True)
+    kept = storage.join(storage.parent(storage.parent(dead_letters)), "refused", storage.name(dead_letters))
+    storage.copy_tree(dead_letters, kept)
     return kept

@@ -39,8 +39,8 @@ class RunResult:
 
     components: tuple[ComponentRun, ...]
     models: dict[str, ModelOutcome]
-    report: Path
-    report_json: Path
+    report: str
+    report_json: str
     request: Path | None
     cascade: object = None
 

@@ -150,7 +150,7 @@ def bad_rows(rng: np.random.Generator, impressions: pa.Table, count: int) -> tup
     rows = impressions.take(rng.choice(len(impressions), count, replace=False)).combine_chunks()
     names = [BAD_ROW_KINDS[kind] for kind in kinds]
 
-    def put(column: str, kind: str, value) -> None:
+    def put(column: str, kind: str, value: float | None) -> None:
         nonlocal rows
         chosen = pa.array(kinds == BAD_ROW_KINDS.index(kind))
         field = rows.schema.field(column)
