@@ -26,6 +26,7 @@ BENCHMARKS = {
     "training": "throughput",
     "simulator": "throughput",
     "ranking_evaluation": "throughput",
+    "json_request": "throughput",
     "simulated_lead": "rankers",
     "movielens_1m": "rankers",
     "sdim": "throughput",

@@ -6,7 +6,6 @@ import statistics
 from pathlib import Path
 
 import clickmill as cm
-from features.beam_runner import make_pipeline
 
 CONFIGS = Path(__file__).parents[1] / "tfx_config"
 BY_TIME = {"by": "time", "eval_fraction": 0.1, "test_fraction": 0.1}
@@ -46,10 +45,8 @@ def ingest_and_encode(config, spec, work: Path) -> tuple[Path, Path, Path]:
     raw, encoded, encoding, done = (work / name for name in ("raw", "encoded", "encoding", "encoded.done"))
     if not done.exists():
         cm.run_ingest(config, spec, raw / "examples", raw / "behaviors", raw / "dead_letters")
-        with make_pipeline() as root:
-            cm.fit_encoding(root, raw / "examples", spec, encoding)
-        with make_pipeline() as root:
-            cm.encode_examples(root, raw / "examples", raw / "behaviors", encoding, encoded)
+        cm.fit_encoding(raw / "examples", spec, encoding)
+        cm.encode_examples(raw / "examples", raw / "behaviors", encoding, encoded)
         done.touch()
     return raw / "examples", encoded, encoding
 

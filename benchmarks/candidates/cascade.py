@@ -85,6 +85,7 @@ def ratio_of_medians(top: np.ndarray, bottom: np.ndarray, replicates: int = 1000
 
 def measure(name: str, count: int, work: Path) -> dict:
     """Times and judges one cascade; returns its figures."""
+    from evaluation.cascade.config import CascadeEvaluationConfig
     from evaluation.cascade.costs import CascadeCosts, StageCost
     from evaluation.cascade.evaluate import evaluate_cascade
     from evaluation.cascade.scores import CascadeScores

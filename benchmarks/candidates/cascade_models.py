@@ -67,7 +67,7 @@ def two_tower(work: Path) -> Path:
 def autoint(work: Path) -> Path:
     """Trains and exports AutoInt once; its long histories are signed by the two-tower's item embeddings."""
     from features.items.signatures import sign_items
-    from serving.export.two_tower import ITEM_EMBEDDINGS_FILE, read_item_embeddings
+    from serving.export.item_embeddings import ITEM_EMBEDDINGS_FILE, read_item_embeddings
 
     if not (work / "autoint").exists():
         signatures = sign_items(*read_item_embeddings(two_tower(work) / ITEM_EMBEDDINGS_FILE))

@@ -134,7 +134,7 @@ def measure(wanted: dict, work: Path) -> dict:
     data, fraction, setting = wanted["data"], wanted["fraction"], wanted["setting"]
     encoded, encoding_dir = prepare(data, work)
     from evaluation.metrics.ranks import count_above
-    from evaluation.metrics.retrieval import RetrievalMetrics, item_slices
+    from evaluation.metrics.retrieval import item_slices, retrieval_metrics
     from features.items.mutual_information import MutualInformation
     from models.inputs.input_pipeline import count_positives
     from models.training.retrieval_stage import embed_pairs, pairs_dataset, train_two_tower

@@ -47,7 +47,6 @@ def prepare(work: Path) -> dict[str, dict[str, float]]:
     """Runs the three components over `work/log`; returns {component: {"seconds", "cpu_seconds"}}."""
     import clickmill as cm
     from benchmarks.throughput.standard_path import SPEC
-    from features.beam_runner import make_pipeline
 
     spec = cm.load_spec(SPEC)
     config = cm.IngestConfig.model_validate({"tables": {table: str(work / "log" / table) for table in TABLES}})
@@ -57,12 +56,10 @@ def prepare(work: Path) -> dict[str, dict[str, float]]:
     cm.run_ingest(config, spec, examples, behaviors, work / "dead_letters")
     measured["LogIngest"] = clock.read()
     clock = Stopwatch()
-    with make_pipeline() as root:
-        cm.fit_encoding(root, examples, spec, encoding)
+    cm.fit_encoding(examples, spec, encoding)
     measured["Vocabulary"] = clock.read()
     clock = Stopwatch()
-    with make_pipeline() as root:
-        cm.encode_examples(root, examples, behaviors, encoding, work / "encoded")
+    cm.encode_examples(examples, behaviors, encoding, work / "encoded")
     measured["FeatureEncoder"] = clock.read()
     return measured
 

@@ -1,23 +1,22 @@
 """What the JSON step of a request costs: from the parsed request to the tensors of a ranker, with nothing of the model.
 
-    python -m benchmarks.json_request
-
 One request of the simulated profile's features, 200 candidates, one thread; once without the history, as of a ranker
 that reads none, and once with the two windows of a full one.
 """
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-RESULTS = Path(__file__).parent / "results" / "json_request.json"
-CANDIDATES, ROUNDS = 200, 200
+import clickmill as cm
+from benchmarks.preparation import CONFIGS
+
+CANDIDATES = 200
+OPTIONS = {"rounds": (200, "in which both take turns")}
 
 
 def make_request(candidates: int, behaviors: int) -> dict[str, Any]:
@@ -40,16 +39,15 @@ def make_request(candidates: int, behaviors: int) -> dict[str, Any]:
     }
 
 
-def run() -> dict[str, Any]:
+def run(options) -> dict[str, Any]:
     """Returns the median milliseconds of processor time by number of behaviours; the two take turns."""
-    from features.spec import load_spec
     from serving.requests.json_request import row_from_request
     from serving.requests.tensors import single_request_tensors, window_tensors
 
-    spec = load_spec(Path(__file__).parents[1] / "tfx_config" / "features_simulated.yaml")
+    spec = cm.load_spec(CONFIGS / "features_simulated.yaml")
     request = make_request(CANDIDATES, spec.history.short_length + spec.history.long_length)
     taken: dict[int, list[float]] = {0: [], len(request["history"]): []}
-    for _ in range(ROUNDS):
+    for _ in range(options.rounds):
         for behaviors, times in taken.items():
             started = time.process_time()
             row = row_from_request(spec, request, histories=behaviors > 0)
@@ -64,9 +62,3 @@ def figures(found: dict[str, Any]) -> list[tuple[str, str]]:
     """Returns the rows of the figure table."""
     what = f"JSON request to tensors, {found['candidates']} candidates, one thread"
     return [(f"{what}, {int(number):,} behaviours", f"{ms:.1f} ms") for number, ms in found["ms"].items()]
-
-
-if __name__ == "__main__":
-    found = run()
-    RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    print(figures(found))
