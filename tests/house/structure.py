@@ -188,7 +188,8 @@ def arrows(graph: dict[str, set[str]], depth: int) -> dict[str, dict[str, int]]:
     packages = {module.rpartition(".")[0] for module in graph}
 
     def place(module: str) -> str:
-        return ".".join((module if module in packages else module.rpartition(".")[0]).split(".")[:depth])
+        folder = module if module in packages or "." not in module else module.rpartition(".")[0]
+        return ".".join(folder.split(".")[:depth])
 
     found: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for module, targets in graph.items():
