@@ -34,7 +34,7 @@ def modules_named(text: str) -> list[str]:
     """
     rooms = "|".join(ROOMS)
     imported = re.findall(rf"^(?:from|import) ((?:{rooms})(?:\.\w+)+)", text, flags=re.MULTILINE)
-    quoted = re.findall(rf"`((?:{rooms})(?:\.\w+)+)", text)
+    quoted = re.findall(rf"`((?:{rooms})(?:\.\w+){{2,}})", text)  # `pipeline.log` is a file
     keys = ("models.", "evaluation.")
     return imported + [name for name in quoted if not name.startswith(keys) or name.split(".")[-1][0].isupper()]
 
