@@ -91,7 +91,7 @@ def rows_as_json(batch: pa.RecordBatch, mask: np.ndarray) -> list[str]:
     """Returns the rows of `batch` where `mask` holds, each as JSON. Only bad rows come here, so Python is fine."""
     bad = batch.filter(pa.array(mask))
     names = [name for name in bad.schema.names if not name.startswith("_")]
-    columns = [bad.column(bad.schema.get_field_index(name)).to_pylist() for name in names]
+    columns = [bad[name].to_pylist() for name in names]
     return [
         json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False, default=str)
         for row in zip(*columns, strict=True)

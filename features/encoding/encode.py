@@ -6,6 +6,7 @@ A file is read, encoded and written batch by batch.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Literal
 
@@ -30,12 +31,13 @@ _BATCH_USERS = 4_096
 _BATCH_ITEMS = 65_536
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class EncodeExamples(beam.PTransform):
     """Encodes every split of raw examples, their catalogue and the behaviour log; applied to a pipeline.
 
     It gives pairs of a written path, relative to `output_dir`, and its rows.
 
-    Args:
+    Attributes:
       examples_dir: raw examples, `Split-*/requests-*.parquet` and, if there was an items table,
         `catalogue/items.parquet`; the files must exist when the transform is applied, else it raises `NotFoundError`.
         A file that does not fit the encoding's spec raises `InputError` while the pipeline runs.
@@ -44,34 +46,27 @@ class EncodeExamples(beam.PTransform):
       output_dir: gets `Split-*/requests-*.parquet`, `behaviors/behaviors-*.parquet` and `catalogue/items.parquet`.
     """
 
-    def __init__(
-        self, examples_dir: AnyPath, behaviors_dir: AnyPath | None, encoding_dir: AnyPath, output_dir: AnyPath
-    ):
-        super().__init__()
-        self._examples_dir = storage.join(examples_dir)
-        self._behaviors_dir = behaviors_dir
-        self._encoding_dir = storage.join(encoding_dir)
-        self._output_dir = storage.join(output_dir)
+    examples_dir: AnyPath
+    behaviors_dir: AnyPath | None
+    encoding_dir: AnyPath
+    output_dir: AnyPath
 
     def expand(self, root: beam.pvalue.PBegin) -> beam.PCollection:
-        splits = storage.entries(self._examples_dir, "Split-*")
+        splits = storage.entries(self.examples_dir, "Split-*")
         requests = [file for split in splits for file in storage.entries(split, "*.parquet")]
         if not requests:
             raise NotFoundError(
-                f"`examples_dir` holds no Split-*/*.parquet: ingest logs first. Received: {self._examples_dir}"
+                f"`examples_dir` holds no Split-*/*.parquet: ingest logs first. Received: {self.examples_dir}"
             )
-        behaviors = [] if self._behaviors_dir is None else storage.entries(self._behaviors_dir, "*.parquet")
+        behaviors = [] if self.behaviors_dir is None else storage.entries(self.behaviors_dir, "*.parquet")
         jobs: list[tuple[FileKind, str, str]] = [
             ("requests", file, f"{storage.name(storage.parent(file))}/{storage.name(file)}") for file in requests
         ]
         jobs += [("behaviors", file, f"{BEHAVIORS_DIR}/{storage.name(file)}") for file in behaviors]
-        if has_catalogue(self._examples_dir):
-            jobs.append(("catalogue", storage.join(self._examples_dir, CATALOGUE_FILE), CATALOGUE_FILE))
-        return (
-            root
-            | "Files" >> beam.Create(jobs, reshuffle=False)
-            | "EncodeFile" >> beam.ParDo(_EncodeFile(self._examples_dir, self._encoding_dir, self._output_dir))
-        )
+        if has_catalogue(self.examples_dir):
+            jobs.append(("catalogue", storage.join(self.examples_dir, CATALOGUE_FILE), CATALOGUE_FILE))
+        folders = (storage.join(path) for path in (self.examples_dir, self.encoding_dir, self.output_dir))
+        return root | "Files" >> beam.Create(jobs, reshuffle=False) | "EncodeFile" >> beam.ParDo(_EncodeFile(*folders))
 
 
 def encode_examples(
@@ -140,21 +135,21 @@ def encode_catalogue(encoding: FeatureEncoding, raw: pa.Table) -> pa.Table:
     return pa.table(columns)
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class _EncodeFile(beam.DoFn):
-    def __init__(self, examples_dir: str, encoding_dir: str, output_dir: str):
-        self._examples_dir = examples_dir
-        self._encoding_dir = encoding_dir
-        self._output_dir = output_dir
+    examples_dir: str
+    encoding_dir: str
+    output_dir: str
 
     def setup(self) -> None:
-        self._encoding = FeatureEncoding.load(self._encoding_dir)
+        self._encoding = FeatureEncoding.load(self.encoding_dir)
         self._catalogue_ids = None
-        if has_catalogue(self._examples_dir):
-            self._catalogue_ids = one_chunk(read_catalogue(self._examples_dir)["item_id"])
+        if has_catalogue(self.examples_dir):
+            self._catalogue_ids = one_chunk(read_catalogue(self.examples_dir)["item_id"])
 
     def process(self, job: tuple[FileKind, str, str]) -> Iterator[tuple[str, int]]:
         kind, source, name = job
-        target = storage.join(self._output_dir, name)
+        target = storage.join(self.output_dir, name)
         yield name, encode_file(self._encoding, source, target, kind, self._catalogue_ids)
 
 

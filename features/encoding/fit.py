@@ -7,13 +7,14 @@ scope `candidate` once a candidate. Memory: one batch and the distinct terms.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator
 
 import apache_beam as beam
 import pyarrow as pa
 
 from features import storage
-from features.arrow import columns_of, is_list, open_parquet
+from features.arrow import is_list, open_parquet
 from features.beam_runner import make_pipeline
 from features.encoding.feature_encoding import FeatureEncoding, numbers, terms
 from features.encoding.states import MomentsState, QuantileState, TermCounts
@@ -65,31 +66,30 @@ class FeatureState:
         return total
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class FitEncoding(beam.PTransform):
     """Fits the feature encoding on `Split-train` and saves it; applied to a pipeline.
 
     It gives one element, the written directory.
 
-    Args:
+    Attributes:
       examples_dir: raw examples (docs/data_formats.md); the files must exist when the transform is applied, else it
         raises `NotFoundError`.
       spec: the features. A file that lacks one raises `InputError` while the pipeline runs.
       output_dir: where `FeatureEncoding.save` writes.
     """
 
-    def __init__(self, examples_dir: AnyPath, spec: FeatureSpec, output_dir: AnyPath):
-        super().__init__()
-        self._examples_dir = examples_dir
-        self._spec = spec
-        self._output_dir = storage.join(output_dir)
+    examples_dir: AnyPath
+    spec: FeatureSpec
+    output_dir: AnyPath
 
     def expand(self, root: beam.pvalue.PBegin) -> beam.PCollection:
         return (
             root
-            | "TrainFiles" >> beam.Create(train_files(self._examples_dir), reshuffle=False)
-            | "SummariseFile" >> beam.FlatMap(summarise_file, self._spec)
+            | "TrainFiles" >> beam.Create(train_files(self.examples_dir), reshuffle=False)
+            | "SummariseFile" >> beam.FlatMap(summarise_file, self.spec)
             | "MergeSummaries" >> beam.CombineGlobally(_MergeStates())
-            | "SaveEncoding" >> beam.Map(_save, self._spec, self._output_dir)
+            | "SaveEncoding" >> beam.Map(_save, self.spec, storage.join(self.output_dir))
         )
 
 
@@ -119,9 +119,8 @@ def summarise_file(path: str, spec: FeatureSpec) -> Iterator[dict[str, FeatureSt
             raise InputError(f"{path} has no column for the features {', '.join(absent)}: ingest with this spec again.")
         empty = file.schema_arrow.empty_table()
         for batch in file.iter_batches(_BATCH_REQUESTS, columns=list(states)):
-            columns = columns_of(batch)
             for name, state in states.items():
-                state.update(columns[name], storage.name(path))
+                state.update(batch[name], storage.name(path))
         if not file.metadata.num_rows:
             for name, state in states.items():
                 state.update(empty[name].combine_chunks(), storage.name(path))

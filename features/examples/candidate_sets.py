@@ -14,12 +14,12 @@ from pydantic import Field
 
 from features.arrow import list_splits, lists_of, one_chunk, splits_of
 from features.config import Strict
-from features.encoding.columns import ITEM_ROW, SOURCE, TEACHER_LOGIT, WEIGHT, is_label_column, key_column  # noqa: F401
+from features.encoding.columns import ITEM_ROW, is_label_column, key_column
 from features.errors import InputError
 from features.spec import FeatureSpec
 
 IMPRESSION, RETRIEVED = 0, 1
-"""Values of `SOURCE`."""
+"""Values of the column `SOURCE`."""
 
 NO_POSITION = -1
 """The position of an item that was not shown."""
@@ -148,9 +148,6 @@ def catalogue_values(
         elif _is_label(name, kind, spec, encoded):
             values[name] = pa.array(np.zeros(size, np.float32))
     return values
-
-
-list_column = lists_of
 
 
 def _is_label(name: str, kind: pa.DataType, spec: FeatureSpec, encoded: bool) -> bool:

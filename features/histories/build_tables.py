@@ -6,6 +6,7 @@ Each item is embedded and signed once, whoever met it how often. A user's table 
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ import pyarrow.parquet as pq
 from apache_beam.metrics import Metrics, MetricsFilter
 from threadpoolctl import threadpool_limits
 
-from features.arrow import columns_of, list_splits, open_parquet, splits_of
+from features.arrow import list_splits, open_parquet, splits_of
 from features.beam_runner import make_pipeline
 from features.errors import InputError
 from features.histories.bucket_table import bucket_sums, check_signatures
@@ -74,24 +75,23 @@ class TableBlock(NamedTuple):
     unknown_behaviors: int
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class BuildTables(beam.PTransform):
     """Builds the tables of the users of log files and gives them to a sink; applied to a PCollection of the files.
 
     It gives the files again, each once its tables are written, and counts in metrics of the names `COUNTERS`. The sink
     must be reachable from every worker: for a store on local disk, workers of one machine.
 
-    Args:
+    Attributes:
       encoder: of the ranker. An embedding that is not finite raises `ValueError` while the pipeline runs.
       sink: gets blocks of users who have a long history.
     """
 
-    def __init__(self, encoder: BehaviorEncoder, sink: TableSink):
-        super().__init__()
-        self._encoder = encoder
-        self._sink = sink
+    encoder: BehaviorEncoder
+    sink: TableSink
 
     def expand(self, files: beam.PCollection) -> beam.PCollection:
-        return files | "BuildShard" >> beam.ParDo(_BuildTables(self._encoder, self._sink))
+        return files | "BuildShard" >> beam.ParDo(_BuildTables(self.encoder, self.sink))
 
 
 def build_tables(
@@ -259,8 +259,7 @@ def shard_tables(path: str, items: ItemEncodings, history: HistorySpec) -> Itera
 def _batch_tables(
     path: str, batch: pa.RecordBatch, names: list[str], items: ItemEncodings, history: HistorySpec
 ) -> Iterator[TableBlock]:
-    columns = columns_of(batch)
-    lists = {name: columns[name] for name in names}
+    lists = {name: batch[name] for name in names}
     offsets = {name: list_splits(column) for name, column in lists.items()}
     for name in names:
         if not np.array_equal(offsets[name], offsets[ITEM]):
@@ -277,7 +276,7 @@ def _batch_tables(
         return pa.table({name: values[name].take(taken) for name in history.features})
 
     rows = items.rows(values[ITEM].take(pa.array(positions)), features_at)
-    user_ids = columns[USER]
+    user_ids = batch[USER]
     for start in range(0, len(user_ids), _WRITE_USERS):
         part = splits[start : start + _WRITE_USERS + 1]
         wide = items.tables(rows, part)

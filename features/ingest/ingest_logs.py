@@ -12,6 +12,7 @@ of their user: impressions are shuffled once.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import uuid
 from collections import Counter
@@ -66,6 +67,7 @@ class Ingested(NamedTuple):
     dead_letters: beam.PCollection
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class IngestLogs(beam.PTransform):
     """LogIngest, applied to a pipeline; call `finalize_ingest` after the run.
 
@@ -73,29 +75,21 @@ class IngestLogs(beam.PTransform):
     `behaviors-*.parquet` to `behaviors_dir` and `dead_letters-*.parquet` to `dead_letters_dir`; see
     docs/data_formats.md. The tables are looked at, and `LogContractError` raised, when the transform is applied.
 
-    Args:
+    Attributes:
       config: tables, labels, split.
       spec: the features to keep.
       examples_dir, behaviors_dir, dead_letters_dir: output directories.
     """
 
-    def __init__(
-        self,
-        config: IngestConfig,
-        spec: FeatureSpec,
-        examples_dir: AnyPath,
-        behaviors_dir: AnyPath,
-        dead_letters_dir: AnyPath,
-    ):
-        super().__init__()
-        self._config = config
-        self._spec = spec
-        self._examples_dir, self._behaviors_dir, self._dead_letters_dir = (
-            storage.join(path) for path in (examples_dir, behaviors_dir, dead_letters_dir)
-        )
+    config: IngestConfig
+    spec: FeatureSpec
+    examples_dir: AnyPath
+    behaviors_dir: AnyPath
+    dead_letters_dir: AnyPath
 
     def expand(self, root: beam.pvalue.PBegin) -> Ingested:
-        config, spec = self._config, self._spec
+        config, spec = self.config, self.spec
+        examples_dir, behaviors_dir = storage.join(self.examples_dir), storage.join(self.behaviors_dir)
         plans = plan_tables(config, spec)
         units = {table: plan_reads(plan.path) for table, plan in plans.items()}
         files = {table: [unit.path for unit in found] for table, found in units.items()}
@@ -128,8 +122,8 @@ class IngestLogs(beam.PTransform):
         )
 
         if "items" in plans:
-            items_path = storage.join(self._examples_dir, f"_items-{uuid.uuid4().hex}.arrow")
-            write_items = beam.ParDo(WriteItems(items_path, spec, self._examples_dir))
+            items_path = storage.join(examples_dir, f"_items-{uuid.uuid4().hex}.arrow")
+            write_items = beam.ParDo(WriteItems(items_path, spec, examples_dir))
             items = _group("Items", read[ITEMS]) | "WriteItems" >> write_items.with_outputs(TALLY, main="path")
             tallies.append(items[TALLY])
             item_paths = items.path
@@ -143,8 +137,8 @@ class IngestLogs(beam.PTransform):
             spec,
             num_shards,
             files,
-            self._examples_dir,
-            self._behaviors_dir,
+            examples_dir,
+            behaviors_dir,
             plans["impressions"].empty(),
             "behaviors" in plans and plans["behaviors"].has("action"),
         )
@@ -157,7 +151,7 @@ class IngestLogs(beam.PTransform):
         none = root | "NoLetter" >> beam.Create([0]) | "Letterhead" >> beam.Map(lambda key: (key, _no_letters()))
         dead = (read[DEAD], routed[DEAD], built[DEAD]) | "DeadLetters" >> beam.Flatten()
         written = _group("WriteLetters", none, dead) | "WriteDeadLetters" >> beam.ParDo(
-            WriteDeadLetters(self._dead_letters_dir, num_shards)
+            WriteDeadLetters(storage.join(self.dead_letters_dir), num_shards)
         )
         known = {
             "tables": list(plans),
@@ -175,7 +169,7 @@ class IngestLogs(beam.PTransform):
                 plan=plan,
                 written=beam.pvalue.AsIter(written),
                 known=known,
-                examples_dir=self._examples_dir,
+                examples_dir=examples_dir,
             )
         )
         return Ingested(counts, dead)

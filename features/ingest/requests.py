@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 from features.arrow import columns_of, splits_of, to_numpy
 from features.ingest.clicks import Attribution, attribute_clicks
 from features.ingest.config import IngestConfig
-from features.ingest.shuffle import take
 from features.ingest.split import assign_splits
 from features.log_contract import Reason, dead_letters, rows_as_json
 
@@ -43,7 +42,7 @@ class ShardRequests:
 
     def first(self, name: str) -> pa.Array:
         """Returns a column's value in the first impression of each request: [R]."""
-        return self.rows.column(self.rows.schema.get_field_index(name)).take(pa.array(self.offsets[:-1]))
+        return self.rows[name].take(pa.array(self.offsets[:-1]))
 
 
 def build_requests(
@@ -129,7 +128,7 @@ def build_requests(
         order = np.lexsort((column["position"].to_numpy()[kept], place[codes[kept]]))
     else:
         order = np.argsort(place[codes[kept]], kind="stable")
-    rows = take(impressions, kept[order])
+    rows = impressions.take(pa.array(kept[order]))
     if "position" in column:
         position = columns_of(rows)["position"].to_numpy()
     else:

@@ -147,7 +147,7 @@ class RowChecker:
         bad: _Bad = []
         arrays: dict[str, pa.Array] = {}
         for column in self.plan.columns:
-            values = batch.column(batch.schema.get_field_index(column.source))
+            values = batch[column.source]
             if column.role == "timestamp":
                 array, misfit = to_milliseconds(values)
             else:
@@ -165,7 +165,7 @@ class RowChecker:
         tally = Counter({("reason", self.plan.table, reason.value): n for reason, n in reasons.items()})
         tally["table", self.plan.table, "rows_in"] = rows + len(raw.rejected)
         if "_label_code" in arrays:
-            asked = pc.greater_equal(clean.column(clean.schema.get_field_index("_label_code")), 0)
+            asked = pc.greater_equal(clean["_label_code"], 0)
             kept = clean.filter(asked)
             tally["table", self.plan.table, "ignored"] = clean.num_rows - kept.num_rows
             clean = kept
@@ -221,7 +221,7 @@ class RowChecker:
         rows = np.flatnonzero(any_bad)
         found: dict[int, tuple[Reason, str]] = {}
         for reason, mask, column, what in bad:
-            values = batch.column(batch.schema.get_field_index(column.source))
+            values = batch[column.source]
             for row in np.flatnonzero(mask):
                 if row not in found:
                     found[row] = (reason, f"`{column.source}`={values[row].as_py()!r}: {what}.")

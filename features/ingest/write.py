@@ -40,13 +40,11 @@ class SideTable:
 
 def deduplicate(batch: pa.RecordBatch, key: str) -> tuple[pa.RecordBatch, int]:
     """Keeps the first row of each key; returns the rows and how many were dropped."""
-    codes = batch.column(batch.schema.get_field_index(key)).dictionary_encode().indices.to_numpy()
+    codes = batch[key].dictionary_encode().indices.to_numpy()
     _, first = np.unique(codes, return_index=True)
     if len(first) == batch.num_rows:
         return batch, 0
-    index = pa.array(np.sort(first))
-    arrays = [column.take(index) for column in batch.columns]
-    return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names), batch.num_rows - len(first)
+    return batch.take(pa.array(np.sort(first))), batch.num_rows - len(first)
 
 
 class RequestTable:
@@ -161,7 +159,7 @@ def catalogue_table(spec: FeatureSpec, items: pa.RecordBatch) -> pa.Table:
       items: checked rows, each item once.
     """
     side = SideTable("item_id", items)
-    ids = items.column(items.schema.get_field_index("item_id"))
+    ids = items["item_id"]
     order = pc.sort_indices(ids).cast(pa.int32())
     table = {"item_id": ids.take(order)}
     for feature in spec.of_table("items"):

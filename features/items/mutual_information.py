@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 
 from features import storage
-from features.arrow import columns_of, list_splits, open_parquet, to_numpy
+from features.arrow import list_splits, open_parquet, to_numpy
 from features.config import Strict
 from features.items.catalogue import CATALOGUE_FILE
 from features.spec import Feature, FeatureSpec
@@ -100,7 +100,7 @@ class Contingency:
             self.pairs[pair] = _add(self.pairs[pair], theirs)
 
 
-def item_codes(columns: dict[str, pa.Array], features: tuple[Feature, ...]) -> np.ndarray:
+def item_codes(columns: pa.RecordBatch | dict[str, pa.Array], features: tuple[Feature, ...]) -> np.ndarray:
     """Returns the codes of encoded items, [K, n] uint32; multi-valued features by their first value."""
     codes = []
     for feature in features:
@@ -213,7 +213,7 @@ def count_row_group(path: str, group: int, features: tuple[Feature, ...]) -> Ite
     with open_parquet(path) as file:
         names = [feature.name for feature in features]
         for batch in file.iter_batches(_BATCH_ITEMS, row_groups=[group], columns=names):
-            state.update(item_codes(columns_of(batch), features))
+            state.update(item_codes(batch, features))
     yield state
 
 

@@ -190,7 +190,7 @@ def _candidates(examples_dir: AnyPath, split: str, *names: str) -> Iterator[list
     for path in list_shards(examples_dir, split):
         with open_parquet(path) as file:
             for batch in file.iter_batches(columns=list(names)):
-                yield [to_numpy(batch.column(batch.schema.get_field_index(name)).flatten()) for name in names]
+                yield [to_numpy(batch[name].flatten()) for name in names]
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from features.examples.candidate_sets import (
     CandidateSetConfig,
     append_candidates,
     catalogue_values,
-    list_column,
     sample_unshown,
 )
 from features.histories.windows import WINDOWS, attach_histories, read_behaviors
@@ -126,25 +125,27 @@ class _CandidateMaker:
             windows = WINDOWS if self._teacher is not None else WINDOWS[:1]
             raw = attach_histories(raw, behaviors, self._spec.history, windows=windows)
         shown = arrow.one_chunk(encoded[ITEM_ROW])
-        offsets = shown.offsets.to_numpy().astype(np.int64)
+        shown_splits = arrow.list_splits(shown)
         rows, splits, weights = sample_unshown(
             self._retrieval.of(raw, self._config.retrieve),
-            shown.flatten().to_numpy(zero_copy_only=False),
-            offsets - offsets[0],
+            arrow.to_numpy(shown.flatten()),
+            shown_splits,
             self._config.sample,
             self._rng,
         )
         values = catalogue_values(encoded, self._catalogue, rows, self._spec, encoded=True)
         table, new = append_candidates(encoded, values, splits, ITEM_ID)
-        joined = offsets - offsets[0] + splits
+        joined = shown_splits + splits
         of_all = np.ones(len(new), np.float32)
         of_all[new] = weights
-        table = table.append_column(WEIGHT, list_column(of_all, joined))
-        table = table.append_column(SOURCE, list_column(np.where(new, RETRIEVED, IMPRESSION).astype(np.int32), joined))
+        table = table.append_column(WEIGHT, arrow.lists_of(of_all, joined))
+        table = table.append_column(
+            SOURCE, arrow.lists_of(np.where(new, RETRIEVED, IMPRESSION).astype(np.int32), joined)
+        )
         if self._teacher is not None:
             values = catalogue_values(raw, self._raw_catalogue, rows, self._spec, encoded=False)
             logits = self._teach(append_candidates(raw, values, splits, "item_id")[0], len(new))
-            table = table.append_column(TEACHER_LOGIT, list_column(logits, joined))
+            table = table.append_column(TEACHER_LOGIT, arrow.lists_of(logits, joined))
         return table, len(rows)
 
     def _teach(self, raw: pa.Table, count: int) -> np.ndarray:
