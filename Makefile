@@ -42,14 +42,24 @@ test-fast: $(STAMP) ## the tests that take seconds
 lint: $(STAMP) ## formatting and static checks
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
+	$(PYTHON) -m mypy clickmill features evaluation
 
 format: $(STAMP) ## apply the formatter and the safe fixes
 	$(PYTHON) -m ruff format .
 	$(PYTHON) -m ruff check --fix .
 
-bench: $(STAMP) ## measure data preparation and training (benchmarks.movielens_1m runs for hours: start it by hand)
-	$(PYTHON) -m benchmarks.data_prep
-	$(PYTHON) -m benchmarks.training
+.PHONY: map docs
+map: ## the structure of the code: rooms, folders, entries, import arrows, circles
+	@python3 tests/house/structure.py
+
+docs: $(STAMP) ## write the generated pages: configuration, command line, results
+	$(PYTHON) -m tests.house.config_reference
+	$(PYTHON) -m tests.house.cli_reference
+	$(PYTHON) -m benchmarks results
+
+bench: $(STAMP) ## measure data preparation and training (python -m benchmarks lists the others, some of which run for hours)
+	$(PYTHON) -m benchmarks data_prep
+	$(PYTHON) -m benchmarks training
 
 lock: $(UV) ## pin every dependency of setup.py again, for both stacks
 	$(call pin,py310-tfx116,x86_64-manylinux_2_28)

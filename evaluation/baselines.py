@@ -87,7 +87,7 @@ def count_items(examples_dir: storage.AnyPath, label: str, split: str = "train")
     """Counts impressions and clicks per item over the raw examples of a split, file by file.
 
     Args:
-      examples_dir: holds `Split-<split>/requests-*.parquet` (docs/data_formats.md).
+      examples_dir: holds `Split-<split>/requests-*.parquet` (docs/reference/data_formats.md).
       label: name of the label column.
       split: the split to count; baselines may only see `train`.
 

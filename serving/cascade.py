@@ -1,6 +1,7 @@
 """The whole cascade in process: retrieve n₁ items → coarse n₂ → fine → top k, from exported SavedModels.
 
-The pure logic, without a server: each stage is a loaded export, and a request is one raw row. docs/cascade.md.
+The pure logic, without a server: each stage is a loaded export, and a request is one raw row
+(docs/reference/cascade.md).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where the requests of a split lie, in raw and in encoded examples (docs/data_formats.md)."""
+"""Where the requests of a split lie, in raw and in encoded examples (docs/reference/data_formats.md)."""
 
 from __future__ import annotations
 

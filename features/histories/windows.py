@@ -48,7 +48,7 @@ def attach_histories(
     """Adds the windows of raw requests as list columns.
 
     Args:
-      requests: raw requests of one shard (docs/data_formats.md), with `user_index` and `history_end`.
+      requests: raw requests of one shard (docs/reference/data_formats.md), with `user_index` and `history_end`.
       behaviors: the whole raw behaviour log of the same shard.
       spec: features and lengths.
       windows: which windows.

@@ -1,6 +1,6 @@
 """A trained coarse ranker as a SavedModel of raw values: interests once a request, stored item vectors, look-ups.
 
-docs/coarse.md describes the signatures.
+docs/models/hcn.md describes the signatures.
 """
 
 from __future__ import annotations

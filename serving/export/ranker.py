@@ -1,7 +1,7 @@
 """A trained ranker as a SavedModel whose signatures take raw values.
 
-Vocabularies and numeric transforms travel inside the graph, so a client sends what its logs hold. docs/serving.md
-describes signatures and tensors.
+Vocabularies and numeric transforms travel inside the graph, so a client sends what its logs hold. The signatures are
+described in docs/reference/signatures.md.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def export_ranker(
 
     Args:
       model: a trained `RankingModel`; `model(batch, training=False)` returns logits `[N]`; its batch is that of
-        docs/data_formats.md, `history` and `item_row` only where its `history_interest` is not None.
+        docs/reference/data_formats.md, `history` and `item_row` only where its `history_interest` is not None.
       encoding: the encoding that the model was trained with.
       directory: where the SavedModel appears, for example `serving_models/<name>/<version>`.
       warmup_rows: raw request rows that a server replays before it takes traffic; None writes no warm-up file.

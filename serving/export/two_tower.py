@@ -1,6 +1,7 @@
 """A trained two-tower as a SavedModel that takes raw values, and its item embeddings as a table.
 
-The index is exact: brute force over all items, in chunks, inside the graph. docs/retrieval.md describes the signatures.
+The index is exact: brute force over all items, in chunks, inside the graph. The signatures are described in
+docs/models/two_tower.md.
 """
 
 from __future__ import annotations

@@ -25,7 +25,8 @@ def ranker_requests(spec: FeatureSpec, rows: pa.Table, history: HistoryInputs | 
 
     Args:
       spec: the features of the signatures.
-      rows: raw request rows (docs/data_formats.md), between 1 and 999; with their windows if it takes histories.
+      rows: raw request rows (docs/reference/data_formats.md), between 1 and 999; with their windows if it takes
+        histories.
       history: what it takes of them. Bucket tables are left empty: their size is what warms up.
 
     Raises:

@@ -35,7 +35,7 @@ def score_examples(
 
     Args:
       saved_model_dir: a SavedModel, or a base directory of versions.
-      raw_examples_dir: raw examples (docs/data_formats.md), with `Split-<split>/requests-*.parquet`.
+      raw_examples_dir: raw examples (docs/reference/data_formats.md), with `Split-<split>/requests-*.parquet`.
       split: name of the split, for example `eval`.
       slice_features: features whose raw values are wanted beside the scores.
       behaviors_dir: the raw behaviour log, needed by rankers that take histories.

@@ -21,7 +21,7 @@ class ItemCatalogue:
     table lacks (what only an impression can know, such as its position) gets the missing mark: `missing_features`.
 
     Args:
-      items: the raw catalogue (docs/data_formats.md): `item_id` and features, one row an item.
+      items: the raw catalogue (docs/reference/data_formats.md): `item_id` and features, one row an item.
       spec: of the ranker.
 
     Raises:

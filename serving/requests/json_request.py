@@ -1,4 +1,4 @@
-"""One JSON request to one raw row (docs/data_formats.md); `serving/requests/tensors.py` turns rows into tensors.
+"""One JSON request to one raw row (docs/reference/data_formats.md), which `serving/requests/tensors.py` makes tensors.
 
     {"request_id": "r1",
      "user": {"user_id": "u7", "age_band": "25-34"},

@@ -40,7 +40,7 @@ def tensors_from_table(
 
     Args:
       spec: the features to read; other columns are ignored.
-      table: raw examples (docs/data_formats.md), one row a request; with their windows
+      table: raw examples (docs/reference/data_formats.md), one row a request; with their windows
         (`features.histories.windows.attach_histories`) where the ranker takes histories.
       history: what it takes of them.
 

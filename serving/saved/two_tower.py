@@ -72,7 +72,7 @@ class SavedTwoTower(SavedModel):
         """Embeds the requests of a split's takes: one row a (request, item with a positive label) pair.
 
         Args:
-          examples_dir: raw examples (docs/data_formats.md).
+          examples_dir: raw examples (docs/reference/data_formats.md).
           behaviors_dir: the raw behaviour log.
           split: `eval`, `test` or `train`.
 
