@@ -138,7 +138,7 @@ def retrieval(work: Path) -> Path:
 def hcn(work: Path) -> Path:
     """Trains and exports HCN once, taught by AutoInt."""
     from features.encoding.feature_encoding import FeatureEncoding
-    from features.examples.candidate_sets import CandidateSetConfig
+    from features.examples.config import CandidateSetConfig
     from models.hcn.model import HcnConfig
     from models.inputs.item_corpus import ItemCorpus
     from models.training.coarse_stage import train_hcn

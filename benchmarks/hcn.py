@@ -152,7 +152,7 @@ def prepare(work: Path, seed: int):
     """
     from benchmarks.preparation import ingest_and_encode, log_tables
     from features.encoding.feature_encoding import FeatureEncoding
-    from features.examples.candidate_sets import CandidateSetConfig
+    from features.examples.config import CandidateSetConfig
     from features.ingest.ingest_logs import IngestConfig
     from features.spec import load_spec
     from models.autoint.model import AutoInt, AutoIntConfig

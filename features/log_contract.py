@@ -17,8 +17,6 @@ import pyarrow as pa
 MIN_TIMESTAMP = 100_000_000_000
 MAX_TIMESTAMP = 4_102_444_800_000
 
-SPLITS = ("train", "eval", "test")
-
 
 class LogContractError(ValueError):
     """A log that cannot be read at all: a table or a column is missing. The message says which and what is there."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from evaluation.cascade.config import CascadeConfig
-from evaluation.cascade.evaluate import CascadeEvaluationConfig
+from evaluation.cascade.config import CascadeConfig, CascadeEvaluationConfig
 
 
 class CascadeSection(CascadeConfig):

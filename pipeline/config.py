@@ -6,15 +6,14 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
-from evaluation.ranking import KEY_COLUMNS, EvaluationConfig
-from evaluation.slices import HISTORY_LENGTH
+from evaluation.config import HISTORY_LENGTH, KEY_COLUMNS, EvaluationConfig
 from features.config import (
     Strict,
     nearest,
     parse_model,
     read_yaml,
 )
-from features.datasets.simulator.marketplace import SimulatorConfig
+from features.datasets.simulator.config import SimulatorConfig
 from features.ingest.config import IngestConfig
 from features.spec import FeatureSpec, load_spec
 from pipeline.cascade_section import CascadeSection

@@ -7,12 +7,10 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
-from evaluation.ranking import EvaluationConfig
-from evaluation.retrieval import DistilledEvaluationConfig, RetrievalEvaluationConfig
+from evaluation.config import DistilledEvaluationConfig, EvaluationConfig, RetrievalEvaluationConfig
 from features.config import SpecError, Strict, nearest
-from features.examples.candidate_sets import CandidateSetConfig
-from features.examples.teacher_list_files import TeacherListsConfig
-from features.items.simhash import SimHashConfig
+from features.examples.config import CandidateSetConfig, TeacherListsConfig
+from features.items.config import SimHashConfig
 
 #: The ranker that stands between retrieval and the fine ranker.
 COARSE_RANKER = "hcn"

@@ -144,17 +144,17 @@ def _check_coarse(config: PipelineConfig, checked) -> None:
 
 def _config_class(name: str):
     if name in RETRIEVAL_MODELS:
-        from models.two_tower.model import TwoTowerConfig
+        from models.two_tower.config import TwoTowerConfig
 
         return TwoTowerConfig
     if name == "aw_moe":
-        from models.aw_moe.model import AwMoeConfig
+        from models.aw_moe.config import AwMoeConfig
 
         return AwMoeConfig
     if name == "hcn":
-        from models.hcn.model import HcnConfig
+        from models.hcn.config import HcnConfig
 
         return HcnConfig
-    from models.autoint.model import AutoIntConfig
+    from models.autoint.config import AutoIntConfig
 
     return {"autoint": AutoIntConfig}[name]

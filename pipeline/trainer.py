@@ -27,7 +27,7 @@ def trainer_config(config: PipelineConfig, name: str) -> dict:
     Raises:
       SpecError: if the model's `parameters` or `training` hold an unknown key or a wrong value.
     """
-    from models.training.loop import TrainingConfig
+    from models.training.config import TrainingConfig
 
     model = getattr(config.models, name)
     training = parse_model(model.training, TrainingConfig, f"models.{name}.training")
@@ -54,7 +54,7 @@ def run_fn(fn_args) -> None:
         the model reads any), `custom_config` is `trainer_config`'s.
     """
     from features.encoding.feature_encoding import FeatureEncoding
-    from models.training.loop import TrainingConfig
+    from models.training.config import TrainingConfig
 
     settings = fn_args.custom_config
     name = settings["model"]
@@ -113,7 +113,7 @@ def _coarse(fn_args, encoding, examples_dir: Path, config, training, work_dir: P
     from features.examples.teacher_list_files import LISTS_FOLDER
     from models.inputs.item_corpus import ItemCorpus
     from models.training.coarse_stage import train_hcn
-    from models.training.loop import TrainingConfig
+    from models.training.config import TrainingConfig
     from serving.export.coarse import export_coarse
 
     by_lists = fn_args.custom_config.get("list_training")

@@ -28,3 +28,42 @@ class CascadeConfig(Strict):
                 f"`top_k`={self.top_k}, `coarse`={self.coarse}, `retrieve`={self.retrieve}."
             )
         return self
+
+
+class CascadeGates(Strict):
+    """Thresholds of the gates. None switches a gate off."""
+
+    min_requests: int | None = Field(
+        50, ge=1, description="Fewer requests cannot tell a good cascade from a lucky one."
+    )
+    min_ndcg_kept: float | None = Field(
+        0.97,
+        ge=0,
+        le=1,
+        description="What the early stages lose, no later one brings back: the lower end of the interval is judged.",
+    )
+    max_cost_share: float | None = Field(
+        1.0,
+        gt=0,
+        description="A cascade that costs as much as scoring everything has no purpose: rank the whole catalogue.",
+    )
+
+
+class CascadeEvaluationConfig(Strict):
+    """What is measured and what a cascade must reach.
+
+    Attributes:
+      retrieve_grid: n₁ of the curves; those beyond the catalogue are left out.
+      coarse_grid: n₂ of the curves; of each n₁ those that are smaller than it, and n₂ = n₁: no coarse stage's choice.
+      interval_level: of the bootstrap over users.
+      bootstrap_replicates: resamples.
+      seed: of the resampling.
+      gates: thresholds.
+    """
+
+    retrieve_grid: tuple[int, ...] = Field((100, 200, 500, 1000, 2000), min_length=1)
+    coarse_grid: tuple[int, ...] = Field((20, 50, 100, 200, 500), min_length=1)
+    interval_level: float = Field(0.95, gt=0, lt=1)
+    bootstrap_replicates: int = Field(400, ge=2)
+    seed: int = 0
+    gates: CascadeGates = CascadeGates()

@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 from features.beam_runner import make_pipeline
 from features.histories.bucket_table import bucket_sums, check_signatures
 from features.histories.windows import window_bounds
-from features.items.simhash import SimHashConfig
+from features.items.config import SimHashConfig
 from features.spec import HistorySpec
 
 USER, ITEM = "user_id", "item_id"

@@ -13,8 +13,8 @@ from apache_beam.io.filesystems import FileSystems
 
 from features.ingest.behavior_log import BehaviorLog
 from features.ingest.columns import ARROW_TYPES, arrow_type, target_of
+from features.ingest.config import SPLITS
 from features.ingest.requests import ShardRequests
-from features.log_contract import SPLITS
 from features.spec import KEY_COLUMNS, Feature, FeatureSpec
 
 ROW_GROUP_REQUESTS = 1 << 14

@@ -20,7 +20,6 @@ import itertools
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -28,9 +27,8 @@ import pyarrow.parquet as pq
 
 from features.config import Strict
 from features.items.catalogue import CATALOGUE_FILE
+from features.items.config import Estimate
 from features.spec import Feature, FeatureSpec
-
-Estimate = Literal["plug_in", "minus_null", "normalized"]
 
 _CODE_BITS = np.uint64(32)
 _BATCH_ITEMS = 65_536

@@ -17,7 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features.items.simhash import SimHash, SimHashConfig
+from features.items.config import SimHashConfig
+from features.items.simhash import SimHash
 
 SIGNATURES_FILE = "signatures.parquet"
 SIMHASH_FILE = "simhash.json"

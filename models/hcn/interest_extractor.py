@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import tensorflow as tf
 
-Routing = Literal["k_means", "learnt"]
+from models.hcn.config import Routing
 
 _EPSILON = 1e-6
 

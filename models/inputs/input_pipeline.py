@@ -17,9 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import tensorflow as tf
-from pydantic import Field
 
-from features.config import Strict
 from features.encoding.feature_encoding import FeatureEncoding
 from features.examples.candidate_sets import SOURCE, TEACHER_LOGIT, WEIGHT
 from features.examples.shards import list_shards
@@ -27,6 +25,7 @@ from features.examples.teacher_list_files import read_lists
 from features.histories.windows import WINDOWS
 from features.items.catalogue import has_catalogue
 from features.spec import Feature, FeatureSpec
+from models.inputs.config import InputConfig
 from models.inputs.history_windows import ITEM_ROW, BehaviorShards, history_signature
 from models.inputs.request_arrays import (
     Column,
@@ -39,20 +38,6 @@ from models.inputs.request_arrays import (
 
 #: Of coarse examples: what a batch calls the columns that ordinary examples lack.
 EXTRAS = {"weight": WEIGHT, "source": SOURCE, "teacher_logit": TEACHER_LOGIT}
-
-
-class InputConfig(Strict):
-    """How batches are made.
-
-    Attributes:
-      batch_size: candidates a batch, reached at the first request boundary at or past it.
-      buffer_shards: shards that are pooled and shuffled together (and interleaved thereby).
-      prefetch: batches made ahead.
-    """
-
-    batch_size: int = Field(1024, ge=1)
-    buffer_shards: int = Field(4, ge=1)
-    prefetch: int = Field(8, ge=1)
 
 
 def make_dataset(

@@ -9,15 +9,12 @@ import numpy as np
 import tensorflow as tf
 
 from features.encoding.feature_encoding import FeatureEncoding
-from models.hcn.model import Hcn, HcnConfig
+from models.hcn.config import HcnConfig
+from models.hcn.model import Hcn
+from models.training.config import TrainingConfig
 from models.training.history import TrainingHistory
 from models.training.list_distillation import train_by_lists
-from models.training.loop import (
-    Metric,
-    TrainingConfig,
-    results_of,
-    train,
-)
+from models.training.loop import Metric, results_of, train
 
 
 def train_hcn(

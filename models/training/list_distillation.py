@@ -14,13 +14,9 @@ from features.encoding.feature_encoding import FeatureEncoding
 from features.examples.teacher_list_files import read_lists
 from models.inputs.input_pipeline import make_list_dataset
 from models.inputs.item_corpus import ItemCorpus
+from models.training.config import TrainingConfig
 from models.training.history import TrainingHistory
-from models.training.loop import (
-    Batches,
-    TrainingConfig,
-    results_of,
-    train_on_batches,
-)
+from models.training.loop import Batches, results_of, train_on_batches
 
 
 class Student(Protocol):

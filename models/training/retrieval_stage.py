@@ -12,9 +12,11 @@ from features.encoding.feature_encoding import FeatureEncoding
 from features.items.mutual_information import MutualInformation
 from models.inputs.input_pipeline import count_positives, make_dataset
 from models.inputs.item_corpus import ItemCorpus
+from models.training.config import TrainingConfig
 from models.training.history import TrainingHistory
-from models.training.loop import TrainingConfig, results_of, train
-from models.two_tower.model import TwoTower, TwoTowerConfig
+from models.training.loop import results_of, train
+from models.two_tower.config import TwoTowerConfig
+from models.two_tower.model import TwoTower
 
 
 def train_two_tower(

@@ -16,12 +16,12 @@ from features.examples.candidate_sets import (
     SOURCE,
     TEACHER_LOGIT,
     WEIGHT,
-    CandidateSetConfig,
     append_candidates,
     catalogue_values,
     list_column,
     sample_unshown,
 )
+from features.examples.config import CandidateSetConfig
 from features.examples.shards import link
 from features.histories.windows import WINDOWS, attach_histories, read_behaviors
 from features.items.catalogue import read_catalogue

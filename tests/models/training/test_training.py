@@ -6,11 +6,13 @@ import pyarrow.parquet as pq
 import pytest
 
 import models.training.loop as training
-from models.autoint.model import AutoInt, AutoIntConfig
-from models.inputs.input_pipeline import InputConfig, make_dataset
+from models.autoint.config import AutoIntConfig
+from models.autoint.model import AutoInt
+from models.inputs.config import InputConfig
+from models.inputs.input_pipeline import make_dataset
+from models.training.config import OptimizerConfig, TrainingConfig
 from models.training.history import TrainingHistory
-from models.training.loop import TrainingConfig, predict, train
-from models.training.optimizers import OptimizerConfig
+from models.training.loop import predict, train
 
 CONFIG = TrainingConfig(
     epochs=8,

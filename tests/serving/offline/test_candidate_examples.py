@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from evaluation.metrics.ranks import exact_top_k
-from features.examples.candidate_sets import CandidateSetConfig
+from features.examples.config import CandidateSetConfig
 from features.histories.windows import attach_histories, read_behaviors
 from features.items.catalogue import read_catalogue
 from models.inputs.input_pipeline import InputConfig, make_dataset
