@@ -26,8 +26,8 @@ AnyPath = str | os.PathLike[str]
 
 
 def is_local(path: AnyPath) -> bool:
-    """Whether the path lies on this machine's file system."""
-    return isinstance(_resolve(path)[0], LocalFileSystem)
+    """Whether the path lies on this machine's file system; asks no store and needs no client of one."""
+    return fsspec.utils.get_protocol(os.fspath(path)) in LocalFileSystem.protocol
 
 
 def absolute(path: AnyPath) -> str:

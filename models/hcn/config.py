@@ -71,3 +71,8 @@ class HcnConfig(Strict):
     unshown_labels: Literal["negative", "teacher"] = "negative"
     features: tuple[str, ...] | None = None
     exclude_features: tuple[str, ...] = ()
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether training asks for a fine ranker's logits."""
+        return self.distillation > 0 or self.unshown_labels == "teacher"

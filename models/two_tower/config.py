@@ -58,3 +58,12 @@ class TwoTowerConfig(Strict):
     log_q: Literal["none", "counted"] = "counted"
     exclude_features: tuple[str, ...] = ()
     ssl: SslConfig = SslConfig()
+
+    @property
+    def needs_mutual_information(self) -> bool:
+        """Whether training asks for the mutual information of the item features."""
+        return self.ssl.method == "cfm"
+
+    def taught(self) -> TwoTowerConfig:
+        """Returns this for a model that learns from teacher lists: without what corrects or joins a loss on takes."""
+        return self.model_copy(update={"log_q": "none", "ssl": SslConfig()})
