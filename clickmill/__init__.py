@@ -38,7 +38,7 @@ MODULES = {
     "TrainingConfig": "models.training.config",
     "train": "models.training.loop",
     "evaluate": "evaluation.ranking",
-    "EvaluationConfig": "evaluation.config",
+    "EvaluationConfig": "evaluation.ranking",
     "export_ranker": "serving.export.ranker",
     "Ranker": "serving.ranker",
     "Cascade": "serving.cascade",

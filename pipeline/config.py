@@ -7,13 +7,14 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from evaluation.config import HISTORY_LENGTH, KEY_COLUMNS, EvaluationConfig
+from evaluation.cascade.config import CascadeSection
+from evaluation.ranking import KEY_COLUMNS, EvaluationConfig
+from evaluation.slices import HISTORY_LENGTH
 from features import storage
 from features.config import Strict, nearest, parse_model, read_yaml
 from features.datasets.simulator.config import SimulatorConfig
 from features.ingest.config import IngestConfig
 from features.spec import FeatureSpec, load_spec
-from pipeline.cascade_section import CascadeSection
 from pipeline.model_sections import ModelsConfig
 
 #: Beam's `DirectRunner` first tries to download a Prism binary: name the in-process runner.
@@ -42,7 +43,7 @@ class PipelineConfig(Strict):
         without, the schema is inferred from the same log, so only contradictions between its splits would show.
       models: which models are trained, and how; see `pipeline.model_sections`.
       evaluation: metrics, slices and the gates of the rankers' blessing.
-      cascade: the cascade of these models, judged as one; None: it is not. See `pipeline.cascade_section`.
+      cascade: the cascade of these models, judged as one; None: it is not. See `evaluation.cascade.config`.
       warmup_requests: real requests put into the export for the server to replay before it takes traffic, so that the
         first users do not wait for lazy initialisation; 0: none.
       run_dir: artifacts, metadata, timings and report.

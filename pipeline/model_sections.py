@@ -17,7 +17,8 @@ from pydantic import (
     model_validator,
 )
 
-from evaluation.config import DistilledEvaluationConfig, EvaluationConfig, RetrievalEvaluationConfig
+from evaluation.ranking import EvaluationConfig
+from evaluation.retrieval import DistilledEvaluationConfig, RetrievalEvaluationConfig
 from features.config import SpecError, Strict, nearest
 from features.examples.config import CandidateSetConfig, TeacherListsConfig
 from features.items.config import SimHashConfig
@@ -110,7 +111,7 @@ class RetrievalSection(ModelSection):
         taught have no effect, and a list's group of requests is a batch.
       lists: which requests and items the teacher scores.
       evaluation: cut-offs and gates; a model that is taught has gates of its own
-        (`evaluation.config.DistilledEvaluationConfig`).
+        (`evaluation.retrieval.DistilledEvaluationConfig`).
       signatures: of the items, for the rankers' long histories: of the first model that learns from takes.
     """
 

@@ -1,4 +1,4 @@
-"""How many items pass each stage of the cascade: what serving runs and evaluation judges."""
+"""How many items pass each stage of the cascade, by what it is judged, and the `cascade` section of a pipeline."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class CascadeConfig(Strict):
     top_k: int = Field(10, ge=1)
 
     @model_validator(mode="after")
-    def _narrows(self):
+    def _narrows(self) -> CascadeConfig:
         if not self.top_k <= self.coarse <= self.retrieve:
             raise ValueError(
                 "a cascade narrows: `top_k` ≤ `coarse` ≤ `retrieve`. Received: "
@@ -67,3 +67,23 @@ class CascadeEvaluationConfig(Strict):
     bootstrap_replicates: int = Field(400, ge=2)
     seed: int = 0
     gates: CascadeGates = CascadeGates()
+
+
+class CascadeSection(CascadeConfig):
+    """The cascade of this pipeline's models: two-tower, HCN where it is on, a fine ranker.
+
+    `retrieve`, `coarse` and `top_k` are what is judged; the grids of `evaluation` are the curves to choose others by.
+
+    Attributes:
+      ranker: the fine ranker; the first that is switched on by default.
+      sample_requests: held-out requests, drawn uniformly; each is scored over the whole catalogue by the fine ranker.
+      timed_requests: of them, how many are timed a size.
+      seed: of the sample.
+      evaluation: curves, intervals, gates.
+    """
+
+    ranker: str | None = None
+    sample_requests: int = Field(200, ge=1)
+    timed_requests: int = Field(7, ge=1)
+    seed: int = 0
+    evaluation: CascadeEvaluationConfig = CascadeEvaluationConfig()

@@ -4,9 +4,14 @@ import pytest
 from pydantic import ValidationError
 
 from evaluation.baselines import Baseline
-from evaluation.config import GateConfig, SliceConfig
 from evaluation.metrics.registry import compute_metrics
-from evaluation.ranking import EvaluationConfig, evaluate, scored_rows
+from evaluation.ranking import (
+    EvaluationConfig,
+    GateConfig,
+    SliceConfig,
+    evaluate,
+    scored_rows,
+)
 from evaluation.results import EvaluationResult
 
 SLICES = SliceConfig(features=("city", "history_length"), min_rows=50)

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from evaluation.cascade.config import CascadeSection
 from features.config import SpecError
 from features.spec import load_spec
-from pipeline.cascade_section import CascadeSection
 from pipeline.config import PipelineConfig
 from pipeline.model_registry import check_models, reads_tables, select_models
 

@@ -9,9 +9,9 @@ from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.types import artifact_utils, component_spec
 from tfx.types.standard_artifacts import Examples, Model, ModelEvaluation
 
+from evaluation.cascade.config import CascadeSection
 from features.items.catalogue import CATALOGUE_FILE
 from pipeline.artifacts import BehaviorLog
-from pipeline.cascade_section import CascadeSection
 from pipeline.components.evaluators.evaluator import serving_path
 
 SCORES_FILE = "scores.parquet"
