@@ -35,6 +35,8 @@ MODULES = {
     "AwMoe": "models.aw_moe.model",
     "Hcn": "models.hcn.model",
     "TwoTower": "models.two_tower.model",
+    "RankingModel": "models.ranking_model",
+    "FeatureEmbedding": "models.embedding",
     "TrainingConfig": "models.training.config",
     "train": "models.training.loop",
     "evaluate": "evaluation.ranking",
@@ -44,6 +46,8 @@ MODULES = {
     "Cascade": "serving.cascade",
     "BseStore": "serving.bse.store",
     "score_examples": "serving.offline.scoring",
+    "Kind": "pipeline.model_kinds",
+    "Strict": "features.config",
     "ClickmillError": "features.errors",
 }
 
