@@ -1,5 +1,4 @@
-"""A team's own ranker, in a package outside the repository, is trained, judged, exported and ranked with as it stands in
-docs/guides/add-a-model.md."""
+"""The ranker of docs/guides/add-a-model.md, outside the repository, is trained, judged, exported, ranked with."""
 
 import json
 import os
