@@ -15,11 +15,13 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import fsspec
-import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 #: A local path, or a URI as a string. A `Path` cannot hold a URI: it makes `gs://b` into `gs:/b`.
 AnyPath = str | os.PathLike[str]
@@ -109,6 +111,8 @@ def open_read(path: AnyPath) -> IO[bytes]:
 
 def open_arrow(path: AnyPath) -> pa.NativeFile:
     """Opens a file for Arrow's readers: mapped into memory where it is local."""
+    import pyarrow as pa  # here: configuration is read without it
+
     if is_local(path):
         return pa.memory_map(_resolve(path)[1])
     return pa.PythonFile(open_read(path), mode="r")
