@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+from typing_extensions import Self
 
 from features import storage
 from features.errors import InputError
 
 Model = TypeVar("Model", bound=BaseModel)
+
+_UNKNOWN_KEY = "unknown_key"
 
 
 class SpecError(InputError):
@@ -24,6 +28,15 @@ class Strict(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _name_the_nearest(cls, values: Any, check: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return check(values)
+        except ValidationError as error:
+            problems = [_with_nearest(problem, cls.model_fields) for problem in error.errors()]
+            raise ValidationError.from_exception_data(error.title, problems) from None
+
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Returns ` Did you mean …?`, or nothing where no known name is near."""
@@ -31,10 +44,21 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f" Did you mean `{close[0]}`?" if close else ""
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses a key that a mapping holds twice, of which YAML would keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [key.value for key, _ in node.value]
+        for key, _ in node.value:
+            if key.value != "<<" and keys.count(key.value) > 1:
+                raise yaml.MarkedYAMLError(problem=f"the key `{key.value}` stands twice", problem_mark=key.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml(path: storage.AnyPath) -> dict[str, Any]:
     """Reads a mapping from a YAML file. Raises `SpecError` if the file is missing or holds anything else."""
     try:
-        values = yaml.safe_load(storage.read_text(path))
+        values = yaml.load(storage.read_text(path), _UniqueKeys)  # noqa: S506  a SafeLoader
     except OSError as error:
         raise SpecError(f"{path}: cannot be read ({error.strerror or error}).") from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
@@ -53,41 +77,25 @@ def parse_model(values: Mapping[str, Any], model: type[Model], source: str) -> M
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise SpecError("\n".join(f"{source}: {line}" for line in _explain(error, model))) from error
+        raise SpecError("\n".join(f"{source}: {line}" for line in _explain(error))) from error
 
 
-def _explain(error: ValidationError, model: type[BaseModel]) -> list[str]:
+def _explain(error: ValidationError) -> list[str]:
     lines = []
     for problem in error.errors():
-        where = ".".join(str(part) for part in problem["loc"])
-        if problem["type"] == "extra_forbidden":
-            known = _fields_at(model, problem["loc"][:-1])
-            lines.append(f"`{where}` is not a known key.{nearest(str(problem['loc'][-1]), known)}")
+        where = ".".join(str(part) for part in problem["loc"]) or "top level"
+        if problem["type"] == _UNKNOWN_KEY:
+            lines.append(f"`{where}` {problem['msg']}")
         else:
             received = "" if isinstance(problem["input"], dict | list) else f" Received: {problem['input']!r}"
-            lines.append(f"`{where or 'top level'}`: {problem['msg']}.{received}")
+            lines.append(f"`{where}`: {problem['msg']}.{received}")
     return lines
 
 
-def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """Names of the fields that the (possibly nested) model at `location` knows."""
-    current = model
-    for part in location:
-        if isinstance(part, int):
-            continue
-        field = current.model_fields.get(str(part))
-        nested = _model_in(field.annotation) if field else None
-        if nested is None:
-            return []
-        current = nested
-    return list(current.model_fields)
-
-
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        nested = _model_in(argument)
-        if nested is not None:
-            return nested
-    return None
+def _with_nearest(problem: ErrorDetails, known: Iterable[str]) -> InitErrorDetails:
+    """A problem of a model as it is, but for an unknown key, which is told with the nearest of those that are known."""
+    kind, message = problem["type"], problem["msg"]
+    if kind == "extra_forbidden" and len(problem["loc"]) == 1:
+        kind, message = _UNKNOWN_KEY, f"is not a known key.{nearest(str(problem['loc'][0]), known)}"
+    told = PydanticCustomError(kind, "{message}", {"message": message})  # type: ignore[arg-type]
+    return InitErrorDetails(type=told, loc=problem["loc"], input=problem["input"])

@@ -1,6 +1,6 @@
 """The log contract: which tables a log has, what each row must hold, and how a bad row is set aside.
 
-`docs/log_contract.md` states it for users.
+`docs/reference/log_contract.md` states it for users.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ from features.errors import InputError, RunError
 #: Valid timestamps, UTC milliseconds: 1973-03-03 to 2100-01-01. Seconds since 1970 fall below: a common slip.
 MIN_TIMESTAMP = 100_000_000_000
 MAX_TIMESTAMP = 4_102_444_800_000
-
-SPLITS = ("train", "eval", "test")
 
 
 class LogContractError(InputError):

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
+from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from evaluation.cascade.config import CascadeSection
 from evaluation.ranking import KEY_COLUMNS, EvaluationConfig
 from evaluation.slices import HISTORY_LENGTH
 from features import storage
-from features.config import (
-    Strict,
-    nearest,
-    parse_model,
-    read_yaml,
-)
-from features.datasets.simulator.marketplace import SimulatorConfig
+from features.config import Strict, nearest, parse_model, read_yaml
+from features.datasets.simulator.config import SimulatorConfig
 from features.ingest.config import IngestConfig
 from features.spec import FeatureSpec, load_spec
-from pipeline.model_config import ModelsConfig, RankerConfig
+from pipeline.model_sections import ModelsConfig
 
 #: Beam's `DirectRunner` first tries to download a Prism binary: name the in-process runner.
 LOCAL_BEAM_ARGS = ("--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner",)
+
+#: A path or a URI, as it was given.
+AnyText = Annotated[str, BeforeValidator(lambda path: os.fspath(path) if isinstance(path, os.PathLike) else path)]
 
 
 class SimulateConfig(Strict):
@@ -31,8 +30,8 @@ class SimulateConfig(Strict):
     Its truth is the oracle that rankers are shown beside; no model learns from it and no gate judges by it.
     """
 
-    out: Path = Field(description="Directory of the log tables; the truth goes to `truth/` in it.")
-    log: SimulatorConfig = SimulatorConfig()
+    out: AnyText = Field(description="Directory of the log tables; the truth goes to `truth/` in it.")
+    log: SimulatorConfig = Field(SimulatorConfig(), description="What to simulate.")
 
 
 class PipelineConfig(Strict):
@@ -45,7 +44,7 @@ class PipelineConfig(Strict):
       simulate: make the log first.
       schema_path: a reviewed TFDV schema (`schema.pbtxt`). With it every batch of logs is held against that schema;
         without, the schema is inferred from the same log, so only contradictions between its splits would show.
-      models: which models are trained, and how; see `pipeline.model_config`.
+      models: which models are trained, and how; see `pipeline.model_sections`.
       evaluation: metrics, slices and the gates of the rankers' blessing.
       cascade: the cascade of these models, judged as one; None: it is not. See `evaluation.cascade.config`.
       warmup_requests: real requests put into the export for the server to replay before it takes traffic, so that the
@@ -61,12 +60,12 @@ class PipelineConfig(Strict):
     ingest: IngestConfig
     simulate: SimulateConfig | None = None
     schema_path: str | None = None
-    models: ModelsConfig = ModelsConfig(autoint=RankerConfig())
+    models: ModelsConfig = Field(["autoint"], validate_default=True)
     evaluation: EvaluationConfig = EvaluationConfig()
     cascade: CascadeSection | None = None
     warmup_requests: int = Field(32, ge=0, lt=1000)
-    run_dir: Path
-    serving_dir: Path
+    run_dir: AnyText
+    serving_dir: AnyText = "serving_models"
     enable_cache: bool = True
     beam_pipeline_args: tuple[str, ...] = LOCAL_BEAM_ARGS
 
@@ -74,9 +73,7 @@ class PipelineConfig(Strict):
     @classmethod
     def _fill_defaults(cls, values):
         if isinstance(values, dict) and isinstance(values.get("name"), str):
-            values = dict(values)
-            values.setdefault("run_dir", Path("runs") / values["name"])
-            values.setdefault("serving_dir", Path("serving_models"))
+            values = {"run_dir": storage.join("runs", values["name"]), **values}
         return values
 
     @model_validator(mode="after")
@@ -85,13 +82,13 @@ class PipelineConfig(Strict):
         for name in self.evaluation.slices.features:
             if name not in names:
                 raise ValueError(f"`evaluation.slices.features`: no feature `{name}`.{nearest(name, names)}")
-        if self.models.two_tower is not None and self.feature_spec.history is None:
-            raise ValueError("`models.two_tower` reads short histories: name a `history` in the feature spec.")
+        for name, section in self.models.root.items():
+            section.check(name, self.models, self.feature_spec)
         if self.cascade is not None:
-            if self.models.two_tower is None or not self.models.fine_rankers:
+            fine = self.models.fine_rankers
+            if self.models.base_retrieval is None or not fine:
                 raise ValueError("`cascade` needs a two-tower and a fine ranker in `models`.")
-            if self.cascade_ranker not in self.models.fine_rankers:
-                fine = self.models.fine_rankers
+            if self.cascade_ranker not in fine:
                 raise ValueError(
                     f"`cascade.ranker`: no fine ranker `{self.cascade.ranker}`.{nearest(self.cascade.ranker, fine)}"
                 )
@@ -102,46 +99,46 @@ class PipelineConfig(Strict):
         """The fine ranker of the cascade; None where none is judged."""
         if self.cascade is None:
             return None
-        return self.cascade.ranker or next(iter(self.models.fine_rankers))
+        return self.cascade.ranker or self.models.fine_rankers[0]
 
-    def evaluation_of(self, ranker: str) -> EvaluationConfig:
-        """Metrics and gates of a ranker: its own, or those of all."""
-        return getattr(getattr(self.models, ranker), "evaluation", None) or self.evaluation
+    def evaluation_of(self, model: str) -> Strict:
+        """Metrics and gates of a model: its own, or those of all rankers."""
+        return getattr(self.models[model], "evaluation", None) or self.evaluation
 
     @property
-    def pipeline_root(self) -> Path:
+    def pipeline_root(self) -> str:
         """Where components write their artifacts."""
-        return self.run_dir / "artifacts"
+        return storage.join(self.run_dir, "artifacts")
 
     @property
-    def metadata_path(self) -> Path:
+    def metadata_path(self) -> str:
         """ML Metadata's SQLite file: lineage and the cache."""
-        return self.run_dir / "metadata.sqlite"
+        return storage.join(self.run_dir, "metadata.sqlite")
 
     @property
-    def timings_path(self) -> Path:
-        return self.run_dir / "timings.json"
+    def timings_path(self) -> str:
+        return storage.join(self.run_dir, "timings.json")
 
     @property
-    def log_path(self) -> Path:
-        return self.run_dir / "pipeline.log"
+    def log_path(self) -> str:
+        return storage.join(self.run_dir, "pipeline.log")
 
     @property
-    def report_dir(self) -> Path:
-        return self.run_dir / "report"
+    def report_dir(self) -> str:
+        return storage.join(self.run_dir, "report")
 
     @property
     def truth_dir(self) -> str:
         """The true click probabilities of a simulated log, which rankers are shown beside; '' for a real one."""
         return storage.absolute(storage.join(self.simulate.out, "truth")) if self.simulate else ""
 
-    def push_dir(self, model: str) -> Path:
+    def push_dir(self, model: str) -> str:
         """A model's versions. The pipeline is part of the name: two pipelines' models never replace each other."""
-        return self.serving_dir / f"{self.name}_{model}"
+        return storage.join(self.serving_dir, f"{self.name}_{model}")
 
-    def tables_dir(self, model: str) -> Path:
+    def tables_dir(self, model: str) -> str:
         """The store of a ranker's bucket tables, with all its versions."""
-        return self.serving_dir / f"{self.name}_{model}_bse"
+        return storage.join(self.serving_dir, f"{self.name}_{model}_bse")
 
     @property
     def judged_split(self) -> str:
@@ -149,14 +146,32 @@ class PipelineConfig(Strict):
         return "test" if "test" in self.ingest.split.names else "eval"
 
 
-def load_config(path: str | Path) -> PipelineConfig:
+def load_config(path: storage.AnyPath) -> PipelineConfig:
     """Reads a pipeline configuration and the feature spec that it names.
 
     Raises:
       SpecError: naming the file, the key and the nearest known key.
     """
-    path = Path(path)
     values = read_yaml(path)
     if isinstance(values.get("feature_spec"), str):
-        values["feature_spec"] = load_spec(path.parent / values["feature_spec"]).model_dump()
-    return parse_model(values, PipelineConfig, source=str(path))
+        spec = os.path.join(storage.parent(path), values["feature_spec"])
+        values["feature_spec"] = load_spec(spec).model_dump()
+    return parse_model(values, PipelineConfig, source=os.fspath(path))
+
+
+def select_models(config: PipelineConfig, names: list[str]) -> PipelineConfig:
+    """Returns the pipeline with these models and what they rest on: teachers, and the two-tower of their signatures.
+
+    The cascade is judged only where its retrieval and its fine ranker are both asked for.
+
+    Raises:
+      SpecError: if a model is not in the profile.
+    """
+    config.models.only(names)
+    selected = list(names)
+    for name in selected:  # which grows meanwhile
+        selected += [needed for needed in config.models[name].rests_on(config.models) if needed not in selected]
+    changes = {"models": config.models.only(selected)}
+    if not {changes["models"].cascade_retrieval, config.cascade_ranker} <= set(names):
+        changes["cascade"] = None
+    return config.model_copy(update=changes)

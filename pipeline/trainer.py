@@ -4,43 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-from pathlib import Path
 
-from features.config import parse_model
+from features import storage
 from pipeline.config import PipelineConfig
-from pipeline.model_registry import (
-    make_ranker,
-    parse_parameters,
-    reads_histories,
-    reads_signatures,
-)
+from pipeline.model_kinds import STAGES, kind_of, load
 
 RUN_FN = "pipeline.trainer.run_fn"
 HISTORY_FILE = "training_history.json"
 
 
 def trainer_config(config: PipelineConfig, name: str) -> dict:
-    """Returns the `custom_config` of a model's Trainer: plain JSON values, part of the cache's key.
-
-    Raises:
-      SpecError: if the model's `parameters` or `training` hold an unknown key or a wrong value.
-    """
-    from models.training.loop import TrainingConfig
-
-    model = getattr(config.models, name)
-    training = parse_model(model.training, TrainingConfig, f"models.{name}.training")
-    settings = {
+    """Returns the `custom_config` of a model's Trainer: plain JSON values, part of the cache's key."""
+    section = config.models[name]
+    return {
         "model": name,
-        "parameters": parse_parameters(name, model.parameters).model_dump(mode="json"),
-        "training": training.model_dump(mode="json"),
-        "work_dir": os.path.abspath(config.run_dir / "training"),
+        "taught": section.taught,
+        "work_dir": storage.absolute(storage.join(config.run_dir, "training")),
+        **section.model_dump(mode="json", include={"kind", "parameters", "training", "list_training"}),
     }
-    if getattr(model, "list_training", None) is not None:
-        by_lists = parse_model(model.list_training, TrainingConfig, f"models.{name}.list_training")
-        settings["list_training"] = by_lists.model_dump(mode="json")
-    return settings
 
 
 def run_fn(fn_args) -> None:
@@ -54,134 +35,56 @@ def run_fn(fn_args) -> None:
         the model reads any), `custom_config` is `trainer_config`'s.
     """
     from features.encoding.feature_encoding import FeatureEncoding
-    from models.training.loop import TrainingConfig
+    from models.training.config import TrainingConfig
+    from models.training.task import TrainingTask
 
     settings = fn_args.custom_config
-    name = settings["model"]
+    kind = kind_of(settings["kind"])
+    stage = STAGES[kind.stage]
     encoding = FeatureEncoding.load(fn_args.transform_graph_path)
-    examples_dir = Path(fn_args.train_files[0]).parents[1]
-    inputs = [str(examples_dir), str(fn_args.transform_graph_path), fn_args.base_model, settings]
+    examples_dir = storage.parent(storage.parent(fn_args.train_files[0]))
+    inputs = [examples_dir, str(fn_args.transform_graph_path), fn_args.base_model, settings]
     fingerprint = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
-    work_dir = Path(settings["work_dir"]) / fingerprint[:16]
-    history = {"two_tower": _two_tower, "retrieval": _distilled_two_tower, "hcn": _coarse}.get(name, _ranker)(
-        fn_args,
-        encoding,
-        examples_dir,
-        parse_parameters(name, settings["parameters"]),
-        TrainingConfig.model_validate(settings["training"]),
-        work_dir,
-        fingerprint,
+    work_dir = storage.join(settings["work_dir"], fingerprint[:16])
+    by_lists = settings.get("list_training")
+    trained = load(stage.trainer)(
+        TrainingTask(
+            model=load(kind.model),
+            parameters=load(kind.config).model_validate(settings["parameters"]),
+            encoding=encoding,
+            examples_dir=examples_dir,
+            training=TrainingConfig.model_validate(settings["training"]),
+            work_dir=work_dir,
+            fingerprint=fingerprint,
+            signatures_dir=fn_args.base_model,
+            taught=settings["taught"],
+            list_training=None if by_lists is None else TrainingConfig.model_validate(by_lists),
+            mutual_information=lambda: _mutual_information(encoding.spec, examples_dir, fn_args.model_run_dir),
+            metrics={"auc": _auc},
+        )
     )
-    run_dir = Path(fn_args.model_run_dir)
-    shutil.copytree(work_dir / "tensorboard", run_dir / "tensorboard", dirs_exist_ok=True)
-    (run_dir / HISTORY_FILE).write_text(json.dumps(history_record(history), indent=2) + "\n", encoding="utf-8")
-    shutil.rmtree(work_dir)
-
-
-def _ranker(fn_args, encoding, examples_dir: Path, config, training, work_dir: Path, fingerprint: str):
-    from features.items.signatures import ItemSignatures
-    from models.training.loop import train
-    from serving.export.ranker import export_ranker
-
-    name = fn_args.custom_config["model"]
-    signatures = ItemSignatures.load(fn_args.base_model) if reads_signatures(config) else None
-    histories = reads_histories(config)
-    model, history = train(
-        lambda: make_ranker(name, config, encoding, signatures),
-        encoding,
-        examples_dir,
-        training,
-        work_dir,
-        fingerprint=fingerprint,
-        metrics={"auc": _auc},
-        histories=histories,
-        long_history=histories and config.history.long != "none",
-        show_progress=True,
-    )
-    export_ranker(
-        model,
+    load(stage.exporter)(
+        trained.model,
         encoding,
         fn_args.serving_model_dir,
-        _raw_sample(examples_dir),
-        item_signatures=signatures,
+        warmup_rows=_raw_sample(examples_dir),
         overwrite=True,
+        **trained.export_with,
     )
-    return history
+    run_dir = fn_args.model_run_dir
+    storage.copy_tree(storage.join(work_dir, "tensorboard"), storage.join(run_dir, "tensorboard"))
+    record = json.dumps(history_record(trained.history), indent=2) + "\n"
+    storage.write_text(storage.join(run_dir, HISTORY_FILE), record)
+    storage.delete(work_dir)
 
 
-def _coarse(fn_args, encoding, examples_dir: Path, config, training, work_dir: Path, fingerprint: str):
-    from features.examples.teacher_list_files import LISTS_FOLDER
-    from models.inputs.item_corpus import ItemCorpus
-    from models.training.coarse_stage import train_hcn
-    from models.training.loop import TrainingConfig
-    from serving.export.coarse import export_coarse
-
-    by_lists = fn_args.custom_config.get("list_training")
-    model, history = train_hcn(
-        encoding,
-        examples_dir,
-        config,
-        training,
-        work_dir,
-        lists_dir=examples_dir / LISTS_FOLDER,
-        list_training=None if by_lists is None else TrainingConfig.model_validate(by_lists),
-        metrics={"auc": _auc},
-        fingerprint=fingerprint,
-        show_progress=True,
-    )
-    corpus, sample = ItemCorpus.load(examples_dir, encoding), _raw_sample(examples_dir)
-    export_coarse(model, encoding, fn_args.serving_model_dir, corpus, sample, overwrite=True)
-    return history
-
-
-def _two_tower(fn_args, encoding, examples_dir: Path, config, training, work_dir: Path, fingerprint: str):
-    from models.training.retrieval_stage import train_two_tower
-    from serving.export.two_tower import export_two_tower
-
-    needed, run_dir = config.ssl.method == "cfm", Path(fn_args.model_run_dir)
-    model, history = train_two_tower(
-        encoding,
-        examples_dir,
-        config,
-        training,
-        work_dir,
-        mutual_information=_mutual_information(encoding.spec, examples_dir, run_dir) if needed else None,
-        fingerprint=fingerprint,
-        show_progress=True,
-    )
-    export_two_tower(model, encoding, fn_args.serving_model_dir, _raw_sample(examples_dir), overwrite=True)
-    return history
-
-
-def _distilled_two_tower(fn_args, encoding, examples_dir: Path, config, training, work_dir: Path, fingerprint: str):
-    from models.inputs.item_corpus import ItemCorpus
-    from models.training.list_distillation import train_by_lists
-    from models.two_tower.model import TwoTower
-    from serving.export.two_tower import export_two_tower
-
-    corpus = ItemCorpus.load(examples_dir, encoding)
-    # What corrects a loss on takes is of no use here, and would ask for their counts.
-    config = config.model_copy(update={"log_q": "none", "ssl": type(config.ssl)()})
-    model, history = train_by_lists(
-        lambda: TwoTower(encoding, corpus, config),
-        encoding,
-        examples_dir,
-        training,
-        work_dir,
-        fingerprint=f"{fingerprint} {config.model_dump_json()}",
-        show_progress=True,
-    )
-    export_two_tower(model, encoding, fn_args.serving_model_dir, _raw_sample(examples_dir), overwrite=True)
-    return history
-
-
-def _mutual_information(spec, examples_dir: Path, run_dir: Path):
+def _mutual_information(spec, examples_dir: str, run_dir: str):
     """Estimates it for CFM's masks, from the catalogue; the estimate stays with the training's records."""
     from features.beam_runner import make_pipeline
     from features.items.mutual_information import MutualInformation, estimate_mutual_information
 
-    run_dir.mkdir(parents=True, exist_ok=True)
-    path = run_dir / "mutual_information.json"
+    storage.make_folder(run_dir)
+    path = storage.join(run_dir, "mutual_information.json")
     with make_pipeline() as root:
         estimate_mutual_information(root, examples_dir, spec, path)
     return MutualInformation.load(path)
@@ -217,10 +120,13 @@ def _auc(labels, logits) -> float:
     return compute_metrics(ScoredRows(labels, logits, nobody, nobody), ["auc"])["auc"]
 
 
-def _raw_sample(examples_dir: Path):
+def _raw_sample(examples_dir: str):
     import pyarrow.parquet as pq
 
     from features.examples.raw_sample import RAW_SAMPLE_FILE
 
-    path = examples_dir / RAW_SAMPLE_FILE
-    return pq.read_table(path) if path.is_file() else None
+    path = storage.join(examples_dir, RAW_SAMPLE_FILE)
+    if not storage.is_file(path):
+        return None
+    with storage.open_arrow(path) as file:
+        return pq.read_table(file)

@@ -59,7 +59,8 @@ def export_model(directory: str) -> dict:
     import tensorflow as tf
 
     import clickmill as cm
-    from features.items.simhash import SimHash, SimHashConfig
+    from features.items.config import SimHashConfig
+    from features.items.simhash import SimHash
     from models.sdim.buckets import signatures
     from serving.signature_specs import BSE_FILE, SPEC_FILE, HistoryInputs
 

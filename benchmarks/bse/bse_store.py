@@ -53,7 +53,7 @@ def measure(root: str, precision: str, options) -> dict:
     import numpy as np
     import pyarrow as pa
 
-    from features.items.simhash import SimHashConfig
+    from features.items.config import SimHashConfig
     from serving.bse.build import StoreBuilder
     from serving.bse.record import RecordLayout
 

@@ -84,7 +84,7 @@ def autoint(work: Path) -> Path:
 
 def lists(work: Path) -> Path:
     """Has AutoInt score the lists once."""
-    from features.examples.teacher_list_files import TeacherListsConfig
+    from features.examples.config import TeacherListsConfig
     from serving.offline.teacher_scoring import make_teacher_lists
 
     done = work / "lists.done"
@@ -114,7 +114,7 @@ def retrieval(work: Path) -> Path:
 
 def hcn(work: Path) -> Path:
     """Trains and exports HCN once, taught by AutoInt."""
-    from features.examples.candidate_sets import CandidateSetConfig
+    from features.examples.config import CandidateSetConfig
     from models.inputs.item_corpus import ItemCorpus
     from models.training.coarse_stage import train_hcn
     from serving.export.coarse import export_coarse

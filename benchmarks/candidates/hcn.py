@@ -137,7 +137,7 @@ def prepare(work: Path, seed: int):
     Returns:
       The encoding, the directories of the coarse examples and of the fine ranker's logits for the judged requests.
     """
-    from features.examples.candidate_sets import CandidateSetConfig
+    from features.examples.config import CandidateSetConfig
     from models.training.retrieval_stage import train_two_tower
     from serving.export.two_tower import export_two_tower
     from serving.offline.candidate_examples import make_coarse_examples

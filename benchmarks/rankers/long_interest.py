@@ -15,7 +15,7 @@ from pathlib import Path
 import clickmill as cm
 from benchmarks.preparation import CONFIGS, encode_by_time, of_training, quality_of_splits
 from benchmarks.records import Sweep, show, spread
-from features.items.simhash import SimHashConfig
+from features.items.config import SimHashConfig
 
 #: Few users with long histories: in the last fifth of the log the long-term term is on for 12 % of the impressions, and
 #: the AUC of the true attraction is 0.807 with it, 0.743 without.

@@ -55,14 +55,14 @@ def measure(log: Path, work: Path, truth: Path | None, seed: int) -> dict:
     from models.inputs.input_pipeline import make_dataset
     from models.training.loop import predict
 
-    profile = cm.load_config(CONFIGS / "simulated.yaml")
     spec = cm.load_spec(CONFIGS / "features_simulated.yaml")
     config = cm.IngestConfig.model_validate({"tables": {table: str(log / table) for table in TABLES}})
     raw, encoded, encoding_dir = ingest_and_encode(config, spec, work)
     encoding = cm.FeatureEncoding.load(encoding_dir)
     # The features alone, by the schedule that they need: what histories add has a benchmark of its own.
-    model_config = cm.AutoIntConfig.model_validate({**profile.models.autoint.parameters, "history": None})
-    training = cm.TrainingConfig.model_validate({**profile.models.autoint.training, "epochs": 7, "seed": seed})
+    profiled = cm.load_config(CONFIGS / "simulated.yaml").models["autoint"]
+    model_config = profiled.parameters.model_copy(update={"history": None})
+    training = profiled.training.model_copy(update={"epochs": 7, "seed": seed})
     model, history = cm.train(
         lambda: cm.AutoInt(encoding, model_config), encoding, encoded, training, work / "training", show_progress=True
     )

@@ -73,8 +73,8 @@ class FitEncoding(beam.PTransform):
     It gives one element, the written directory.
 
     Attributes:
-      examples_dir: raw examples (docs/data_formats.md); the files must exist when the transform is applied, else it
-        raises `NotFoundError`.
+      examples_dir: raw examples (docs/reference/data_formats.md); the files must exist when the transform is applied,
+        else it raises `NotFoundError`.
       spec: the features. A file that lacks one raises `InputError` while the pipeline runs.
       output_dir: where `FeatureEncoding.save` writes.
     """

@@ -10,10 +10,8 @@ from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field
 
 from features.arrow import list_splits, lists_of, one_chunk, splits_of
-from features.config import Strict
 from features.encoding.columns import ITEM_ROW, is_label_column, key_column
 from features.errors import InputError
 from features.spec import FeatureSpec
@@ -23,20 +21,6 @@ IMPRESSION, RETRIEVED = 0, 1
 
 NO_POSITION = -1
 """The position of an item that was not shown."""
-
-
-class CandidateSetConfig(Strict):
-    """Which unshown items join the impressions.
-
-    Attributes:
-      retrieve: n₁, how many items the retrieval finds for a request.
-      sample: how many of them, not shown, are drawn.
-      seed: of the draw.
-    """
-
-    retrieve: int = Field(1000, ge=1)
-    sample: int = Field(8, ge=0)
-    seed: int = 0
 
 
 def sample_unshown(

@@ -10,36 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field
 
 from features import storage
 from features.arrow import lists_of, read_parquet, splits_of, write_parquet
-from features.config import Strict
 from features.errors import NotFoundError
+from features.examples.config import TeacherListsConfig
 from features.storage import AnyPath
 
 #: Where coarse examples hold the lists that belong to them.
 LISTS_FOLDER = "teacher_lists"
-
-
-class TeacherListsConfig(Strict):
-    """Which requests and items the fine ranker scores.
-
-    Attributes:
-      requests: of split train, drawn uniformly; split eval gets a tenth as many.
-      group: requests that share their items.
-      uniform: items of a group that are drawn from the whole catalogue.
-      retrieved: items of a group that are drawn from what its requests retrieve: without them few are near the top.
-      retrieve: how deep in the retrieved list those may stand.
-      seed: of all draws.
-    """
-
-    requests: int = Field(4800, ge=1)
-    group: int = Field(48, ge=1)
-    uniform: int = Field(1000, ge=1)
-    retrieved: int = Field(1000, ge=0)
-    retrieve: int = Field(3000, ge=1)
-    seed: int = 0
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from features.beam_runner import make_pipeline
 from features.errors import InputError
 from features.histories.bucket_table import bucket_sums, check_signatures
 from features.histories.windows import window_bounds
-from features.items.simhash import SimHashConfig
+from features.items.config import SimHashConfig
 from features.spec import HistorySpec
 
 USER, ITEM = "user_id", "item_id"
@@ -100,7 +100,7 @@ def build_tables(
     """Runs `BuildTables` over the raw behaviour log.
 
     Args:
-      files: the raw behaviour log, `behaviors-*.parquet` (docs/data_formats.md).
+      files: the raw behaviour log, `behaviors-*.parquet` (docs/reference/data_formats.md).
       encoder: of the ranker.
       sink: gets blocks of users who have a long history.
       like: a pipeline whose runner and options are taken; the in-process runner by default.

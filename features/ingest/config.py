@@ -8,8 +8,9 @@ from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from features.config import Strict
-from features.log_contract import SPLITS
 from features.spec import FeatureSpec
+
+SPLITS = ("train", "eval", "test")
 
 
 class LogTables(Strict):
@@ -17,6 +18,13 @@ class LogTables(Strict):
 
     Without `clicks` the labels are columns of `impressions`; without `behaviors` the positive impressions are the
     behaviours.
+
+    Attributes:
+      impressions: what was shown.
+      clicks: what became of it, and when.
+      items: the catalogue and its features.
+      users: users' features.
+      behaviors: what users did before, where impressions do not say it all.
     """
 
     impressions: str
@@ -35,6 +43,13 @@ class SplitConfig(Strict):
 
     `time`: the first requests train, then eval, then test: the quantiles of the request timestamps. `random`: by a
     hash of the request id and `seed`. `column`: `column` of the impressions says train, eval or test.
+
+    Attributes:
+      by: how.
+      eval_fraction: share of the requests in eval.
+      test_fraction: share of the requests in test; 0: there is no test split.
+      column: of the impressions, with `by: column`.
+      seed: of the hash, with `by: random`.
     """
 
     by: Literal["time", "random", "column"] = "time"

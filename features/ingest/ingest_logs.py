@@ -73,7 +73,8 @@ class IngestLogs(beam.PTransform):
 
     Writes `Split-*/requests-*.parquet`, `catalogue/items.parquet` and `counts.json` to `examples_dir`,
     `behaviors-*.parquet` to `behaviors_dir` and `dead_letters-*.parquet` to `dead_letters_dir`; see
-    docs/data_formats.md. The tables are looked at, and `LogContractError` raised, when the transform is applied.
+    docs/reference/data_formats.md. The tables are looked at, and `LogContractError` raised, when the transform is
+    applied.
 
     Attributes:
       config: tables, labels, split.

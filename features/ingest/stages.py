@@ -17,7 +17,7 @@ from features import storage
 from features.arrow import columns_of, write_parquet
 from features.encoding.hashing import hash64
 from features.ingest.behavior_log import BehaviorLog
-from features.ingest.config import IngestConfig
+from features.ingest.config import SPLITS, IngestConfig
 from features.ingest.readers import ReadUnit, read_batches
 from features.ingest.requests import ShardRequests, build_requests, segment_min, set_aside
 from features.ingest.shuffle import (
@@ -39,7 +39,7 @@ from features.ingest.write import (
     write_shard,
 )
 from features.items.catalogue import CATALOGUE_FILE
-from features.log_contract import SPLITS, Reason
+from features.log_contract import Reason
 from features.spec import FeatureSpec
 
 #: Tags of the outputs beside the rows.

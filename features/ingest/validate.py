@@ -18,12 +18,11 @@ from features.ingest.columns import (
     target_of,
     to_milliseconds,
 )
-from features.ingest.config import IngestConfig
+from features.ingest.config import SPLITS, IngestConfig
 from features.ingest.readers import RawBatch, ReadUnit, read_schema
 from features.log_contract import (
     MAX_TIMESTAMP,
     MIN_TIMESTAMP,
-    SPLITS,
     TABLES,
     LogContractError,
     Reason,

@@ -1,4 +1,4 @@
-"""The files LogIngest writes for a shard: requests by split and the behaviour log (docs/data_formats.md)."""
+"""The files LogIngest writes for a shard: requests by split and the behaviour log (docs/reference/data_formats.md)."""
 
 from __future__ import annotations
 

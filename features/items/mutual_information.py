@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,10 +27,9 @@ from features import storage
 from features.arrow import list_splits, open_parquet, to_numpy
 from features.config import Strict
 from features.items.catalogue import CATALOGUE_FILE
+from features.items.config import Estimate
 from features.spec import Feature, FeatureSpec
 from features.storage import AnyPath
-
-Estimate = Literal["plug_in", "minus_null", "normalized"]
 
 _CODE_BITS = np.uint64(32)
 _BATCH_ITEMS = 65_536

@@ -16,7 +16,8 @@ import pyarrow as pa
 
 from features import storage
 from features.arrow import list_lengths, lists_of, one_chunk, read_parquet, to_numpy, write_parquet
-from features.items.simhash import SimHash, SimHashConfig
+from features.items.config import SimHashConfig
+from features.items.simhash import SimHash
 from features.storage import AnyPath
 
 SIGNATURES_FILE = "signatures.parquet"

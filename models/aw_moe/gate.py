@@ -7,11 +7,9 @@ an expert.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import tensorflow as tf
 
-Normalisation = Literal["none", "count"]
+from models.aw_moe.config import Normalisation
 
 
 def keep_some(mask: tf.Tensor, rate: float) -> tf.Tensor:

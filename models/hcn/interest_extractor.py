@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import tensorflow as tf
 
-Routing = Literal["k_means", "learnt"]
+from models.hcn.config import Routing
 
 _EPSILON = 1e-6
 
@@ -48,7 +48,7 @@ class HierarchicalExtractor(tf.keras.layers.Layer):
       num_layers: T.
       routing: who gets which behaviour. `k_means`: plain inner products, without weights, and no gradient flows through
         the shares, as in capsules' routing: layers stay steps of soft k-means on behaviours that learn. `learnt`:
-        trained W_q and W_k; what they learn from clicks mixes clusters again (docs/coarse.md).
+        trained W_q and W_k; what they learn from clicks mixes clusters again (docs/models/hcn.md).
       share_layers: one W_q, W_k, W_v, LayerNorm for all layers (then T changes no parameter count), or each its own.
       sharpness: s, of the competition: at 1 a new model's behaviours belong to all centres alike, and centres to none.
     """

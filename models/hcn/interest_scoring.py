@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import tensorflow as tf
 
-Scoring = Literal["soft", "max"]
+from models.hcn.config import Scoring
 
 _NEVER = -1e9
 

@@ -15,11 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import tensorflow as tf
-from pydantic import Field
 
 from features import storage
 from features.arrow import list_splits, one_chunk, open_parquet, read_parquet, to_numpy
-from features.config import Strict
 from features.encoding import columns
 from features.encoding.columns import BATCH_LABEL, HISTORY_END, POSITION, USER_INDEX, label_column
 from features.encoding.feature_encoding import FeatureEncoding
@@ -30,6 +28,7 @@ from features.histories.windows import WINDOWS
 from features.items.catalogue import has_catalogue
 from features.spec import Feature, FeatureSpec
 from features.storage import AnyPath
+from models.inputs.config import InputConfig
 from models.inputs.history_windows import ITEM_ROW, BehaviorShards, history_signature
 from models.inputs.request_arrays import (
     Column,
@@ -42,20 +41,6 @@ from models.inputs.request_arrays import (
 
 #: Of coarse examples: what a batch calls the columns that ordinary examples lack.
 EXTRAS = {"weight": columns.WEIGHT, "source": columns.SOURCE, "teacher_logit": columns.TEACHER_LOGIT}
-
-
-class InputConfig(Strict):
-    """How batches are made.
-
-    Attributes:
-      batch_size: candidates a batch, reached at the first request boundary at or past it.
-      buffer_shards: shards that are pooled and shuffled together (and interleaved thereby).
-      prefetch: batches made ahead.
-    """
-
-    batch_size: int = Field(1024, ge=1)
-    buffer_shards: int = Field(4, ge=1)
-    prefetch: int = Field(8, ge=1)
 
 
 def make_dataset(
@@ -71,7 +56,7 @@ def make_dataset(
     long_history: bool = True,
     positives_only: bool = False,
 ) -> tf.data.Dataset:
-    """Returns one epoch of batches (docs/data_formats.md, "A batch").
+    """Returns one epoch of batches (docs/reference/data_formats.md, "A batch").
 
     Args:
       examples_dir: encoded examples (FeatureEncoder).

@@ -2,43 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import tensorflow as tf
 
-from features.config import Strict
 from features.encoding.feature_encoding import FeatureEncoding
 from features.items.signatures import ItemSignatures
-from features.items.simhash import SimHash, SimHashConfig
+from features.items.simhash import SimHash
 from models.embedding import FeatureEmbedding
 from models.inputs.history_windows import trim_window
 from models.sdim import buckets as sdim
+from models.sdim.config import HistoryConfig
 from models.sdim.request_layout import RequestLayout
 from models.sdim.target_attention import DinAttention, DotProductAttention, mean_pooling
-
-Attention = Literal["none", "mean", "target_attention", "cosine_attention", "din"]
-
-
-class HistoryConfig(Strict):
-    """How a ranker reads behaviour histories.
-
-    Attributes:
-      features: the history features that make up a behaviour's embedding; all of the spec's by default, without those
-        that the model excludes.
-      short: attention over the short history; `cosine_attention` is `target_attention` over unit vectors.
-      long: attention over the long history; `sdim` is the one that a server can afford.
-      signature_source: of `sdim`: `two_tower` looks item signatures up (made once, by BehaviorSignatures), `end_to_end`
-        hashes the ranker's own embeddings as they are now, as in the paper.
-      simhash: of `end_to_end`; `two_tower` has its hash from the signatures.
-      din_hidden_units: of `din`.
-    """
-
-    features: tuple[str, ...] | None = None
-    short: Attention = "din"
-    long: Attention | Literal["sdim"] = "sdim"
-    signature_source: Literal["two_tower", "end_to_end"] = "two_tower"
-    simhash: SimHashConfig = SimHashConfig()
-    din_hidden_units: tuple[int, ...] = (36,)
 
 
 class HistoryInterest(tf.keras.layers.Layer):
@@ -115,7 +89,7 @@ class HistoryInterest(tf.keras.layers.Layer):
     def call(self, batch: dict) -> tf.Tensor:
         """Returns the fields of a batch's candidates, `[N, len(field_names), d]`.
 
-        `batch["history"]` holds the windows (docs/data_formats.md); instead of `long` it may hold `long_sums`
+        `batch["history"]` holds the windows (docs/reference/data_formats.md); instead of `long` it may hold `long_sums`
         `[B, G, 2^tau, d_h]`, the users' bucket sums.
         """
         history, request_index = batch["history"], batch["request_index"]

@@ -2,32 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import tensorflow as tf
 
+from features import storage
 from features.encoding.feature_encoding import FeatureEncoding
-from models.hcn.model import Hcn, HcnConfig
+from features.examples.teacher_list_files import LISTS_FOLDER
+from models.hcn.config import HcnConfig
+from models.hcn.model import Hcn
+from models.inputs.item_corpus import ItemCorpus
+from models.training.config import TrainingConfig
 from models.training.history import TrainingHistory
 from models.training.list_distillation import train_by_lists
-from models.training.loop import (
-    Metric,
-    TrainingConfig,
-    results_of,
-    train,
-)
+from models.training.loop import Metric, results_of, train
+from models.training.task import Trained, TrainingTask
+
+
+def train_coarse(task: TrainingTask) -> Trained:
+    """Trains a coarse ranker as `train_hcn` does, on what CoarseExamples wrote."""
+    model, history = train_hcn(
+        task.encoding,
+        task.examples_dir,
+        task.parameters,
+        task.training,
+        task.work_dir,
+        model_class=task.model,
+        lists_dir=storage.join(task.examples_dir, LISTS_FOLDER),
+        list_training=task.list_training,
+        metrics=task.metrics,
+        fingerprint=task.fingerprint,
+        show_progress=True,
+    )
+    return Trained(model, history, {"corpus": ItemCorpus.load(task.examples_dir, task.encoding)})
 
 
 def train_hcn(
     encoding: FeatureEncoding,
-    examples_dir: str | Path,
+    examples_dir: storage.AnyPath,
     model_config: HcnConfig,
     config: TrainingConfig,
-    work_dir: str | Path,
+    work_dir: storage.AnyPath,
     *,
-    lists_dir: str | Path | None = None,
+    model_class: Callable[..., Hcn] = Hcn,
+    lists_dir: storage.AnyPath | None = None,
     list_training: TrainingConfig | None = None,
     metrics: Mapping[str, Metric] | None = None,
     fingerprint: str = "",
@@ -44,6 +63,7 @@ def train_hcn(
       model_config: what to build.
       config: how to train; `input.batch_size` counts impressions and added items.
       work_dir: for checkpoints, see `models.training.loop.train`.
+      model_class: what is built of the encoding and `model_config`.
       lists_dir: teacher lists, for `list_training`.
       list_training: how the second part is trained; None: there is none.
       metrics: of labels and logits of the impressions of `eval`, by name.
@@ -67,7 +87,7 @@ def train_hcn(
 
     fingerprint = f"{fingerprint} {model_config.model_dump_json()}"
     model, history = train(
-        lambda: Hcn(encoding, model_config),
+        lambda: model_class(encoding, model_config),
         encoding,
         examples_dir,
         config,
@@ -84,7 +104,7 @@ def train_hcn(
             encoding,
             lists_dir,
             list_training,
-            Path(work_dir) / "lists",
+            storage.join(work_dir, "lists"),
             calibration=1.0,
             fingerprint=f"{fingerprint} {config.model_dump_json()}",
             show_progress=show_progress,

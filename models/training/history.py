@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
 
 from pydantic import BaseModel
+
+from features import storage
 
 FILE_NAME = "training_history.json"
 
@@ -52,15 +52,13 @@ class TrainingHistory(BaseModel):
     def epochs_since_best(self) -> int:
         return len(self.epochs) - self.best_epoch
 
-    def save(self, directory: Path) -> None:
-        """Writes aside and renames, so that a reader never meets half a file."""
-        aside = directory / f"{FILE_NAME}.tmp"
+    def save(self, directory: storage.AnyPath) -> None:
+        """Writes the history whole: a reader never meets half a file."""
         values = {**self.model_dump(), "best_epoch": self.best_epoch}
-        aside.write_text(json.dumps(values, indent=2), encoding="utf-8")
-        os.replace(aside, directory / FILE_NAME)
+        storage.write_text(storage.join(directory, FILE_NAME), json.dumps(values, indent=2))
 
     @classmethod
-    def load(cls, directory: Path) -> TrainingHistory | None:
+    def load(cls, directory: storage.AnyPath) -> TrainingHistory | None:
         """Reads the history of a directory; None where there is none."""
-        path = directory / FILE_NAME
-        return cls.model_validate_json(path.read_text(encoding="utf-8")) if path.exists() else None
+        path = storage.join(directory, FILE_NAME)
+        return cls.model_validate_json(storage.read_text(path)) if storage.is_file(path) else None

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
+from features import storage
 from features.encoding.feature_encoding import FeatureEncoding
 from features.examples.teacher_list_files import read_lists
 from models.inputs.input_pipeline import make_list_dataset
 from models.inputs.item_corpus import ItemCorpus
+from models.training.config import TrainingConfig
 from models.training.history import TrainingHistory
-from models.training.loop import (
-    Batches,
-    TrainingConfig,
-    results_of,
-    train_on_batches,
-)
+from models.training.loop import Batches, results_of, train_on_batches
 
 
 class Student(Protocol):
@@ -94,9 +90,9 @@ class ListDistillation(tfrs.Model):
 def train_by_lists(
     make_student: Callable[[], Student],
     encoding: FeatureEncoding,
-    lists_dir: str | Path,
+    lists_dir: storage.AnyPath,
     config: TrainingConfig,
-    work_dir: str | Path,
+    work_dir: storage.AnyPath,
     *,
     calibration: float = 0.0,
     fingerprint: str = "",

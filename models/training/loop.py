@@ -7,20 +7,20 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
-from pydantic import Field
 
-from features.config import Strict
+from features import storage
 from features.encoding.feature_encoding import FeatureEncoding
-from models.inputs.input_pipeline import InputConfig, count_candidates, make_dataset
+from models.inputs.input_pipeline import count_candidates, make_dataset
 from models.ranking_model import RankingModel
+from models.training.checkpoints import Checkpoints
+from models.training.config import TrainingConfig
 from models.training.history import EpochRecord, TrainingHistory
-from models.training.optimizers import OptimizerConfig, make_optimizer
+from models.training.optimizers import make_optimizer
 from models.training.progress import TrainingProgress
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
@@ -28,26 +28,6 @@ Metric = Callable[[np.ndarray, np.ndarray], float]
 
 Validate = Callable[[tfrs.Model, tf.data.Dataset], tuple[float, dict[str, float]]]
 """Of a model and the eval split: the validation loss, in nats, and metrics by name."""
-
-
-class TrainingConfig(Strict):
-    """How a model is trained.
-
-    Attributes:
-      epochs: at most this many.
-      patience: stop after this many epochs in a row that were no better on validation.
-      seed: of weights, dropout and shuffling.
-      input: batches and buffers.
-      optimizer: optimiser and schedule.
-      steps_per_execution: steps that one call into TensorFlow runs; more steps, less Python between them.
-    """
-
-    epochs: int = Field(5, ge=1)
-    patience: int = Field(2, ge=1)
-    seed: int = 0
-    input: InputConfig = InputConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
-    steps_per_execution: int = Field(16, ge=1)
 
 
 @dataclass(frozen=True)
@@ -68,9 +48,9 @@ class Batches:
 def train(
     make_model: Callable[[], tfrs.Model],
     encoding: FeatureEncoding,
-    examples_dir: str | Path,
+    examples_dir: storage.AnyPath,
     config: TrainingConfig,
-    work_dir: str | Path,
+    work_dir: storage.AnyPath,
     *,
     metrics: Mapping[str, Metric] | None = None,
     validate: Validate | None = None,
@@ -121,7 +101,7 @@ def train_on_batches(
     make_model: Callable[[], tfrs.Model],
     batches: Batches,
     config: TrainingConfig,
-    work_dir: str | Path,
+    work_dir: storage.AnyPath,
     *,
     validate: Validate,
     maximize: str | None = None,
@@ -150,19 +130,18 @@ def train_on_batches(
     Raises:
       ValueError: if `work_dir` holds the checkpoint of another training, or the loss is not finite.
     """
-    work_dir = Path(work_dir)
-    work_dir.mkdir(parents=True, exist_ok=True)
+    storage.make_folder(work_dir)
     history = _history_of(work_dir, f"{fingerprint}\n{config.model_dump_json()}")
     tf.keras.utils.set_random_seed(config.seed)
     model = make_model()
     model.compile(optimizer=make_optimizer(config.optimizer, config.epochs * batches.steps))
     build_variables(model, next(iter(batches.make("train", 0))))
     history.parameters = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
-    checkpoints = _Checkpoints(model, work_dir)
+    checkpoints = Checkpoints(model, work_dir)
     if history.epochs:
         checkpoints.restore(len(history.epochs))
     run_steps = step_runner(model)
-    writer = tf.summary.create_file_writer(str(work_dir / "tensorboard"))
+    writer = tf.summary.create_file_writer(storage.join(work_dir, "tensorboard"))
     history.maximize = maximize
     while not history.finished:
         epoch = len(history.epochs) + 1
@@ -262,7 +241,7 @@ def step_runner(model: tfrs.Model) -> Callable[[tf.data.Iterator, int], tf.Tenso
     return lambda iterator, steps: run(iterator, tf.constant(steps))
 
 
-def _history_of(work_dir: Path, identity: str) -> TrainingHistory:
+def _history_of(work_dir: storage.AnyPath, identity: str) -> TrainingHistory:
     fingerprint = hashlib.sha256(identity.encode()).hexdigest()
     history = TrainingHistory.load(work_dir)
     if history is not None and history.fingerprint != fingerprint:
@@ -271,29 +250,6 @@ def _history_of(work_dir: Path, identity: str) -> TrainingHistory:
             "Choose another directory, or delete it to start over."
         )
     return history or TrainingHistory(fingerprint=fingerprint)
-
-
-class _Checkpoints:
-    """One checkpoint an epoch, by number."""
-
-    def __init__(self, model: tfrs.Model, work_dir: Path):
-        self._checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer)
-        self._folder = work_dir / "checkpoints"
-
-    def save(self, epoch: int) -> None:
-        self._checkpoint.write(self._prefix(epoch))
-
-    def restore(self, epoch: int) -> None:
-        self._checkpoint.read(self._prefix(epoch)).expect_partial()
-
-    def delete_all_but(self, epochs: set[int]) -> None:
-        keep = {f"epoch-{epoch:04d}" for epoch in epochs}
-        for path in self._folder.iterdir():
-            if path.name.split(".")[0] not in keep:
-                path.unlink()
-
-    def _prefix(self, epoch: int) -> str:
-        return str(self._folder / f"epoch-{epoch:04d}")
 
 
 def _summarise(writer, record: EpochRecord) -> None:

@@ -2,28 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import tensorflow as tf
-from pydantic import Field
 
-from features.config import Strict
-
-
-class OptimizerConfig(Strict):
-    """Which optimiser, and how its learning rate runs.
-
-    Attributes:
-      name: `lazy_adam` (default), `adam` (dense moments: every row of every table moves at every step), `adagrad`.
-      learning_rate: the highest learning rate.
-      schedule: `constant`, or `cosine`: linear warm-up, then half a cosine to a hundredth of the highest.
-      warmup_fraction: share of all steps spent warming up (cosine only).
-    """
-
-    name: Literal["lazy_adam", "adam", "adagrad"] = "lazy_adam"
-    learning_rate: float = Field(1e-3, gt=0)
-    schedule: Literal["constant", "cosine"] = "constant"
-    warmup_fraction: float = Field(0.05, ge=0, lt=1)
+from models.training.config import OptimizerConfig
 
 
 class LazyAdam(tf.keras.optimizers.legacy.Adam):

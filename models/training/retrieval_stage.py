@@ -2,28 +2,65 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
 from evaluation.metrics.ranks import count_above, expected_hits
+from features import storage
 from features.encoding.feature_encoding import FeatureEncoding
 from features.items.mutual_information import MutualInformation
 from models.inputs.input_pipeline import count_positives, make_dataset
 from models.inputs.item_corpus import ItemCorpus
+from models.training.config import TrainingConfig
 from models.training.history import TrainingHistory
-from models.training.loop import TrainingConfig, results_of, train
-from models.two_tower.model import TwoTower, TwoTowerConfig
+from models.training.list_distillation import train_by_lists
+from models.training.loop import results_of, train
+from models.training.task import Trained, TrainingTask
+from models.two_tower.config import TwoTowerConfig
+from models.two_tower.model import TwoTower
+
+
+def train_retrieval(task: TrainingTask) -> Trained:
+    """Trains a retrieval model: on takes as `train_two_tower` does, or, if it is taught, on teacher lists alone."""
+    encoding, config = task.encoding, task.parameters
+    if task.taught:
+        corpus, config = ItemCorpus.load(task.examples_dir, encoding), config.taught()
+        return Trained(
+            *train_by_lists(
+                lambda: task.model(encoding, corpus, config),
+                encoding,
+                task.examples_dir,
+                task.training,
+                task.work_dir,
+                fingerprint=f"{task.fingerprint} {config.model_dump_json()}",
+                show_progress=True,
+            )
+        )
+    return Trained(
+        *train_two_tower(
+            encoding,
+            task.examples_dir,
+            config,
+            task.training,
+            task.work_dir,
+            model_class=task.model,
+            mutual_information=task.mutual_information() if config.needs_mutual_information else None,
+            fingerprint=task.fingerprint,
+            show_progress=True,
+        )
+    )
 
 
 def train_two_tower(
     encoding: FeatureEncoding,
-    examples_dir: str | Path,
+    examples_dir: storage.AnyPath,
     model_config: TwoTowerConfig,
     config: TrainingConfig,
-    work_dir: str | Path,
+    work_dir: storage.AnyPath,
     *,
+    model_class: Callable[..., TwoTower] = TwoTower,
     mutual_information: MutualInformation | None = None,
     k: int = 50,
     max_validation_pairs: int = 50_000,
@@ -38,6 +75,7 @@ def train_two_tower(
       model_config: what to build.
       config: how to train; `input.batch_size` counts positives, each the others' negative.
       work_dir: for checkpoints, see `models.training.loop.train`.
+      model_class: what is built of the encoding, the catalogue and `model_config`.
       mutual_information: of the item features, for CFM.
       k: of the recall that is watched.
       max_validation_pairs: validate on this many (request, item) pairs at most, evenly spread over the split.
@@ -59,7 +97,7 @@ def train_two_tower(
         return loss, {f"recall@{k}": float(expected_hits(above, tied, k).mean())}
 
     return train(
-        lambda: TwoTower(encoding, corpus, model_config, train_counts=counts, mutual_information=mutual_information),
+        lambda: model_class(encoding, corpus, model_config, train_counts=counts, mutual_information=mutual_information),
         encoding,
         examples_dir,
         config,
@@ -75,7 +113,7 @@ def train_two_tower(
 
 
 def pairs_dataset(
-    examples_dir: str | Path, split: str, encoding: FeatureEncoding, config: TrainingConfig
+    examples_dir: storage.AnyPath, split: str, encoding: FeatureEncoding, config: TrainingConfig
 ) -> tf.data.Dataset:
     """Batches of a split as the two-tower reads them, in the order of the files."""
     return make_dataset(

@@ -1,26 +1,24 @@
 """The SSL two-tower: users and items in one space, for retrieval.
 
 Yao et al., "Self-supervised Learning for Large-scale Item Recommendations", CIKM 2021, arXiv 2007.12865. Equations, the
-masking and what the paper leaves open: docs/retrieval.md.
+masking and what the paper leaves open: docs/models/two_tower.md.
 """
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
-from pydantic import Field
 
-from features.config import Strict
 from features.encoding.feature_encoding import FeatureEncoding
-from features.items.mutual_information import Estimate, MutualInformation
+from features.items.config import Estimate
+from features.items.mutual_information import MutualInformation
 from models.embedding import flatten_fields
 from models.inputs.item_corpus import ItemCorpus
+from models.masked_embedding import MaskedFeatureEmbedding
+from models.two_tower.config import TwoTowerConfig
 from models.two_tower.contrastive_loss import info_nce, spread_out
 from models.two_tower.feature_masking import (
-    MaskedFeatureEmbedding,
     correlated_masks,
     draw_correlated_mask,
     draw_random_mask,
@@ -28,56 +26,6 @@ from models.two_tower.feature_masking import (
 from models.two_tower.short_history import ShortHistory
 
 _EMBED_BATCH = 4096
-
-
-class SslConfig(Strict):
-    """The self-supervised task on items, and its controls.
-
-    Attributes:
-      method: `none`; `cfm` and `rfm`: contrastive, by correlated or random feature masking; `spread_out`: contrastive
-        without masking; `feature_dropout`: no second task, fields of the main task's items are masked one by one
-        (DropoutNet, Volkovs et al., 2017).
-      alpha: weight of L_self; `feature_dropout` has none.
-      items: items that a step samples, uniformly from the corpus.
-      dropout_rate: of values of multi-valued features (`cfm`, `rfm`), of fields (`feature_dropout`).
-      temperature: of L_self; the main task's by default.
-      estimate: which mutual information `cfm` goes by (features/items/mutual_information.py).
-      item_id: `feature`: masked like any other; `masked`: in both views, so that contents are matched to contents.
-    """
-
-    method: Literal["none", "cfm", "rfm", "feature_dropout", "spread_out"] = "none"
-    alpha: float = Field(0.3, ge=0)
-    items: int = Field(1024, ge=2)
-    dropout_rate: float = Field(0.3, ge=0, lt=1)
-    temperature: float | None = Field(None, gt=0)
-    estimate: Estimate = "minus_null"
-    item_id: Literal["feature", "masked"] = "feature"
-
-    @property
-    def masks_features(self) -> bool:
-        return self.method in ("cfm", "rfm", "feature_dropout")
-
-
-class TwoTowerConfig(Strict):
-    """The two-tower. Widths and temperature as in the paper's section 4, scaled down.
-
-    Attributes:
-      hidden_units: ReLU layers of each tower.
-      output_dim: width of the shared space.
-      temperature: τ of the softmax over cosines.
-      history: how the short history is pooled; `none` leaves it out.
-      log_q: correct the softmax for item frequency, counted in train (Yi et al., RecSys 2019); `none` is the paper's.
-      exclude_features: features that neither tower reads.
-      ssl: the second task.
-    """
-
-    hidden_units: tuple[int, ...] = (128,)
-    output_dim: int = Field(64, ge=1)
-    temperature: float = Field(0.07, gt=0)
-    history: Literal["none", "mean", "attention"] = "attention"
-    log_q: Literal["none", "counted"] = "counted"
-    exclude_features: tuple[str, ...] = ()
-    ssl: SslConfig = SslConfig()
 
 
 class TwoTower(tfrs.Model):

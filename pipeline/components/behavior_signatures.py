@@ -20,11 +20,11 @@ def BehaviorSignatures(
     """Writes `signatures.parquet` and `simhash.json`: the signatures of the whole catalogue, in its order.
 
     They are a Model, so that the standard Trainer of a ranker takes them as its `base_model`. `signatures_config` is a
-    `pipeline.model_config.SignaturesConfig` as JSON. The occupancy entropy is kept as a property: a hash that puts most
-    items in few buckets is mean pooling.
+    `pipeline.model_sections.SignaturesConfig` as JSON. The occupancy entropy is kept as a property: a hash that puts
+    most items in few buckets is mean pooling.
     """
     from features.items.signatures import sign_items
-    from pipeline.model_config import SignaturesConfig
+    from pipeline.model_sections import SignaturesConfig
     from serving.export.item_embeddings import ITEM_EMBEDDINGS_FILE, read_item_embeddings
 
     config = SignaturesConfig.model_validate_json(signatures_config)

@@ -27,7 +27,7 @@ def CoarseExamples(
     distillation. All other files are those of `encoded_examples`; `teacher_lists`, which a Trainer could not take
     beside its examples, come along in a folder of that name.
     """
-    from features.examples.candidate_sets import CandidateSetConfig
+    from features.examples.config import CandidateSetConfig
     from features.examples.teacher_list_files import LISTS_FOLDER
     from serving.offline.candidate_examples import make_coarse_examples
 

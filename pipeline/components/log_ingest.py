@@ -30,7 +30,8 @@ class LogIngestSpec(component_spec.ComponentSpec):
     }
 
 
-#: Of the output, docs/data_formats.md: what an earlier version of this component wrote may lack what readers now need.
+#: Of the output (docs/reference/data_formats.md): what an earlier version of this component wrote may lack what readers
+#: now need.
 DATA_FORMAT = "2"
 
 
@@ -69,7 +70,7 @@ class LogIngestExecutor(base_beam_executor.BaseBeamExecutor):
 
 
 class LogIngest(base_beam_component.BaseBeamComponent):
-    """Ingests the log (see features/ingest/ingest_logs.py). Its outputs are described in docs/data_formats.md."""
+    """Ingests the log (see features/ingest/ingest_logs.py). Its outputs are in docs/reference/data_formats.md."""
 
     SPEC_CLASS = LogIngestSpec
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(LogIngestExecutor)

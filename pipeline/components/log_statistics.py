@@ -1,7 +1,7 @@
 """LogStatistics: TFDV's statistics of the ingested requests, computed on Arrow batches.
 
 Emits a standard ExampleStatistics artifact, so SchemaGen, ImportSchemaGen and ExampleValidator follow unchanged. TFX's
-own StatisticsGen reads Parquet row by row and turns zeros into missing values; see docs/pipeline.md.
+own StatisticsGen reads Parquet row by row and turns zeros into missing values; see docs/reference/pipeline.md.
 """
 
 from collections.abc import Iterator

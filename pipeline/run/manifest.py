@@ -16,7 +16,6 @@ from features.errors import InputError, NotFoundError
 from features.items.catalogue import CATALOGUE_FILE
 from pipeline.config import PipelineConfig
 from pipeline.lineage import ComponentRun, outputs_by_component
-from pipeline.model_config import COARSE_RANKER, RETRIEVAL_MODELS
 from pipeline.run.outcomes import ModelOutcome
 
 MANIFEST_FILE = "manifest.json"
@@ -71,15 +70,15 @@ def write_manifest(
     models, cascade = {}, None
     for name, outcome in pushed.items():
         models[name] = PushedModel(
-            kind=name,
-            stage="retrieval" if name in RETRIEVAL_MODELS else "coarse" if name == COARSE_RANKER else "fine",
+            kind=config.models[name].kind,
+            stage=config.models.stage(name),
             directory=from_run(storage.parent(outcome.pushed)),
             version=storage.name(outcome.pushed),
             tables=from_run(outcome.tables_dir),
         )
     retrieval, ranker, items = config.models.cascade_retrieval, config.cascade_ranker, _catalogue(components)
     if config.cascade is not None and {retrieval, ranker} <= set(pushed) and items:
-        coarse = pushed.get(COARSE_RANKER)
+        coarse = pushed.get(config.models.cascade_coarse)
         cascade = {
             "two_tower": from_run(pushed[retrieval].pushed),
             "coarse": from_run(coarse and coarse.pushed),

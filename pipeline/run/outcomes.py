@@ -11,7 +11,6 @@ from features import storage
 from features.errors import NotFoundError
 from pipeline.config import PipelineConfig
 from pipeline.lineage import ComponentRun, outputs_by_component
-from pipeline.model_config import RETRIEVAL_MODELS
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ def model_outcomes(config: PipelineConfig, components: Sequence[ComponentRun]) -
     outputs = outputs_by_component(components)
     found = {}
     for name in config.models.names:
-        if name in RETRIEVAL_MODELS:
+        if config.models.stage(name) == "retrieval":
             evaluation = RetrievalEvaluation.load(outputs[f"RetrievalEvaluator.{name}"]["evaluation"])
         else:
             evaluation = EvaluationResult.load(outputs[f"RankingEvaluator.{name}"]["evaluation"])

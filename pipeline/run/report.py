@@ -8,8 +8,6 @@ from datetime import datetime
 from features import storage
 from pipeline.config import PipelineConfig
 from pipeline.lineage import ComponentRun, outputs_by_component
-from pipeline.model_config import RETRIEVAL_MODELS
-from pipeline.model_registry import TITLES
 from pipeline.run.outcomes import ModelOutcome
 
 
@@ -43,12 +41,11 @@ def write_report(
     pushed = None
     if ranker is not None:
         pushed = outcomes[ranker].pushed
-    judged = [ranker, *(name for name in outcomes if name not in (ranker, *RETRIEVAL_MODELS))] if ranker else []
 
     def summary(kind, name: str, **parts):
         version = outcomes[name].pushed
         return kind(
-            name=TITLES[name],
+            name=config.models.title(name),
             pushed_version=storage.name(version) if version else None,
             training=load_training(outputs[f"Trainer.{name}"]["model_run"]),
             **parts,
@@ -58,7 +55,7 @@ def write_report(
         RunInfo(
             pipeline=config.name,
             spec=config.feature_spec.name,
-            model=TITLES[ranker or "two_tower"],
+            model=config.models.title(ranker or config.models.names[0]),
             started=started,
             seconds=seconds,
             simulated=config.simulate is not None,
@@ -75,12 +72,11 @@ def write_report(
                 blessed=outcomes[name].blessed,
                 failed_gates=outcomes[name].failed_gates,
             )
-            for name in judged
+            for name in config.models.rankers
         ],
         retrievers=[
             summary(RetrieverSummary, name, evaluation=outcomes[name].evaluation)
-            for name in RETRIEVAL_MODELS
-            if name in outcomes
+            for name in config.models.of_stage("retrieval")
         ],
         signatures=_signatures(components),
         behavior_tables=outputs.get(f"BehaviorTables.{ranker}", {}).get("tables"),

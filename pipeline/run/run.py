@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from features import storage
-from pipeline.config import PipelineConfig, load_config
+from pipeline.config import PipelineConfig, load_config, select_models
 from pipeline.lineage import ComponentRun, outputs_by_component
-from pipeline.model_config import RETRIEVAL_MODELS
-from pipeline.model_registry import select_models
 from pipeline.run.dag import run_dag
 from pipeline.run.display import RunDisplay, shown_path
 from pipeline.run.manifest import write_manifest
@@ -85,7 +83,7 @@ def run_pipeline(
         display.close()
     cascade = cascade_evaluation(config, components)
     result = RunResult(tuple(components), outcomes, paths.html, paths.json, request, cascade)
-    _show_result(result, display.line)
+    _show_result(result, config, display.line)
     if cascade is not None:
         _show_cascade(cascade, display.line)
     if request and manifest.cascade:
@@ -145,9 +143,10 @@ def _rank_example(config: PipelineConfig, components, outcomes, display: RunDisp
     return path
 
 
-def _show_result(result: RunResult, say) -> None:
+def _show_result(result: RunResult, config: PipelineConfig, say) -> None:
     for name, outcome in result.models.items():
-        say(f"{name}: {_retrieval_line(outcome) if name in RETRIEVAL_MODELS else _ranking_line(outcome)}")
+        line = _retrieval_line if config.models.stage(name) == "retrieval" else _ranking_line
+        say(f"{name}: {line(outcome)}")
         if outcome.pushed:
             say(f"  [green]blessed[/] and pushed: {shown_path(outcome.pushed)}")
             if outcome.tables:
@@ -155,7 +154,7 @@ def _show_result(result: RunResult, say) -> None:
                 say(f"  bucket tables of {size}: {shown_path(outcome.tables_dir)}")
         else:
             say(f"  [yellow]not blessed[/], not pushed; gates failed: {', '.join(outcome.failed_gates)}")
-    ranked = next((o for name, o in result.models.items() if name not in RETRIEVAL_MODELS and o.pushed), None)
+    ranked = next((result.models[name] for name in config.models.rankers if result.models[name].pushed), None)
     if result.request and ranked:
         model, request = shown_path(storage.parent(ranked.pushed)), shown_path(result.request)
         say(f"  clickmill rank --model {model} --request {request}")

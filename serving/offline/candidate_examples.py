@@ -14,11 +14,11 @@ from features.errors import InputError
 from features.examples.candidate_sets import (
     IMPRESSION,
     RETRIEVED,
-    CandidateSetConfig,
     append_candidates,
     catalogue_values,
     sample_unshown,
 )
+from features.examples.config import CandidateSetConfig
 from features.histories.windows import WINDOWS, attach_histories, read_behaviors
 from features.items.catalogue import read_catalogue
 from serving.requests.tensors import candidate_counts, tensors_from_table

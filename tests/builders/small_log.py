@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from features.encoding.encode import encode_file
 from features.encoding.feature_encoding import FeatureEncoding
 from features.encoding.fit import encoding_of, summarise_file
+from features.histories.windows import attach_histories, read_behaviors
 from features.items.catalogue import CATALOGUE_FILE
 from features.spec import FeatureSpec
 
@@ -135,3 +136,12 @@ def encode_log(raw: Path, encoded: Path) -> FeatureEncoding:
         kind = {"behaviors": "behaviors", "catalogue": "catalogue"}.get(path.parent.name, "requests")
         encode_file(encoding, str(path), str(encoded / path.relative_to(raw)), kind, ids)
     return encoding
+
+
+def raw_rows(raw: Path, spec: FeatureSpec) -> pa.Table:
+    """The raw requests of split eval with their windows, in the order of the encoded shards."""
+    tables = []
+    for path in sorted(raw.glob("Split-eval/*.parquet")):
+        behaviors = read_behaviors(raw / "behaviors", path, spec.history)
+        tables.append(attach_histories(pq.read_table(path), behaviors, spec.history))
+    return pa.concat_tables(tables).combine_chunks()

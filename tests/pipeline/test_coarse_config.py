@@ -5,16 +5,16 @@ import json
 import pytest
 
 from evaluation.cascade.config import CascadeSection
-from features.config import SpecError
+from features.config import SpecError, parse_model
 from features.spec import load_spec
-from pipeline.config import PipelineConfig
-from pipeline.model_registry import check_models, reads_tables, select_models
+from models.sdim.config import reads_tables
+from pipeline.config import PipelineConfig, select_models
 
 
 def config(tmp_path, **models) -> PipelineConfig:
     spec = load_spec("tfx_config/features_simulated.yaml")
     values = {"name": "coarse", "feature_spec": spec, "models": models, "run_dir": tmp_path, "serving_dir": tmp_path}
-    return PipelineConfig.model_validate({**values, "ingest": {"tables": {"impressions": "x"}}})
+    return parse_model({**values, "ingest": {"tables": {"impressions": "x"}}}, PipelineConfig, "profile")
 
 
 AUTOINT = {"parameters": {"history": {"short": "mean", "long": "none"}}}
@@ -22,9 +22,8 @@ AUTOINT = {"parameters": {"history": {"short": "mean", "long": "none"}}}
 
 def test_it_is_trained_after_its_teacher_and_has_no_tables(tmp_path):
     whole = config(tmp_path, hcn={"teacher": "autoint"}, autoint=AUTOINT, two_tower={})
-    checked = check_models(whole)
-    assert list(checked) == ["two_tower", "autoint", "hcn"] and list(whole.models.rankers) == ["autoint", "hcn"]
-    assert whole.models.fine_rankers == ("autoint",) and not reads_tables(checked["hcn"])
+    assert whole.models.names == ("two_tower", "autoint", "hcn") and whole.models.rankers == ("autoint", "hcn")
+    assert whole.models.fine_rankers == ("autoint",) and not reads_tables(whole.models["hcn"].parameters)
     assert select_models(whole, ["hcn"]).models.names == ("two_tower", "autoint", "hcn")
     without = config(tmp_path, hcn={}, autoint=AUTOINT, two_tower={})
     assert select_models(without, ["hcn"]).models.names == ("two_tower", "hcn")
@@ -32,10 +31,10 @@ def test_it_is_trained_after_its_teacher_and_has_no_tables(tmp_path):
 
 
 def test_a_taught_retrieval_brings_what_it_learns_from_and_the_coarse_ranker_brings_it(tmp_path):
-    taught = {"retrieval": {"teacher": "autoint"}, "autoint": AUTOINT, "two_tower": {}}
+    taught = {"retrieval": {"kind": "two_tower", "teacher": "autoint"}, "autoint": AUTOINT, "two_tower": {}}
     whole = config(tmp_path, **taught, hcn={"list_training": {"epochs": 2}})
-    assert list(check_models(whole)) == ["two_tower", "autoint", "retrieval", "hcn"]
-    assert whole.models.cascade_retrieval == "retrieval" and list(whole.models.rankers) == ["autoint", "hcn"]
+    assert whole.models.names == ("two_tower", "autoint", "retrieval", "hcn")
+    assert whole.models.cascade_retrieval == "retrieval" and whole.models.rankers == ("autoint", "hcn")
     assert select_models(whole, ["hcn"]).models.names == ("two_tower", "autoint", "retrieval", "hcn")
     assert select_models(whole, ["retrieval"]).models.names == ("two_tower", "autoint", "retrieval")
     assert select_models(whole, ["two_tower"]).models.names == ("two_tower",)
@@ -48,7 +47,7 @@ def test_a_taught_retrieval_brings_what_it_learns_from_and_the_coarse_ranker_bri
 def test_teacher_lists_stand_between_the_fine_ranker_and_its_students(tmp_path):
     from pipeline.pipeline import create_pipeline
 
-    models = {"retrieval": {"teacher": "autoint"}, "autoint": AUTOINT, "two_tower": {}}
+    models = {"retrieval": {"kind": "two_tower", "teacher": "autoint"}, "autoint": AUTOINT, "two_tower": {}}
     models["hcn"] = {"list_training": {"epochs": 2}}
     whole = config(tmp_path, **models).model_copy(update={"cascade": CascadeSection()})
     nodes = {node.id: node for node in create_pipeline(whole).components}
@@ -64,17 +63,25 @@ def test_teacher_lists_stand_between_the_fine_ranker_and_its_students(tmp_path):
 @pytest.mark.parametrize(
     "models, message",
     [
-        ({"retrieval": {"teacher": "autoint"}, "autoint": AUTOINT}, "add `two_tower` to `models`"),
-        ({"retrieval": {"teacher": "autoin"}, "autoint": AUTOINT, "two_tower": {}}, "Did you mean `autoint`"),
-        ({"hcn": {"list_training": {}}, "two_tower": {}}, "reads the lists of `models.retrieval`"),
+        ({"retrieval": {"kind": "two_tower", "teacher": "autoint"}, "autoint": AUTOINT}, "add `two_tower` to `models`"),
+        (
+            {"retrieval": {"kind": "two_tower", "teacher": "autoin"}, "autoint": AUTOINT, "two_tower": {}},
+            "Did you mean `autoint`",
+        ),
+        ({"hcn": {"list_training": {}}, "two_tower": {}}, "reads the lists of a retrieval that is taught"),
         ({"hcn": {}}, "add `two_tower` to `models`"),
         ({"hcn": {"teacher": "autoin"}, "two_tower": {}, "autoint": AUTOINT}, "Did you mean `autoint`"),
-        ({"hcn": {"teacher": "hcn"}, "two_tower": {}}, "no ranker `hcn`"),
-        ({"hcn": {"parameters": {"distillation": 1.0}}, "two_tower": {}}, "name a fine ranker as `models.hcn.teacher`"),
+        ({"hcn": {"teacher": "hcn"}, "two_tower": {}}, "no fine ranker `hcn`"),
+        ({"hcn": {"parameters": {"distillation": 1.0}}, "two_tower": {}}, "name one as `models.hcn.teacher`"),
         ({"hcn": {"parameters": {"unshown_labels": "teacher"}}, "two_tower": {}}, "asks for a teacher"),
-        ({"hcn": {"parameters": {"num_interest": 3}}, "two_tower": {}}, "num_interest"),
+        ({"hcn": {"parameters": {"num_interest": 3}}, "two_tower": {}}, "Did you mean `num_interests`"),
+        ({"two_tower": {"lists": {}}}, "`models.two_tower.lists`: the model has no `teacher` to score them"),
+        (
+            {"retrieval": {"kind": "two_tower", "teacher": "autoint", "signatures": {}}, "autoint": AUTOINT},
+            "`models.retrieval.signatures`: the model learns from a teacher",
+        ),
     ],
 )
 def test_it_says_what_is_missing(tmp_path, models, message):
     with pytest.raises(SpecError, match=message):
-        check_models(config(tmp_path, **models))
+        config(tmp_path, **models)

@@ -1,5 +1,8 @@
 """The configuration: defaults, messages, and the DAG that it makes."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +11,8 @@ import yaml
 from features.config import SpecError
 from pipeline.config import load_config
 
-PROFILES = sorted((Path(__file__).parents[2] / "tfx_config").glob("[!f]*.yaml"))
+ROOT = Path(__file__).parents[2]
+PROFILES = sorted((ROOT / "tfx_config").glob("[!f]*.yaml"))
 MINIMAL = {
     "name": "shop",
     "feature_spec": {
@@ -21,7 +25,7 @@ MINIMAL = {
 
 def write(tmp_path, **changes):
     path = tmp_path / "pipeline.yaml"
-    path.write_text(yaml.safe_dump({**MINIMAL, **changes}))
+    path.write_text(yaml.safe_dump({**MINIMAL, **changes}, sort_keys=False))
     return path
 
 
@@ -30,14 +34,14 @@ def test_every_profile_loads(path):
     config = load_config(path)
     assert config.name == path.stem
     assert "autoint" in config.models.names
-    assert config.push_dir("autoint") == Path(f"serving_models/{config.name}_autoint")
-    assert config.tables_dir("autoint") == Path(f"serving_models/{config.name}_autoint_bse")
+    assert config.push_dir("autoint") == f"serving_models/{config.name}_autoint"
+    assert config.tables_dir("autoint") == f"serving_models/{config.name}_autoint_bse"
 
 
 def test_paths_follow_from_the_name(tmp_path):
     config = load_config(write(tmp_path))
-    assert config.run_dir == Path("runs/shop")
-    assert config.metadata_path == Path("runs/shop/metadata.sqlite")
+    assert config.run_dir == "runs/shop"
+    assert config.metadata_path == "runs/shop/metadata.sqlite"
 
 
 def test_the_feature_spec_is_found_beside_the_configuration(tmp_path):
@@ -53,8 +57,11 @@ def test_the_feature_spec_is_found_beside_the_configuration(tmp_path):
         ({"evaluation": {"slices": {"features": ["brnad"]}}}, r"no feature `brnad`. Did you mean `brand`\?"),
         ({"evaluation": {"gates": {"pcoc": [1.2, 1.4]}}}, r"`pcoc` must be a range around 1"),
         ({"model": {"name": "autoint"}}, r"`model` is not a known key. Did you mean `models`\?"),
-        ({"models": {"autont": {}}}, r"`models.autont` is not a known key. Did you mean `autoint`\?"),
-        ({"models": {}}, r"`models` must name one model at least: two_tower, autoint"),
+        (
+            {"models": {"autont": {}}},
+            r"no kind of model is called `autont`. Did you mean `autoint`\?",
+        ),
+        ({"models": {}}, r"name one model at least, of the kinds two_tower, autoint"),
         ({"models": ["two_tower"]}, r"`models.two_tower` reads short histories: name a `history`"),
         ({"models": {"autoint": {"training": 3}}}, r"`models.autoint.training`"),
         ({"feature_spec": "absent.yaml"}, r"absent.yaml: cannot be read"),
@@ -94,7 +101,7 @@ def ids(pipeline):
 
 
 def dag(tmp_path, selected=None, **changes):
-    from pipeline.model_registry import select_models
+    from pipeline.config import select_models
     from pipeline.pipeline import create_pipeline
 
     config = load_config(write(tmp_path, run_dir=str(tmp_path / "run"), **changes))
@@ -156,7 +163,7 @@ def test_every_ranker_has_nodes_of_its_own(tmp_path):
     assert ids(pipeline) == sorted([*DATA_NODES, *RETRIEVAL_NODES, *RANKER_NODES, *own])
     selected = dag(tmp_path, ["aw_moe"], feature_spec=WITH_HISTORY, models=models)
     assert ids(selected) == sorted([*DATA_NODES, *RETRIEVAL_NODES, *own])
-    with pytest.raises(SpecError, match=r"models.aw_moe.parameters: .*`query_features` are the gate's context"):
+    with pytest.raises(SpecError, match=r"`models.aw_moe.parameters`: .*`query_features` are the gate's context"):
         dag(tmp_path, feature_spec=WITH_HISTORY, models={"aw_moe": {"parameters": {"mode": "search"}}})
 
 
@@ -205,7 +212,7 @@ def test_what_a_selection_lacks_is_named(tmp_path):
 def test_a_list_of_names_switches_models_on(tmp_path):
     config = load_config(write(tmp_path, feature_spec=WITH_HISTORY, models=["autoint", "two_tower"]))
     assert config.models.names == ("two_tower", "autoint")
-    assert config.models.two_tower.signatures.simhash.num_bits == 48
+    assert config.models["two_tower"].signatures.simhash.num_bits == 48
 
 
 def test_a_reviewed_schema_replaces_the_inferred_one(tmp_path):
@@ -217,14 +224,110 @@ def test_a_reviewed_schema_replaces_the_inferred_one(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("models", "message"),
     [
-        ({"parameters": {"num_layer": 2}}, r"models.autoint.parameters: `num_layer` .* `num_layers`"),
-        ({"training": {"epoch": 2}}, r"models.autoint.training: `epoch` .* `epochs`"),
+        ({"autoint": {"parameters": {"num_layer": 2}}}, r"`models.autoint.parameters.num_layer` .* `num_layers`"),
+        ({"autoint": {"parameters": {"num_layers": 0}}}, r"`models.autoint.parameters.num_layers`: .*Received: 0"),
+        ({"autoint": {"training": {"epoch": 2}}}, r"`models.autoint.training.epoch` .* `epochs`"),
+        (
+            {"autoint": {"training": {"optimizer": {"learning_rat": 1}}}},
+            r"`models.autoint.training.optimizer.learning_rat` .* `learning_rate`",
+        ),
+        ({"hcn": {"list_training": {"epoch": 2}}}, r"`models.hcn.list_training.epoch` .* `epochs`"),
+        ({"autoint": {"parametres": {}}}, r"`models.autoint.parametres` .* `parameters`"),
+        ({"autoint": 3}, r"`models.autoint`: .*Received: 3"),
+        ({"autoint_wide": {}}, r"no kind of model is called `autoint_wide`. Did you mean `autoint`\?"),
+        ({"wide": {"kind": "autonit"}}, r"`models.wide`: .*called `autonit`. Did you mean `autoint`\?"),
+        (
+            {"wide": {"kind": "no_such_shop:DCN"}},
+            r"`no_such_shop:DCN` cannot be imported: No module named 'no_such_shop'",
+        ),
+        ({"wide": {"kind": "features.spec:DCN"}}, r"`features.spec:DCN` cannot be imported: .*no attribute 'DCN'"),
+        ({"wide": {"kind": "features.spec:Feature"}}, r"`features.spec:Feature.Config` cannot be imported"),
+        ({"retrieval": {"teacher": "autoint"}}, r"`retrieval` is a stage: .*add `kind: two_tower`"),
+        ({"Auto-Int": {"kind": "autoint"}}, r"small letters, digits and `_`, a letter first. Received: 'Auto-Int'"),
+        (["autoint", "autoint"], r"two models may not have one name. Received `autoint` twice"),
     ],
 )
-def test_mistakes_in_model_and_training_are_named_before_anything_runs(tmp_path, changes, message):
+def test_mistakes_in_models_are_named_with_file_and_key(tmp_path, models, message):
+    with pytest.raises(SpecError, match=r"pipeline.yaml: .*" + message):
+        load_config(write(tmp_path, models=models))
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path):
+    path = write(tmp_path)
+    path.write_text(path.read_text() + "models:\n  autoint: {}\n  two_tower: {}\n  autoint: {}\n")
+    with pytest.raises(SpecError, match=r"the key `autoint` stands twice(.|\n)*line 1"):
+        load_config(path)
+
+
+def test_a_typo_is_answered_before_anything_heavy_is_imported(tmp_path):
+    """In a process of its own: what the configuration imports, it imports for every command."""
+    path = write(tmp_path, models={"autoint": {"parameters": {"num_layer": 2}}})
+    code = (
+        "import sys\nfrom pipeline.config import load_config\n"
+        "try:\n    load_config(sys.argv[1])\nexcept ValueError as error:\n    print(error)\n"
+        "heavy = {'tensorflow', 'keras', 'tf_keras', 'tfx', 'apache_beam', 'pandas'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, cwd=ROOT)
+    told, heavy = done.stdout.splitlines()
+    assert told == f"{path}: `models.autoint.parameters.num_layer` is not a known key. Did you mean `num_layers`?"
+    assert heavy == "[]"
+
+
+def test_two_of_a_kind_stand_side_by_side(tmp_path):
+    """Each is trained, judged, pushed and given tables by itself; names say which is which."""
+    history = {"long": "sdim"}
+    models = {
+        "two_tower": {},
+        "autoint": {"parameters": {"history": history}},
+        "autoint_wide": {"kind": "autoint", "parameters": {"num_layers": 5, "history": history}},
+        "retrieval": {"kind": "two_tower", "teacher": "autoint"},
+        "by_wide": {"kind": "two_tower", "teacher": "autoint_wide", "evaluation": {"gates": {"min_takes": 7}}},
+        "hcn": {"teacher": "autoint", "list_training": {}},
+        "hcn_small": {"kind": "hcn", "parameters": {"dim": 8}},
+    }
+    config = load_config(write(tmp_path, feature_spec=WITH_HISTORY, models=models))
+    assert config.models.names == tuple(models)
+    titles = ["SSL two-tower", "AutoInt", "AutoInt (autoint_wide)", "Distilled two-tower"]
+    titles += ["Distilled two-tower (by_wide)", "HCN", "HCN (hcn_small)"]
+    assert [config.models.title(name) for name in models] == titles
+    assert config.push_dir("autoint_wide") != config.push_dir("autoint")
+    assert config.tables_dir("autoint_wide") != config.tables_dir("autoint")
+    # A retrieval that is taught is not asked to beat what is popular.
+    gates = config.evaluation_of("by_wide").gates
+    assert (gates.min_takes, gates.min_lift, config.evaluation_of("two_tower").gates.min_lift) == (7, None, 1.0)
+
     from pipeline.pipeline import create_pipeline
 
-    with pytest.raises(SpecError, match=message):
-        create_pipeline(load_config(write(tmp_path, models={"autoint": changes})))
+    pipeline = create_pipeline(config)
+    nodes = {node.id: node for node in pipeline.components}
+    assert len(nodes) == len(pipeline.components)
+    upstream = {name: {each.id for each in node.upstream_nodes} for name, node in nodes.items()}
+    assert "Trainer.autoint" in upstream["TeacherLists"] and "Trainer.autoint_wide" in upstream["TeacherLists.by_wide"]
+    assert "TeacherLists.by_wide" in upstream["Trainer.by_wide"] and "TeacherLists" in upstream["CoarseExamples"]
+    assert "CoarseExamples" in upstream["Trainer.hcn"] and "CoarseExamples.hcn_small" in upstream["Trainer.hcn_small"]
+    assert "TeacherLists" not in upstream["CoarseExamples.hcn_small"]
+    stores = [nodes[f"BehaviorTables.{name}"].exec_properties["store_dir"] for name in ("autoint", "autoint_wide")]
+    assert len(set(stores)) == 2
+    settings = json.loads(nodes["Trainer.autoint_wide"].exec_properties["custom_config"])
+    assert (settings["kind"], settings["parameters"]["num_layers"]) == ("autoint", 5)
+
+
+def test_addresses_stay_as_they_were_given(tmp_path):
+    changes = {"run_dir": "gs://bucket/run", "serving_dir": "s3://models/live/"}
+    config = load_config(write(tmp_path, **changes, simulate={"out": "gs://bucket/log"}))
+    assert (config.run_dir, config.simulate.out) == ("gs://bucket/run", "gs://bucket/log")
+    assert config.pipeline_root == "gs://bucket/run/artifacts" and config.report_dir == "gs://bucket/run/report"
+    assert config.push_dir("autoint") == "s3://models/live/shop_autoint"
+
+    from pipeline.pipeline import create_pipeline
+    from pipeline.trainer import trainer_config
+
+    pipeline = create_pipeline(config)
+    assert pipeline.pipeline_info.pipeline_root == "gs://bucket/run/artifacts"
+    nodes = {node.id: node for node in pipeline.components}
+    assert nodes["RankingEvaluator.autoint"].exec_properties["serving_dir"] == "s3://models/live/shop_autoint"
+    assert '"s3://models/live/shop_autoint"' in nodes["Pusher.autoint"].exec_properties["push_destination"]
+    assert trainer_config(config, "autoint")["work_dir"] == "gs://bucket/run/training"

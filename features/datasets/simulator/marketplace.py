@@ -3,7 +3,7 @@
 `simulate` writes `impressions/`, `clicks/`, `items/`, `users/` (Parquet shards, what a pipeline reads), `truth/` (the
 click probability of every impression), `planted/` (users' interests and groups, items' clusters, the effects) and
 `summary.json`.
-The generative model, with its equations, stands in `docs/simulator.md`.
+The generative model, with its equations, stands in `docs/reference/simulator.md`.
 """
 
 from __future__ import annotations
@@ -14,21 +14,19 @@ from collections.abc import Callable
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BaseModel, Field, model_validator
-from typing_extensions import Self
+from pydantic import BaseModel
 
 from features import storage
 from features.arrow import write_parquet
-from features.config import Strict
 from features.datasets.simulator import behavior
 from features.datasets.simulator import log_tables as tables
 from features.datasets.simulator.catalogue import (
-    ItemTree,
     Users,
     draw_effects,
     draw_items,
     draw_users,
 )
+from features.datasets.simulator.config import SimulatorConfig
 from features.datasets.simulator.policy import LoggingPolicy
 from features.errors import OccupiedError
 from features.storage import AnyPath
@@ -37,90 +35,6 @@ SUMMARY_FILE = "summary.json"
 HOUR_MS = 3_600_000
 _ROW_GROUP = 65_536
 _POLICY_BATCH = 65_536
-
-
-class SimulatorConfig(Strict):
-    """What to simulate. The same config gives the same bytes."""
-
-    impressions: int = Field(200_000, ge=1_000, description="Good impression rows; planted bad rows come on top.")
-    seed: int = Field(0, ge=0)
-    num_items: int | None = Field(
-        None,
-        ge=1,
-        description="At least one a niche. Default: impressions / 40, at least 1,000 and two a niche: an item is seen "
-        "40 times on average.",
-    )
-    num_users: int | None = Field(
-        None, ge=10, description="Default: impressions / 50: most users then stay below 5 behaviours."
-    )
-    clusters_per_category: int = Field(
-        ItemTree.clusters_per_category, ge=1, description="Clusters, which are interests, in each of 12 categories."
-    )
-    niches_per_cluster: int = Field(
-        ItemTree.niches_per_cluster, ge=1, description="Fewer: an interest is known by fewer clicks."
-    )
-    days: int = Field(14, ge=1, description="Two weeks show each weekday twice and leave room for a split by time.")
-    start: int = Field(1_767_571_200_000, ge=0, description="UTC ms of the first midnight: Monday, 5 January 2026.")
-    min_candidates: int = Field(5, ge=1)
-    max_candidates: int = Field(30, ge=1)
-    temperature: float = Field(
-        1.5, gt=0, description="Of the logging policy: popularity keeps two thirds of its exponent."
-    )
-    exploration: float = Field(
-        0.1, ge=0, le=1, description="Share of slots filled uniformly, so propensities stay > 0."
-    )
-    popularity_exponent: float = Field(1.0, ge=0, description="Zipf's law of item popularity.")
-    activity_exponent: float = Field(1.0, ge=0, description="Zipf-Mandelbrot's law of user activity.")
-    max_requests_per_user: int = Field(2_000, ge=1, description="No user is a robot: thousands of behaviours at most.")
-    session_drift: float = Field(0.1, ge=0, le=1, description="P(the session interest moves before a request).")
-    examination_exponent: float = Field(0.4, ge=0, description="P(examined) = (1 + position)^-exponent.")
-    click_rate: float = Field(
-        0.09, gt=0, lt=0.5, description="Solved for without the long-term term, which adds to it."
-    )
-    attribution_window_hours: float = Field(24, gt=0, description="Late clicks come after it.")
-    slow_share: float = Field(0.03, ge=0, le=1, description="Clicks that arrive hours late, within the window.")
-    late_share: float = Field(0.01, ge=0, le=1, description="Clicks that arrive after the window.")
-    duplicate_share: float = Field(0.01, ge=0, le=1, description="Click events logged twice.")
-    missing_share: float = Field(0.01, ge=0, le=1, description="Null cities of users, null prices of items.")
-    bad_rows: int = Field(20, ge=0, description="Impressions that ingestion must refuse or drop, kinds in turn.")
-    shards: int = Field(4, ge=1, description="Parquet files of impressions, clicks and truth.")
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.min_candidates > self.max_candidates:
-            raise ValueError(
-                "`min_candidates` must not exceed `max_candidates`. "
-                f"Received: {self.min_candidates} > {self.max_candidates}."
-            )
-        users = self.num_users or self.default_num_users
-        needed = 2 * self.impressions // (self.min_candidates + self.max_candidates)
-        if users * self.max_requests_per_user < 2 * needed:
-            raise ValueError(
-                f"{users} users of at most {self.max_requests_per_user} requests cannot make {needed} requests: "
-                "raise `num_users` or `max_requests_per_user`."
-            )
-        if (self.num_items or self.default_num_items) < self.tree.num_niches:
-            raise ValueError(
-                f"`num_items` must be at least {self.tree.num_niches}, one a niche. "
-                f"Received: `num_items`={self.num_items}."
-            )
-        if 2 * self.max_candidates > (self.num_items or self.default_num_items) // 2:
-            raise ValueError(f"`max_candidates`={self.max_candidates} is too many for the items: raise `num_items`.")
-        if self.bad_rows > self.impressions // 10:
-            raise ValueError(f"`bad_rows` must be a handful, at most impressions / 10. Received: {self.bad_rows}.")
-        return self
-
-    @property
-    def tree(self) -> ItemTree:
-        return ItemTree(self.clusters_per_category, self.niches_per_cluster)
-
-    @property
-    def default_num_items(self) -> int:
-        return max(1_000, 2 * self.tree.num_niches, self.impressions // 40)
-
-    @property
-    def default_num_users(self) -> int:
-        return max(50, self.impressions // 50)
 
 
 class SimulationSummary(BaseModel):

@@ -6,10 +6,12 @@ import tensorflow as tf
 
 from features.encoding.feature_encoding import FeatureEncoding, Moments
 from features.spec import FeatureSpec
+from models.autoint.config import AutoIntConfig
 from models.autoint.interacting_layer import InteractingLayer
-from models.autoint.model import VARIANTS, AutoInt, AutoIntConfig
+from models.autoint.model import VARIANTS, AutoInt
 from models.embedding import FeatureEmbedding
-from models.inputs.input_pipeline import InputConfig, make_dataset
+from models.inputs.config import InputConfig
+from models.inputs.input_pipeline import make_dataset
 
 
 @pytest.fixture

@@ -7,9 +7,12 @@ from pydantic import ValidationError
 
 from evaluation.metrics.registry import compute_metrics
 from evaluation.metrics.rows import ScoredRows
-from models.aw_moe.model import AwMoe, AwMoeConfig
-from models.inputs.input_pipeline import InputConfig, make_dataset
-from models.training.optimizers import OptimizerConfig, make_optimizer
+from models.aw_moe.config import AwMoeConfig
+from models.aw_moe.model import AwMoe
+from models.inputs.config import InputConfig
+from models.inputs.input_pipeline import make_dataset
+from models.training.config import OptimizerConfig
+from models.training.optimizers import make_optimizer
 
 RNG = np.random.default_rng(0)
 LONG = {"long": "sdim", "signature_source": "end_to_end"}

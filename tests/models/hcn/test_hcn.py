@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from models.hcn.config import HcnConfig
 from models.hcn.interest_scoring import pairwise_cosines
-from models.hcn.model import Hcn, HcnConfig
+from models.hcn.model import Hcn
+from models.inputs.config import InputConfig
 from models.inputs.history_windows import BehaviorShards
-from models.inputs.input_pipeline import InputConfig, make_dataset
+from models.inputs.input_pipeline import make_dataset
 from models.inputs.item_corpus import ItemCorpus
 
 KINDS = {

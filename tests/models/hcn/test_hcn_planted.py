@@ -5,8 +5,9 @@ import pytest
 import tensorflow as tf
 
 from benchmarks.candidates.planted_interests import PlantedInterests, purity, train_on_planted
+from models.hcn.config import HcnConfig
 from models.hcn.interest_scoring import pairwise_cosines
-from models.hcn.model import Hcn, HcnConfig
+from models.hcn.model import Hcn
 
 WORLD = {"clusters": 8, "items_per_cluster": 10}
 STEPS = 200

@@ -8,13 +8,9 @@ import pytest
 
 from features.examples.shards import list_shards
 from features.spec import HistorySpec
+from models.inputs.config import InputConfig
 from models.inputs.history_windows import BehaviorShards
-from models.inputs.input_pipeline import (
-    InputConfig,
-    count_candidates,
-    count_positives,
-    make_dataset,
-)
+from models.inputs.input_pipeline import count_candidates, count_positives, make_dataset
 from tests.builders.small_log import CATALOGUE_ITEMS
 
 CONFIG = InputConfig(batch_size=16, buffer_shards=2)

@@ -7,7 +7,8 @@ import tensorflow as tf
 
 from features.items.signatures import sign_items
 from models.embedding import FeatureEmbedding
-from models.sdim.history_interest import HistoryConfig, HistoryInterest
+from models.sdim.config import HistoryConfig
+from models.sdim.history_interest import HistoryInterest
 
 RNG = np.random.default_rng(0)
 SIGNATURES = sign_items(pa.array(np.arange(40)), RNG.normal(size=(40, 8)))

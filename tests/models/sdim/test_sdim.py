@@ -5,7 +5,8 @@ import pytest
 import tensorflow as tf
 
 from features.histories.bucket_table import BucketTable
-from features.items.simhash import SimHash, SimHashConfig
+from features.items.config import SimHashConfig
+from features.items.simhash import SimHash
 from models.sdim import buckets as sdim
 from models.sdim.request_layout import RequestLayout
 

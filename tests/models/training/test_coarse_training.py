@@ -7,11 +7,12 @@ from features.arrow import lists_of
 from features.encoding.columns import SOURCE, WEIGHT
 from features.examples.candidate_sets import append_candidates, catalogue_values
 from features.items.catalogue import read_catalogue
-from models.hcn.model import Hcn, HcnConfig
-from models.inputs.input_pipeline import InputConfig, make_dataset
+from models.hcn.config import HcnConfig
+from models.hcn.model import Hcn
+from models.inputs.config import InputConfig
+from models.inputs.input_pipeline import make_dataset
 from models.training.coarse_stage import train_hcn, validation
-from models.training.loop import TrainingConfig
-from models.training.optimizers import OptimizerConfig
+from models.training.config import OptimizerConfig, TrainingConfig
 
 TRAINING = TrainingConfig(
     epochs=12,

@@ -4,12 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.training.optimizers import (
-    LazyAdam,
-    OptimizerConfig,
-    WarmupCosine,
-    make_optimizer,
-)
+from models.training.config import OptimizerConfig
+from models.training.optimizers import LazyAdam, WarmupCosine, make_optimizer
 
 
 def _steps(optimizer, indices, table):

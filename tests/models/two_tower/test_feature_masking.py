@@ -7,15 +7,9 @@ import pytest
 import tensorflow as tf
 
 from models.inputs.item_corpus import ItemCorpus
+from models.masked_embedding import MaskedFeatureEmbedding, drop_values
 from models.two_tower.contrastive_loss import info_nce, spread_out
-from models.two_tower.feature_masking import (
-    MaskedFeatureEmbedding,
-    correlated_masks,
-    draw_correlated_mask,
-    draw_random_mask,
-    drop_values,
-    num_correlated,
-)
+from models.two_tower.feature_masking import correlated_masks, draw_correlated_mask, draw_random_mask, num_correlated
 from tests.features.items.test_mutual_information import NAMES as ITEM_FEATURES
 from tests.features.items.test_mutual_information import catalogue, estimate
 

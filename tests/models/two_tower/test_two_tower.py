@@ -11,12 +11,14 @@ import tensorflow as tf
 
 from features.items.catalogue import read_catalogue
 from features.items.mutual_information import Contingency, item_codes, mutual_information_of
-from models.inputs.input_pipeline import InputConfig, count_positives
+from models.inputs.config import InputConfig
+from models.inputs.input_pipeline import count_positives
 from models.inputs.item_corpus import ItemCorpus
-from models.training.loop import TrainingConfig, build_variables
-from models.training.optimizers import OptimizerConfig
+from models.training.config import OptimizerConfig, TrainingConfig
+from models.training.loop import build_variables
 from models.training.retrieval_stage import embed_pairs, pairs_dataset, train_two_tower
-from models.two_tower.model import SslConfig, TwoTower, TwoTowerConfig
+from models.two_tower.config import SslConfig, TwoTowerConfig
+from models.two_tower.model import TwoTower
 
 TRAINING = TrainingConfig(
     epochs=8,

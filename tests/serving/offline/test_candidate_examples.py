@@ -10,7 +10,7 @@ import pytest
 
 from features import storage
 from features.arrow import read_parquet
-from features.examples.candidate_sets import CandidateSetConfig
+from features.examples.config import CandidateSetConfig
 from features.histories.windows import attach_histories, read_behaviors
 from features.items.catalogue import read_catalogue
 from models.inputs.input_pipeline import InputConfig, make_dataset

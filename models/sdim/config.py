@@ -1,0 +1,47 @@
+"""How a model reads behaviour histories."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from features.config import Strict
+from features.items.config import SimHashConfig
+
+Attention = Literal["none", "mean", "target_attention", "cosine_attention", "din"]
+
+
+class HistoryConfig(Strict):
+    """How a ranker reads behaviour histories.
+
+    Attributes:
+      features: the history features that make up a behaviour's embedding; all of the spec's by default, without those
+        that the model excludes.
+      short: attention over the short history; `cosine_attention` is `target_attention` over unit vectors.
+      long: attention over the long history; `sdim` is the one that a server can afford.
+      signature_source: of `sdim`: `two_tower` looks item signatures up (made once, by BehaviorSignatures), `end_to_end`
+        hashes the ranker's own embeddings as they are now, as in the paper.
+      simhash: of `end_to_end`; `two_tower` has its hash from the signatures.
+      din_hidden_units: of `din`.
+    """
+
+    features: tuple[str, ...] | None = None
+    short: Attention = "din"
+    long: Attention | Literal["sdim"] = "sdim"
+    signature_source: Literal["two_tower", "end_to_end"] = "two_tower"
+    simhash: SimHashConfig = SimHashConfig()
+    din_hidden_units: tuple[int, ...] = (36,)
+
+
+def reads_histories(config: object) -> bool:
+    """Whether a model of this configuration reads behaviour histories by a `HistoryConfig`."""
+    return isinstance(getattr(config, "history", None), HistoryConfig)
+
+
+def reads_tables(config: object) -> bool:
+    """Whether a ranker of this configuration is served with bucket tables of long histories."""
+    return isinstance(history := getattr(config, "history", None), HistoryConfig) and history.long == "sdim"
+
+
+def reads_signatures(config: object) -> bool:
+    """Whether a ranker of this configuration looks up item signatures that BehaviorSignatures made."""
+    return reads_tables(config) and config.history.signature_source == "two_tower"
