@@ -22,13 +22,7 @@ from features.arrow import write_parquet
 from features.config import Strict
 from features.datasets.simulator import behavior
 from features.datasets.simulator import log_tables as tables
-from features.datasets.simulator.catalogue import (
-    ItemTree,
-    Users,
-    draw_effects,
-    draw_items,
-    draw_users,
-)
+from features.datasets.simulator.catalogue import ItemTree, Users, draw_effects, draw_items, draw_users
 from features.datasets.simulator.policy import LoggingPolicy
 from features.errors import OccupiedError
 from features.storage import AnyPath
