@@ -125,7 +125,7 @@ def release_year_bucket(years: np.ndarray) -> pa.Array:
       years: int64 `[n]`, each 1919 to 2000.
     """
     if years.size and (years.min() < 1919 or years.max() > 2000):
-        raise ValueError(f"release years must lie in 1919 to 2000. Received: {years.min()} to {years.max()}.")
+        raise InputError(f"release years must lie in 1919 to 2000. Received: {years.min()} to {years.max()}.")
     names = ["1919-1929", "1930-1939", "1940-1949", "1950-1959", "1960-1969", *map(str, range(1970, 2001))]
     bucket = np.where(years < 1970, np.maximum(years // 10 - 192, 0), years - 1965).astype(np.int32)
     return pa.DictionaryArray.from_arrays(pa.array(bucket), names).cast(pa.string())

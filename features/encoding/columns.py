@@ -11,16 +11,7 @@ else under a `_`, with which no feature's name begins. A batch holds features ap
 from __future__ import annotations
 
 #: Columns of raw examples that are neither features nor labels; encoded ones hold them unchanged.
-KEYS = (
-    "request_id",
-    "user_id",
-    "item_id",
-    "timestamp",
-    "history_end",
-    "user_index",
-    "position",
-    "propensity",
-)
+KEYS = ("request_id", "user_id", "item_id", "timestamp", "history_end", "user_index", "position", "propensity")
 
 _LABEL = "_label_"
 

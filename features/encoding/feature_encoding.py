@@ -31,7 +31,7 @@ from features.arrow import (
 from features.config import Strict
 from features.encoding import numeric
 from features.encoding.hashing import hash64
-from features.errors import NotFoundError
+from features.errors import InputError, NotFoundError
 from features.spec import MISSING_INT64, Feature, FeatureSpec
 from features.storage import AnyPath
 
@@ -69,7 +69,7 @@ class FeatureEncoding:
       boundaries: rising quantile boundaries of each bucketised feature.
 
     Raises:
-      ValueError: if a feature lacks what its kind needs.
+      InputError: if a feature lacks what its kind needs.
     """
 
     def __init__(
@@ -85,11 +85,11 @@ class FeatureEncoding:
         self._boundaries = {name: np.asarray(values, np.float64) for name, values in boundaries.items()}
         for feature in spec.features:
             if feature.vocabulary is not None and feature.name not in self._vocabularies:
-                raise ValueError(f"feature `{feature.name}` has no vocabulary in the encoding: fit it again.")
+                raise InputError(f"feature `{feature.name}` has no vocabulary in the encoding: fit it again.")
             if feature.kind == "numeric" and feature.name not in self._moments:
-                raise ValueError(f"feature `{feature.name}` has no moments in the encoding: fit it again.")
+                raise InputError(f"feature `{feature.name}` has no moments in the encoding: fit it again.")
             if feature.transform == "bucketize" and feature.name not in self._boundaries:
-                raise ValueError(f"feature `{feature.name}` has no boundaries in the encoding: fit it again.")
+                raise InputError(f"feature `{feature.name}` has no boundaries in the encoding: fit it again.")
         self._terms = {
             name: one_chunk(table["term"]).cast(_ARROW_TYPES[spec[name].dtype])
             for name, table in self._vocabularies.items()
@@ -145,7 +145,7 @@ class FeatureEncoding:
           the lists of a multi-valued feature; a missing list is an empty one.
 
         Raises:
-          ValueError: if the values do not fit the feature's kind or dtype.
+          InputError: if the values do not fit the feature's kind or dtype.
         """
         feature = self.spec[name]
         values = one_chunk(values)
@@ -154,7 +154,7 @@ class FeatureEncoding:
         if is_list(values.type):
             return lists_of(self.encode(name, values.flatten()), splits_of(list_lengths(values)))
         if feature.multi_valued and not pa.types.is_null(values.type):
-            raise ValueError(f"feature `{name}` is multi-valued: its values must be lists. Received: {values.type}.")
+            raise InputError(f"feature `{name}` is multi-valued: its values must be lists. Received: {values.type}.")
         if feature.multi_valued:
             return lists_of(pa.array([], pa.int32()), np.zeros(len(values) + 1))
         return pa.array(self._encode_flat(feature, values))
@@ -257,7 +257,7 @@ class FeatureEncoding:
     def _require(self, name: str, present: bool, what: str) -> None:
         if not present:
             feature = self.spec[name]
-            raise ValueError(f"feature `{name}` has no {what}: it is {feature.kind}, transform {feature.transform}.")
+            raise InputError(f"feature `{name}` has no {what}: it is {feature.kind}, transform {feature.transform}.")
 
 
 def _vocabulary_file(directory: AnyPath, name: str) -> str:
@@ -268,7 +268,7 @@ def terms(values: pa.Array, feature: Feature) -> pa.Array:
     """Raw values of a categorical feature in its dtype, with every missing value ('' and MISSING_INT64 too) as null.
 
     Raises:
-      ValueError: if they cannot be cast to the feature's dtype.
+      InputError: if they cannot be cast to the feature's dtype.
     """
     values = _cast(values, feature)
     none = pa.scalar("") if feature.dtype == "string" else pa.scalar(MISSING_INT64, pa.int64())
@@ -280,7 +280,7 @@ def numbers(values: pa.Array, feature: Feature) -> np.ndarray:
     """Raw values of a numeric feature as float64, with every missing value (MISSING_INT64 too) as NaN.
 
     Raises:
-      ValueError: if they cannot be cast to the feature's dtype.
+      InputError: if they cannot be cast to the feature's dtype.
     """
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
@@ -299,10 +299,10 @@ def _cast(values: pa.Array, feature: Feature) -> pa.Array:
     if values.type == kind:
         return values
     if pa.types.is_nested(values.type):
-        raise ValueError(f"feature `{feature.name}` is {feature.kind}: its values must not be lists.")
+        raise InputError(f"feature `{feature.name}` is {feature.kind}: its values must not be lists.")
     try:
         return values.cast(kind)
     except pa.ArrowInvalid as error:
-        raise ValueError(
+        raise InputError(
             f"feature `{feature.name}` must hold {feature.dtype}. Received: {values.type}: {error}"
         ) from error

@@ -20,13 +20,7 @@ from features.ingest.behavior_log import BehaviorLog
 from features.ingest.config import SPLITS, IngestConfig
 from features.ingest.readers import ReadUnit, read_batches
 from features.ingest.requests import ShardRequests, build_requests, segment_min, set_aside
-from features.ingest.shuffle import (
-    concatenate,
-    kind_of,
-    mark,
-    partition,
-    shard_of,
-)
+from features.ingest.shuffle import concatenate, kind_of, mark, partition, shard_of
 from features.ingest.split import TimeHistogram
 from features.ingest.validate import RowChecker, TablePlan
 from features.ingest.write import (

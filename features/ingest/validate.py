@@ -11,13 +11,7 @@ import pyarrow.compute as pc
 
 from features.arrow import to_numpy
 from features.config import nearest
-from features.ingest.columns import (
-    arrow_type,
-    convert,
-    none_bad,
-    target_of,
-    to_milliseconds,
-)
+from features.ingest.columns import arrow_type, convert, none_bad, target_of, to_milliseconds
 from features.ingest.config import SPLITS, IngestConfig
 from features.ingest.readers import RawBatch, ReadUnit, read_schema
 from features.log_contract import (

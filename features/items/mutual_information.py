@@ -26,6 +26,7 @@ import pyarrow as pa
 from features import storage
 from features.arrow import list_splits, open_parquet, to_numpy
 from features.config import Strict
+from features.errors import InputError
 from features.items.catalogue import CATALOGUE_FILE
 from features.items.config import Estimate
 from features.spec import Feature, FeatureSpec
@@ -132,10 +133,10 @@ def mutual_information_of(
       seed: of the shuffles.
 
     Raises:
-      ValueError: if there is no item.
+      InputError: if there is no item.
     """
     if not state.items:
-        raise ValueError("the catalogue is empty: mutual information needs items.")
+        raise InputError("the catalogue is empty: mutual information needs items.")
     rng = np.random.default_rng(seed)
     levels = [
         _levels(codes, counts, feature, num_bins)
@@ -180,13 +181,13 @@ def estimate_mutual_information(
       A PCollection of `output`, one element.
 
     Raises:
-      ValueError: if the spec has fewer than two features of `items`.
+      InputError: if the spec has fewer than two features of `items`.
     """
     import apache_beam as beam
 
     features = spec.of_table("items")
     if len(features) < 2:
-        raise ValueError(
+        raise InputError(
             f"mutual information needs two features of `items`. Spec `{spec.name}` has: {[f.name for f in features]}."
         )
     path = storage.join(encoded_dir, CATALOGUE_FILE)

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from features import storage
 from features.arrow import list_lengths, lists_of, one_chunk, read_parquet, to_numpy, write_parquet
+from features.errors import InputError
 from features.items.config import SimHashConfig
 from features.items.simhash import SimHash
 from features.storage import AnyPath
@@ -85,7 +86,7 @@ class ItemSignatures:
 
         Raises:
           FileNotFoundError: if a file is missing.
-          ValueError: if the signatures do not fit the hash.
+          InputError: if the signatures do not fit the hash.
         """
         written = json.loads(storage.read_text(storage.join(directory, SIMHASH_FILE)))
         config = SimHashConfig.model_validate(written["config"])
@@ -95,7 +96,7 @@ class ItemSignatures:
         groups = config.num_groups
         uniform = np.array_equal(list_lengths(lists), np.full(len(ids), groups))
         if not uniform or flat.max(initial=0) >= config.num_buckets:
-            raise ValueError(
+            raise InputError(
                 f"{directory}: the signatures do not fit `{SIMHASH_FILE}` ({groups} of {config.bits_per_signature} "
                 "bits). Sign the items again."
             )

@@ -30,14 +30,7 @@ from features.spec import Feature, FeatureSpec
 from features.storage import AnyPath
 from models.inputs.config import InputConfig
 from models.inputs.history_windows import ITEM_ROW, BehaviorShards, history_signature
-from models.inputs.request_arrays import (
-    Column,
-    Lists,
-    RequestArrays,
-    concatenate,
-    select,
-    take,
-)
+from models.inputs.request_arrays import Column, Lists, RequestArrays, concatenate, select, take
 
 #: Of coarse examples: what a batch calls the columns that ordinary examples lack.
 EXTRAS = {"weight": columns.WEIGHT, "source": columns.SOURCE, "teacher_logit": columns.TEACHER_LOGIT}

@@ -10,16 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features.datasets.simulator.catalogue import (
-    DAY_MS,
-    DAYPARTS,
-    DEVICES,
-    GROUP_WEIGHTS,
-    TERMS,
-    Effects,
-    Items,
-    Users,
-)
+from features.datasets.simulator.catalogue import DAY_MS, DAYPARTS, DEVICES, GROUP_WEIGHTS, TERMS, Effects, Items, Users
 
 RECENT = 50
 """Behaviours that the long-term term does not look at, and that switch it off for their niches."""

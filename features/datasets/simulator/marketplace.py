@@ -20,12 +20,7 @@ from features import storage
 from features.arrow import write_parquet
 from features.datasets.simulator import behavior
 from features.datasets.simulator import log_tables as tables
-from features.datasets.simulator.catalogue import (
-    Users,
-    draw_effects,
-    draw_items,
-    draw_users,
-)
+from features.datasets.simulator.catalogue import Users, draw_effects, draw_items, draw_users
 from features.datasets.simulator.config import SimulatorConfig
 from features.datasets.simulator.policy import LoggingPolicy
 from features.errors import OccupiedError

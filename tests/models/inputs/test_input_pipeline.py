@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from features.examples.shards import list_shards
+from features.examples.shards import behaviors_file, list_shards
 from features.spec import HistorySpec
 from models.inputs.config import InputConfig
 from models.inputs.history_windows import BehaviorShards
@@ -101,7 +101,7 @@ def _histories_in_files(directory, split):
     """By request: the item ids, items' categories and catalogue rows of the behaviours before it, all of them."""
     found = []
     for path in list_shards(directory, split):
-        users = pq.read_table(directory / "behaviors" / path.name.replace("requests", "behaviors")).to_pylist()
+        users = pq.read_table(directory / "behaviors" / behaviors_file(path)).to_pylist()
         for request in pq.read_table(path).to_pylist():
             user = users[request["_user_index"]] if request["_user_index"] >= 0 else None
             names = {"item_id": "item_id", "category": "category", "item_row": "_item_row"}
@@ -156,7 +156,7 @@ def test_requests_have_one_number_if_and_only_if_they_have_one_user(small_log, s
     directory, encoding = small_log
     users = {}
     for path in list_shards(directory, "train"):
-        shard = path.name  # the small log's users are users of one shard, as everywhere
+        shard = path  # the small log's users are users of one shard, as everywhere
         for row in pq.read_table(path).to_pylist():
             users[float(np.float32(row["hour"]))] = (shard, row["_user_id"]) if row["_user_index"] >= 0 else None
     crossed = 0
