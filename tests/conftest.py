@@ -92,9 +92,9 @@ def small_run_root(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def small_run(small_run_root):
-    """What a run of the whole pipeline left (tests/builders/small_run.py); a minute."""
+    """What a run of the whole pipeline left (tests/e2e/small_run.py); a minute."""
     from pipeline.run.run import run_pipeline
-    from tests.builders.small_run import make_config
+    from tests.e2e.small_run import make_config
 
     return run_pipeline(make_config(small_run_root))
 
@@ -103,6 +103,6 @@ def small_run(small_run_root):
 def small_run_again(small_run, small_run_root):
     """The same run a second time, before any test runs another one beside it."""
     from pipeline.run.run import run_pipeline
-    from tests.builders.small_run import make_config
+    from tests.e2e.small_run import make_config
 
     return run_pipeline(make_config(small_run_root))

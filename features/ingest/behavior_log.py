@@ -12,7 +12,7 @@ from features.arrow import lists_of, splits_of
 
 
 @dataclasses.dataclass(frozen=True)
-class BehaviorLog:
+class ShardBehaviors:
     """Behaviours sorted by user and time.
 
     Attributes:
@@ -28,7 +28,7 @@ class BehaviorLog:
     timestamps: np.ndarray
 
     @classmethod
-    def build(cls, user_ids: pa.Array, timestamps: np.ndarray, ties: np.ndarray) -> BehaviorLog:
+    def build(cls, user_ids: pa.Array, timestamps: np.ndarray, ties: np.ndarray) -> ShardBehaviors:
         """Sorts behaviours.
 
         Args:

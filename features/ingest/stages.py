@@ -16,7 +16,7 @@ from apache_beam.pvalue import TaggedOutput
 from features import storage
 from features.arrow import columns_of, write_parquet
 from features.encoding.hashing import hash64
-from features.ingest.behavior_log import BehaviorLog
+from features.ingest.behavior_log import ShardBehaviors
 from features.ingest.config import SPLITS, IngestConfig
 from features.ingest.readers import ReadUnit, read_batches
 from features.ingest.requests import ShardRequests, build_requests, segment_min, set_aside
@@ -222,7 +222,7 @@ class BuildShard(beam.DoFn):
 
     def _write_behaviors(
         self, shard: int, requests: ShardRequests, given: pa.RecordBatch | None, items: SideTable, tally: Counter
-    ) -> BehaviorLog:
+    ) -> ShardBehaviors:
         """Behaviours are the given ones, else the positive impressions at the time they became positive."""
         if self.config.tables.behaviors is None:
             positive = np.flatnonzero(requests.positive)
@@ -240,7 +240,7 @@ class BuildShard(beam.DoFn):
                 column["action"] = pa.array([], pa.string())
             user_ids, item_ids, actions = column["user_id"], column["item_id"], column.get("action")
             times, ties = column["timestamp"].to_numpy(), column["_order"].to_numpy()
-        log = BehaviorLog.build(user_ids, times, ties)
+        log = ShardBehaviors.build(user_ids, times, ties)
         table = behavior_table(self.spec, log, item_ids, actions, items)
         write_shard(table, self.behaviors_dir, "behaviors", shard, self.num_shards)
         tally["behaviors",] += len(times)
@@ -251,7 +251,7 @@ class BuildShard(beam.DoFn):
         self,
         shard: int,
         requests: ShardRequests,
-        behaviors: BehaviorLog,
+        behaviors: ShardBehaviors,
         items: SideTable,
         users: SideTable,
         tally: Counter,

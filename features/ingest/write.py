@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from features import storage
 from features.arrow import columns_of, compact, lists_of, write_parquet
-from features.ingest.behavior_log import BehaviorLog
+from features.ingest.behavior_log import ShardBehaviors
 from features.ingest.columns import ARROW_TYPES, arrow_type, target_of
 from features.ingest.requests import ShardRequests
 from features.spec import KEY_COLUMNS, Feature, FeatureSpec
@@ -51,7 +51,7 @@ class RequestTable:
     """Builds the raw examples of a shard, split by split, so that only one split's columns exist at a time."""
 
     def __init__(
-        self, spec: FeatureSpec, requests: ShardRequests, items: SideTable, users: SideTable, behaviors: BehaviorLog
+        self, spec: FeatureSpec, requests: ShardRequests, items: SideTable, users: SideTable, behaviors: ShardBehaviors
     ):
         self._spec = spec
         self._requests = requests
@@ -129,7 +129,7 @@ class RequestTable:
 
 
 def behavior_table(
-    spec: FeatureSpec, behaviors: BehaviorLog, item_ids: pa.Array, actions: pa.Array | None, items: SideTable
+    spec: FeatureSpec, behaviors: ShardBehaviors, item_ids: pa.Array, actions: pa.Array | None, items: SideTable
 ) -> pa.Table:
     """Returns the behaviour log of a shard: one row a user. `item_ids`, `actions`: [H] as given to the log."""
     order = pa.array(behaviors.order)

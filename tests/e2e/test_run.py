@@ -12,7 +12,7 @@ from pipeline.cli.app import app
 from pipeline.lineage import component_runs, outputs_by_component
 from pipeline.run.dag import PipelineFailed
 from pipeline.run.run import run_pipeline
-from tests.builders.small_run import IMPRESSIONS, MODELS, make_config
+from tests.e2e.small_run import IMPRESSIONS, MODELS, make_config
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 

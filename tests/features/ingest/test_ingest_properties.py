@@ -10,7 +10,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.ingest.behavior_log import BehaviorLog
+from features.ingest.behavior_log import ShardBehaviors
 from features.ingest.clicks import attribute_clicks
 from features.ingest.split import TimeHistogram
 from features.log_contract import Reason
@@ -72,7 +72,7 @@ def test_every_row_is_accounted_for(rows, clicked):
 )
 def test_history_end_is_the_naive_count(behaviors, requests):
     users, when = [b[0] for b in behaviors], np.array([b[1] for b in behaviors], np.int64)
-    log = BehaviorLog.build(pa.array(users, pa.string()), when, np.arange(len(users)))
+    log = ShardBehaviors.build(pa.array(users, pa.string()), when, np.arange(len(users)))
     index = log.user_index(pa.array([r[0] for r in requests]))
     ends = log.history_end(index, np.array([r[1] for r in requests], np.int64))
     assert ends.tolist() == [sum(b[0] == user and b[1] < time for b in behaviors) for user, time in requests]
