@@ -18,7 +18,7 @@ DISTRIBUTIONS = {
     "tensorflow_serving": "tensorflow-serving-api",
     "yaml": "pyyaml",
 }
-# Of environments that the benchmarks make for rivals (benchmarks/throughput/environments.py), and what they do without.
+# Of environments that the benchmarks make for rivals (benchmarks/throughput/environments.py), or done without.
 OF_RIVALS = {"deepctr", "fuxictr", "torch", "worker", "scikit-learn"}
 # Declared though nothing imports them.
 UNIMPORTED = {

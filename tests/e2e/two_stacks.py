@@ -1,7 +1,7 @@
 """Exports of every stage of a cascade and what they answer, for another stack to load and to answer alike.
 
-python -m tests.builders.two_stacks make DIR    exports two_tower, hcn and autoint and writes requests and answers
-python -m tests.builders.two_stacks check DIR   loads them, answers the same requests, and compares
+python -m tests.e2e.two_stacks make DIR    exports two_tower, hcn and autoint and writes requests and answers
+python -m tests.e2e.two_stacks check DIR   loads them, answers the same requests, and compares
 """
 
 import json
