@@ -60,7 +60,7 @@ def read_yaml(path: str | Path) -> dict:
         values = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)  # noqa: S506  a SafeLoader
     except OSError as error:
         raise SpecError(f"{path}: cannot be read ({error.strerror}).") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise SpecError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(values, dict):
         raise SpecError(f"{path}: expected a mapping at the top. Received: {type(values).__name__}.")

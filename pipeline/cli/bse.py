@@ -1,4 +1,4 @@
-"""`clickmill bse …`: bucket tables of long histories, for operators. Imports stay inside the commands, as in cli.py."""
+"""`clickmill bse …`: bucket tables of long histories, for operators."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from typing import Annotated
 
 import typer
 
-bse = typer.Typer(no_args_is_help=True, help="Bucket tables of long histories (BSE): build, read, append, verify.")
+from features.errors import RunError
+from pipeline.cli.console import err, out
+
+bse = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Bucket tables of long histories (BSE): build, read, append, verify.",
+)
 
 
 class Precision(str, Enum):
@@ -43,8 +50,6 @@ def build(
     as_json: Json = False,
 ) -> None:
     """Build every user's table for an exported ranker, and publish it as the store's current version."""
-    from pipeline.cli.app import err, out
-
     with err().status("Building bucket tables …"):
         _encoder(model)  # a ranker without tables is refused before anything runs
         from serving.bse.table_job import build_behavior_tables
@@ -72,13 +77,12 @@ def get(
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole table as JSON.")] = False,
 ) -> None:
     """Show a user's table; exit code 1 if the user has none."""
-    from pipeline.cli.app import _fail, out
     from serving.bse.store import BseStore
 
     with BseStore(store, version) as opened:
         table, held = opened.get(_user(user, user_type)), opened.version
     if table is None:
-        _fail(f"{store}: the {user_type.value} user {user} has no long history in version {held}.", 1)
+        raise RunError(f"{store}: the {user_type.value} user {user} has no long history in version {held}.")
     if as_json:
         whole = {"version": held, "user": user, "counts": table.counts.tolist(), "sums": table.sums.tolist()}
         print(json.dumps(whole))
@@ -106,11 +110,10 @@ def append(
     expire: Annotated[bool, typer.Option("--expire", help="Take the behaviour out instead.")] = False,
 ) -> None:
     """Add a behaviour to a user's table; the ranker of the store's version embeds and signs it."""
-    from pipeline.cli.app import _fail, err, out
-
     values = _read_behavior(behavior)
     with err().status("Loading the model …"):
         encoder = _encoder(model)
+        from serving.bse.environment import StoreError
         from serving.bse.store import BseStore
         from serving.bse.table_job import encode_behavior
 
@@ -121,12 +124,14 @@ def append(
             except ValueError as error:
                 raise typer.BadParameter(str(error), param_hint="--behavior") from None
             if encoded is None:
-                _fail("the ranker knows no signature of this item: it is not added to tables.", 1)
+                raise RunError("the ranker knows no signature of this item: it is not added to tables.")
             owner = _user(user, user_type)
             try:
                 (opened.expire if expire else opened.append)(owner, *encoded)
+            except StoreError:
+                raise
             except ValueError as error:
-                _fail(f"user {user}: {error}", 1)
+                raise RunError(f"user {user}: {error}") from error
             table = opened.get(owner)
     count = 0 if table is None else int(table.counts[0].sum())
     out().print(f"{store}: user {user} has {count:,} behaviours in version {encoder.version}", soft_wrap=True)
@@ -137,7 +142,6 @@ def verify(store: Store, version: Version = None, as_json: Json = False) -> None
     """Read every record and check sizes, checksums, counts and sums; exit code 1 if one is wrong."""
     from dataclasses import asdict
 
-    from pipeline.cli.app import err, out
     from serving.bse.store import BseStore
 
     with err().status("Verifying …"), BseStore(store, version) as opened:
@@ -177,7 +181,7 @@ def _user(text: str, kind: UserType) -> str | int:
 def _read_behavior(text: str) -> dict:
     try:
         values = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise typer.BadParameter(f"not valid JSON: {error}.", param_hint="--behavior") from None
     if not isinstance(values, dict):
         raise typer.BadParameter("it must be an object of history features.", param_hint="--behavior")

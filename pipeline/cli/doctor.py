@@ -6,6 +6,7 @@ failed.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -17,7 +18,10 @@ import sysconfig
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+with contextlib.suppress(ImportError):  # nothing but the command itself needs it
+    import typer
 
 ROOT = Path(__file__).resolve().parents[2]
 GIB = 2**30
@@ -25,6 +29,30 @@ GIB = 2**30
 MIN_GLIBC = (2, 17)  # manylinux2014, which the wheels of TensorFlow 2.16 and TFX 1.16 are built for
 MEMORY_TO_RUN, MEMORY_TO_BE_EASY = 3 * GIB, 6 * GIB
 DISK_TO_RUN, DISK_TO_BE_EASY = 1 * GIB, 5 * GIB
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    directory: Annotated[Path, typer.Option("--dir", help="Where runs would be written.")] = Path("."),
+) -> None:
+    """Check this machine, and say how to get what is missing."""
+    from rich.table import Column, Table
+
+    from pipeline.cli.console import out
+
+    checks = run_checks(directory)
+    if as_json:
+        print(to_json(checks))
+    else:
+        marks = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "failure": "[red]failure[/]"}
+        # A narrow terminal wraps what was found; it cuts nothing off.
+        names = (Column("", no_wrap=True), Column("", no_wrap=True))
+        texts = (Column("found", overflow="fold"), Column("to do", overflow="fold"))
+        table = Table(*names, *texts, box=None, pad_edge=False)
+        for check in checks:
+            table.add_row(marks[check.level], check.name, check.found, check.fix)
+        out().print(table)
+    raise typer.Exit(any(check.level == "failure" for check in checks))
 
 
 @dataclass(frozen=True)

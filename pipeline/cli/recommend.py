@@ -1,46 +1,70 @@
-"""`clickmill recommend`: one raw request through the whole cascade. Imports stay inside the command, as in cli.py."""
+"""`clickmill recommend`: one raw request through the whole cascade."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from features.errors import InputError
+from pipeline.cli.console import err, out, read_request, require_folder
+
+
+def _folder(text: str, *names: str):
+    return typer.Option(*names, metavar="FOLDER", help=text)
+
 
 def recommend(
-    two_tower: Annotated[Path, typer.Option("--two-tower", help="Pushed two-tower: its folder, or one version of it.")],
-    ranker: Annotated[Path, typer.Option("--ranker", "-m", help="Pushed fine ranker.")],
-    items: Annotated[Path, typer.Option("--items", help="Raw catalogue: catalogue/items.parquet of raw examples.")],
-    request: Annotated[Path, typer.Option("--request", "-r", help="A request as JSON; - reads standard input.")],
-    coarse: Annotated[Path | None, typer.Option("--coarse", help="Pushed coarse ranker; without, none.")] = None,
-    tables: Annotated[
-        Path | None, typer.Option("--tables", help="Store of bucket tables: long histories are read from it.")
+    request: Annotated[
+        str, typer.Option("--request", "-r", metavar="FILE", help="A request as JSON; - reads standard input.")
+    ],
+    run: Annotated[str | None, _folder("A run whose pushed cascade is used, e.g. runs/simulated.", "--run")] = None,
+    two_tower: Annotated[str | None, _folder("Pushed two-tower; with --run the run's own.", "--two-tower")] = None,
+    ranker: Annotated[str | None, _folder("Pushed fine ranker; with --run the run's own.", "--ranker", "-m")] = None,
+    items: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Raw catalogue: catalogue/items.parquet of raw examples.")
     ] = None,
-    retrieve: Annotated[int, typer.Option("--retrieve", help="Items that the two-tower finds, n1.")] = 1000,
-    passed: Annotated[int, typer.Option("--pass", help="Items that the coarse ranker passes on, n2.")] = 200,
-    top: Annotated[int, typer.Option("--top", "-k", help="Length of the list.")] = 10,
+    coarse: Annotated[str | None, _folder("Pushed coarse ranker; without, none.", "--coarse")] = None,
+    tables: Annotated[str | None, _folder("Store of bucket tables: long histories come from it.", "--tables")] = None,
+    retrieve: Annotated[int | None, typer.Option(help="Items that the two-tower finds, n1; 1000 by default.")] = None,
+    passed: Annotated[
+        int | None, typer.Option("--pass", help="Items that the coarse ranker passes on, n2; 200 by default.")
+    ] = None,
+    top: Annotated[int | None, typer.Option("--top", "-k", help="Length of the list; 10 by default.")] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Show what each stage said and where the ranker looked.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Find the best items of the whole catalogue for one raw request: retrieve, rank coarsely, rank finely."""
+    """Find the best items of the whole catalogue for one raw request."""
     from evaluation.cascade.config import CascadeConfig
     from features.config import parse_model
-    from pipeline.cli.app import _read_request, err, out
 
-    for folder in (two_tower, ranker, *([coarse] if coarse else []), *([tables] if tables else [])):
-        if not folder.is_dir():
-            raise FileNotFoundError(f"{folder}: no such folder. `clickmill run` prints where it pushed its models.")
-    sizes = {"retrieve": retrieve, "coarse": min(passed, retrieve), "top_k": top}
+    models = {"two_tower": two_tower, "ranker": ranker, "items": items, "coarse": coarse, "tables": tables}
+    sizes = {"retrieve": retrieve, "passed": passed, "top": top}
+    chosen = {name: value for name, value in {**models, **sizes}.items() if value is not None}
+    if run is not None:
+        from pipeline.run.manifest import load_cascade
+
+        found = load_cascade(run)
+        # Tables are one ranker's: another ranker brings its own.
+        chosen = found | ({"tables": None} if ranker else {}) | chosen
+    missing = [f"--{name.replace('_', '-')}" for name in ("two_tower", "ranker", "items") if name not in chosen]
+    if missing:
+        raise InputError(f"name a run by --run, or give {', '.join(missing)} too.")
+    for name in ("two_tower", "ranker", "coarse", "tables"):
+        if chosen.get(name):
+            require_folder(chosen[name])
+    retrieve = chosen.get("retrieve", 1000)
+    sizes = {"retrieve": retrieve, "coarse": min(chosen.get("passed", 200), retrieve), "top_k": chosen.get("top", 10)}
     config = parse_model(sizes, CascadeConfig, "clickmill recommend")
-    values = _read_request(request)
+    values = read_request(request)
     with err().status("Loading the models …"):
         from serving.cascade import Cascade
 
-        cascade = Cascade.load(two_tower, ranker, items, coarse=coarse, tables=tables, config=config)
+        loaded = {name: chosen.get(name) for name in models}
+        cascade = Cascade.load(**loaded, config=config)
         listed = cascade.recommend(values, explain=explain)
     if as_json:
         from dataclasses import asdict

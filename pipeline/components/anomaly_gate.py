@@ -3,18 +3,19 @@
 ExampleValidator records anomalies and succeeds; everything that learns from the data waits for this gate.
 """
 
-import os
-
 from tensorflow_metadata.proto.v0 import anomalies_pb2
 from tfx.dsl.component.experimental.annotations import InputArtifact
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import artifact_utils
 from tfx.types.standard_artifacts import ExampleAnomalies
 
+from features import storage
+from features.errors import InputError
+
 ANOMALIES_FILE = "SchemaDiff.pb"
 
 
-class DataAnomalyError(ValueError):
+class DataAnomalyError(InputError):
     """The data breaks its schema. The message names every split, feature and reason."""
 
 
@@ -34,9 +35,8 @@ def AnomalyGate(anomalies: InputArtifact[ExampleAnomalies]):
     """Raises DataAnomalyError if any split has an anomaly."""
     lines = []
     for split in artifact_utils.decode_split_names(anomalies.split_names):
-        path = os.path.join(artifact_utils.get_split_uri([anomalies], split), ANOMALIES_FILE)
-        with open(path, "rb") as source:
-            lines += describe_anomalies(split, anomalies_pb2.Anomalies.FromString(source.read()))
+        path = storage.join(artifact_utils.get_split_uri([anomalies], split), ANOMALIES_FILE)
+        lines += describe_anomalies(split, anomalies_pb2.Anomalies.FromString(storage.read_bytes(path)))
     if lines:
         raise DataAnomalyError(
             f"The data breaks its schema ({len(lines)} anomalies); nothing was trained.\n  " + "\n  ".join(lines)

@@ -1,13 +1,11 @@
 """BehaviorSignatures: hashes the item embeddings of the two-tower, once for all rankers (SDIM's BSE)."""
 
-import os
-
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types.standard_artifacts import Model
 from tfx.utils import path_utils
 
-from pipeline.components.evaluators.evaluator import serving_path
+from features import storage
 
 #: Properties of the artifact.
 OCCUPANCY_ENTROPY, MAX_ENTROPY, CENTERED, ITEMS = "occupancy_entropy", "max_entropy", "centered", "items"
@@ -30,7 +28,7 @@ def BehaviorSignatures(
     from serving.export.two_tower import ITEM_EMBEDDINGS_FILE, read_item_embeddings
 
     config = SignaturesConfig.model_validate_json(signatures_config)
-    path = os.path.join(serving_path({"model": [model]}), ITEM_EMBEDDINGS_FILE)
+    path = storage.join(path_utils.serving_model_path(model.uri), ITEM_EMBEDDINGS_FILE)
     item_ids, embeddings = read_item_embeddings(path)
     signed = sign_items(item_ids, embeddings, config.simhash, config.center)
     signed.save(path_utils.serving_model_dir(signatures.uri))

@@ -1,7 +1,6 @@
 """BehaviorTables: bucket tables of every user's long history for the pushed ranker, in the BSE store."""
 
 import json
-import os
 
 import apache_beam as beam
 from tfx.dsl.component.experimental.annotations import (
@@ -13,6 +12,7 @@ from tfx.dsl.component.experimental.annotations import (
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types.standard_artifacts import PushedModel
 
+from features import storage
 from pipeline.artifacts import BehaviorLog, BehaviorTableSet
 
 SUMMARY_FILE = "behavior_tables.json"
@@ -38,6 +38,4 @@ def BehaviorTables(
         built = build_behavior_tables(
             pushed_model.uri, behaviors.uri, store_dir, precision=precision, root=beam_pipeline
         )
-    os.makedirs(tables.uri, exist_ok=True)
-    with open(os.path.join(tables.uri, SUMMARY_FILE), "w", encoding="utf-8") as file:
-        json.dump(built, file)
+    storage.write_text(storage.join(tables.uri, SUMMARY_FILE), json.dumps(built))

@@ -14,6 +14,7 @@ from tfx.types.standard_artifacts import Examples, TransformGraph
 
 from features.examples.raw_sample import RAW_SAMPLE_FILE, write_raw_sample
 from pipeline.artifacts import BehaviorLog
+from pipeline.components.base import inherit_properties
 
 
 @component(use_beam=True)
@@ -35,10 +36,7 @@ def FeatureEncoder(
 
     with beam_pipeline as root:
         encode_examples(root, examples.uri, behaviors.uri, encoding.uri, encoded_examples.uri)
-    encoded_examples.split_names = examples.split_names
-    encoded_examples.span = examples.span
-    for name in ("file_format", "payload_format"):
-        encoded_examples.set_string_custom_property(name, examples.get_string_custom_property(name))
+    inherit_properties(encoded_examples, examples)
     spec = FeatureEncoding.load(encoding.uri).spec
     sample = Path(encoded_examples.uri) / RAW_SAMPLE_FILE
     write_raw_sample(Path(examples.uri), Path(behaviors.uri), spec, sample_requests, sample)

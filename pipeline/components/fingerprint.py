@@ -6,6 +6,8 @@ import hashlib
 import json
 from collections.abc import Iterable
 
+from features import storage
+
 
 def fingerprint_files(files: Iterable[tuple[str, int, float]]) -> str:
     """Returns a digest of (path, bytes, modification time) of files, in any order.
@@ -45,6 +47,4 @@ def fingerprint_paths(paths: Iterable[str]) -> str:
 
 
 def _is_directory(path: str) -> bool:
-    from pathlib import Path
-
-    return "://" not in path and Path(path).is_dir()
+    return storage.is_local(path) and storage.is_folder(path)

@@ -1,10 +1,10 @@
 """ImportSchemaGen that notices an edited schema file."""
 
 import hashlib
-from pathlib import Path
 
 from tfx.components.schema_gen.import_schema_gen import component
 
+from features import storage
 from pipeline.components.base import PropertyDriver
 
 
@@ -12,7 +12,7 @@ class SchemaFileDriver(PropertyDriver):
     """Adds a digest of the schema file's contents to the cache's key."""
 
     def resolve(self, execution_info) -> dict[str, str]:
-        contents = Path(execution_info.exec_properties["schema_file"]).read_bytes()
+        contents = storage.read_bytes(execution_info.exec_properties["schema_file"])
         return {"schema_fingerprint": hashlib.sha256(contents).hexdigest()}
 
 

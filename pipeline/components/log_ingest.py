@@ -1,14 +1,12 @@
 """LogIngest: raw log tables to requests, behaviours and dead letters."""
 
-import shutil
-from pathlib import Path
-
 from tfx import types
 from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, component_spec
 from tfx.types.standard_artifacts import Examples
 
+from features import storage
 from features.ingest.config import IngestConfig
 from features.spec import FeatureSpec
 from pipeline.artifacts import BehaviorLog, DeadLetters
@@ -60,7 +58,7 @@ class LogIngestExecutor(base_beam_executor.BaseBeamExecutor):
             counts = finalize_ingest(config, examples.uri)
         except BadRowsError as error:
             # TFX deletes the outputs of a failed component; the refused rows are what the user now needs.
-            raise BadRowsError(f"{error} They are in {_keep(Path(dead_letters.uri))}.") from error
+            raise BadRowsError(f"{error} They are in {_keep(dead_letters.uri)}.") from error
         splits = [name for name in config.split.names if config.split.by != "column" or counts.requests[name]]
         examples.split_names = artifact_utils.encode_split_names(splits)
         examples.set_string_custom_property("file_format", "parquet")
@@ -88,8 +86,9 @@ class LogIngest(base_beam_component.BaseBeamComponent):
         )
 
 
-def _keep(dead_letters: Path) -> Path:
+def _keep(dead_letters: str) -> str:
     """Copies the dead letters out of the artifact's directory. Returns where to."""
-    kept = dead_letters.parents[1] / "refused" / dead_letters.name
-    shutil.copytree(dead_letters, kept, dirs_exist_ok=True)
+    outside = storage.parent(storage.parent(dead_letters))
+    kept = storage.join(outside, "refused", storage.name(dead_letters))
+    storage.copy_tree(dead_letters, kept)
     return kept

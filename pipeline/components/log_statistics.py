@@ -4,7 +4,6 @@ Emits a standard ExampleStatistics artifact, so SchemaGen, ImportSchemaGen and E
 own StatisticsGen reads Parquet row by row and turns zeros into missing values; see docs/pipeline.md.
 """
 
-import os
 from collections.abc import Iterator
 
 import apache_beam as beam
@@ -12,11 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from apache_beam.io.filesystems import FileSystems
 from tfx.dsl.component.experimental.annotations import BeamComponentParameter, InputArtifact, OutputArtifact
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import artifact_utils
 from tfx.types.standard_artifacts import Examples, ExampleStatistics
+
+from features import storage
 
 STATISTICS_FILE = "FeatureStats.pb"
 ROWS_PER_BATCH = 4096
@@ -54,7 +54,7 @@ def as_list_array(column: pa.Array) -> pa.ListArray:
 
 def statistics_batches(path: str) -> Iterator[pa.RecordBatch]:
     """Yields the requests of one Parquet file as RecordBatches for `tfdv.GenerateStatistics`."""
-    with FileSystems.open(path) as source:
+    with storage.open_arrow(path) as source:
         file = pq.ParquetFile(source)
         columns = [name for name in file.schema_arrow.names if name not in BOOKKEEPING_COLUMNS]
         for batch in file.iter_batches(ROWS_PER_BATCH, columns=columns):
@@ -74,9 +74,8 @@ def LogStatistics(
     splits = artifact_utils.decode_split_names(examples.split_names)
     with beam_pipeline as root:
         for split in splits:
-            pattern = os.path.join(artifact_utils.get_split_uri([examples], split), "*.parquet")
-            output = os.path.join(statistics.uri, f"Split-{split}", STATISTICS_FILE)
-            files = [item.path for item in FileSystems.match([pattern])[0].metadata_list]
+            files = storage.entries(artifact_utils.get_split_uri([examples], split), "*.parquet")
+            output = storage.join(statistics.uri, f"Split-{split}", STATISTICS_FILE)
             _ = (
                 root
                 | f"Files[{split}]" >> beam.Create(files)

@@ -6,6 +6,7 @@ from tfx.types.standard_artifacts import Examples, Model
 from tfx.utils import path_utils
 
 from pipeline.artifacts import BehaviorLog
+from pipeline.components.base import inherit_properties
 
 
 @component
@@ -20,7 +21,7 @@ def TeacherLists(
 ):
     """Writes encoded examples of sampled requests of `train` and `eval`, and the teacher's logits of items beside them.
 
-    `lists_config` is a `features.examples.teacher_list_files.TeacherListsConfig` as JSON.
+    `lists_config` is a `TeacherListsConfig` as JSON.
     """
     from features.examples.teacher_list_files import TeacherListsConfig
     from serving.offline.teacher_scoring import make_teacher_lists
@@ -34,9 +35,5 @@ def TeacherLists(
         teacher_lists.uri,
         TeacherListsConfig.model_validate_json(lists_config),
     )
+    inherit_properties(teacher_lists, encoded_examples, **made)
     teacher_lists.split_names = '["train", "eval"]'
-    teacher_lists.span = encoded_examples.span
-    for name in ("file_format", "payload_format"):
-        teacher_lists.set_string_custom_property(name, encoded_examples.get_string_custom_property(name))
-    for name, number in made.items():
-        teacher_lists.set_int_custom_property(name, number)

@@ -7,21 +7,22 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
+from features import storage
+from features.errors import RunError
 from pipeline.config import PipelineConfig
 from pipeline.lineage import ComponentRun, component_runs, last_execution_id
 from pipeline.run.timings import MemorySampler, write_timings
 
 
-class PipelineFailed(RuntimeError):
+class PipelineFailed(RunError):
     """A component failed. The message names it, what went wrong and where the log is.
 
     Attributes:
       component: the id of the component that failed.
     """
 
-    def __init__(self, component: str, error: BaseException, log: Path):
+    def __init__(self, component: str, error: BaseException, log: storage.AnyPath):
         super().__init__(
             f"Component `{component}` failed: {type(error).__name__}: {error}\n"
             f"Log: {log}. What finished before is cached: mend the cause and run again."
@@ -56,7 +57,7 @@ def run_dag(config: PipelineConfig, report: Callable[[Progress], None] = lambda 
     pipeline = create_pipeline(config)
     from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 
-    config.metadata_path.parent.mkdir(parents=True, exist_ok=True)
+    storage.make_folder(config.run_dir)
     before = last_execution_id(config.metadata_path)
     watcher = _ComponentWatcher(report)
     with MemorySampler() as sampler, _log_to(config.log_path, watcher):
@@ -100,11 +101,10 @@ class _ComponentWatcher(logging.Handler):
 
 
 @contextlib.contextmanager
-def _log_to(path: Path, watcher: logging.Handler) -> Iterator[None]:
+def _log_to(path: storage.AnyPath, watcher: logging.Handler) -> Iterator[None]:
     """Sends TFX's log (from INFO) and everyone's warnings to a file and to the watcher, not to the terminal."""
     from absl import logging as absl_logging
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     file = logging.FileHandler(path, encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
     root, tfx = logging.getLogger(), logging.getLogger("absl")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
+from features import storage
 from pipeline.run.dag import Progress
 
 
@@ -59,7 +59,7 @@ class RunDisplay:
             self._spinning = False
 
 
-def shown_path(path: Path) -> str:
+def shown_path(path: storage.AnyPath) -> str:
     """Returns the path relative to the working directory where it lies below it."""
-    relative = os.path.relpath(path)
-    return str(path) if relative.startswith("..") else relative
+    relative = os.path.relpath(path) if storage.is_local(path) else ".."
+    return os.fspath(path) if relative.startswith("..") else relative

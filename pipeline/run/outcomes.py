@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from features import storage
 from pipeline.config import PipelineConfig
 from pipeline.lineage import ComponentRun, outputs_by_component
-from pipeline.model_config import RETRIEVAL_MODELS
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,9 @@ class ModelOutcome:
     """
 
     evaluation: object
-    pushed: Path | None
+    pushed: str | None
     tables: dict | None = None
-    tables_dir: Path | None = None
+    tables_dir: str | None = None
 
     @property
     def blessed(self) -> bool:
@@ -50,14 +51,13 @@ def model_outcomes(config: PipelineConfig, components: Sequence[ComponentRun]) -
     outputs = outputs_by_component(components)
     found = {}
     for name in config.models.names:
-        if name in RETRIEVAL_MODELS:
+        if config.models.stage(name) == "retrieval":
             evaluation = RetrievalEvaluation.load(outputs[f"RetrievalEvaluator.{name}"]["evaluation"])
         else:
             evaluation = _ranking_evaluation(config, outputs, name)
         tables = _tables(config, outputs.get(f"BehaviorTables.{name}"), name)
-        found[name] = ModelOutcome(
-            evaluation, _pushed(config, components, name), tables, config.tables_dir(name) if tables else None
-        )
+        store = os.fspath(config.tables_dir(name)) if tables else None
+        found[name] = ModelOutcome(evaluation, _pushed(config, components, name), tables, store)
     return found
 
 
@@ -95,14 +95,14 @@ def _ranking_evaluation(config: PipelineConfig, outputs, name: str):
     return evaluate(predictions, config.evaluation_of(name), live_predictions=live, baselines=baselines)
 
 
-def _pushed(config: PipelineConfig, components: Sequence[ComponentRun], name: str) -> Path | None:
+def _pushed(config: PipelineConfig, components: Sequence[ComponentRun], name: str) -> str | None:
     """The directory that a model was pushed to, by this run or by the earlier one whose push is cached."""
     (pusher,) = (run for run in components if run.component == f"Pusher.{name}")
     properties = pusher.properties["pushed_model"]
     if properties.get("pushed") != 1:
         return None
-    pushed = Path(str(properties["pushed_destination"]))
-    if not pushed.is_dir():
+    pushed = str(properties["pushed_destination"])
+    if not storage.is_folder(pushed):
         raise FileNotFoundError(
             f"{pushed}: the model was pushed here by an earlier run and was deleted since. Its archive is "
             f"{pusher.outputs['pushed_model']}: copy it back, or delete {config.run_dir} and run again."
@@ -113,9 +113,9 @@ def _pushed(config: PipelineConfig, components: Sequence[ComponentRun], name: st
 def _tables(config: PipelineConfig, outputs: dict[str, str] | None, name: str) -> dict | None:
     if outputs is None:
         return None
-    built = json.loads((Path(outputs["tables"]) / "behavior_tables.json").read_text(encoding="utf-8"))
+    built = json.loads(storage.read_text(storage.join(outputs["tables"], "behavior_tables.json")))
     store = config.tables_dir(name)
-    if built is not None and not (store / built["version"]).exists():
+    if built is not None and not storage.exists(storage.join(store, built["version"])):
         raise FileNotFoundError(
             f"{store}: bucket tables were built here by an earlier run and were deleted since. Build "
             f"them by `clickmill bse build --store {store}`, or delete {config.run_dir} and run again."

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 
+from features import storage
 from pipeline.config import PipelineConfig
 from pipeline.lineage import ComponentRun, outputs_by_component
-from pipeline.model_config import RETRIEVAL_MODELS
-from pipeline.model_registry import TITLES
 from pipeline.run.outcomes import ModelOutcome
 
 
@@ -19,7 +17,7 @@ def write_report(
     outcomes: dict[str, ModelOutcome],
     started: datetime,
     seconds: float,
-    ranked_example: Path | None,
+    ranked_example: str | None,
 ):
     """Writes the page and its figures into `config.report_dir`; returns their paths.
 
@@ -43,13 +41,14 @@ def write_report(
     if ranker is not None:
         outcomes[ranker].evaluation.save(config.report_dir)
         pushed = outcomes[ranker].pushed
-    judged = [ranker, *(name for name in outcomes if name not in (ranker, *RETRIEVAL_MODELS))] if ranker else []
+    retrievals = [name for name in outcomes if config.models.stage(name) == "retrieval"]
+    judged = [ranker, *(name for name in outcomes if name not in (ranker, *retrievals))] if ranker else []
 
     def summary(kind, name: str, **parts):
         version = outcomes[name].pushed
         return kind(
-            name=TITLES[name],
-            pushed_version=version.name if version else None,
+            name=config.models.title(name),
+            pushed_version=storage.name(version) if version else None,
             training=load_training(outputs[f"Trainer.{name}"]["model_run"]),
             **parts,
         )
@@ -58,7 +57,7 @@ def write_report(
         RunInfo(
             pipeline=config.name,
             spec=config.feature_spec.name,
-            model=TITLES[ranker or "two_tower"],
+            model=config.models.title(ranker or retrievals[0]),
             started=started,
             seconds=seconds,
             simulated=config.simulate is not None,
@@ -77,17 +76,13 @@ def write_report(
             )
             for name in judged
         ],
-        retrievers=[
-            summary(RetrieverSummary, name, evaluation=outcomes[name].evaluation)
-            for name in RETRIEVAL_MODELS
-            if name in outcomes
-        ],
+        retrievers=[summary(RetrieverSummary, name, evaluation=outcomes[name].evaluation) for name in retrievals],
         signatures=_signatures(components),
         behavior_tables=outputs.get(f"BehaviorTables.{ranker}", {}).get("tables"),
         cascade_evaluation=outputs.get("CascadeEvaluator", {}).get("evaluation"),
         timings=config.timings_path,
         ranked_example=ranked_example,
-        pushed_version=pushed.name if pushed else None,
+        pushed_version=storage.name(pushed) if pushed else None,
     )
     return build_report(data, config.report_dir)
 

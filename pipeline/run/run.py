@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from features.items.catalogue import CATALOGUE_FILE
-from pipeline.config import PipelineConfig, load_config
+from features import storage
+from pipeline.config import PipelineConfig, load_config, select_models
 from pipeline.lineage import ComponentRun, outputs_by_component
-from pipeline.model_config import COARSE_RANKER, RETRIEVAL_MODELS
-from pipeline.model_registry import select_models
 from pipeline.run.dag import run_dag
 from pipeline.run.display import RunDisplay, shown_path
+from pipeline.run.manifest import write_manifest
 from pipeline.run.outcomes import ModelOutcome, cascade_evaluation, model_outcomes
 from pipeline.run.report import write_report
 
@@ -39,9 +38,9 @@ class RunResult:
 
     components: tuple[ComponentRun, ...]
     models: dict[str, ModelOutcome]
-    report: Path
-    report_json: Path
-    request: Path | None
+    report: storage.AnyPath
+    report_json: storage.AnyPath
+    request: str | None
     cascade: object = None
 
     @property
@@ -51,7 +50,7 @@ class RunResult:
 
 
 def run_pipeline(
-    config: PipelineConfig | str | Path, display: RunDisplay | None = None, models: list[str] | None = None
+    config: PipelineConfig | storage.AnyPath, display: RunDisplay | None = None, models: list[str] | None = None
 ) -> RunResult:
     """Simulates the log if asked to, runs the DAG, ranks one request with the pushed model and writes the report.
 
@@ -80,13 +79,17 @@ def run_pipeline(
         request = _rank_example(config, components, outcomes, display)
         example = _ranked_path(config) if request else None
         paths = write_report(config, components, outcomes, started, time.perf_counter() - clock, example)
+        manifest = write_manifest(config, components, outcomes)
     finally:
         display.close()
     cascade = cascade_evaluation(config, components)
     result = RunResult(tuple(components), outcomes, paths.html, paths.json, request, cascade)
-    _show_result(result, display.line)
+    _show_result(result, config.models.of_stage("retrieval"), display.line)
     if cascade is not None:
-        _show_cascade(result, Path(outputs_by_component(components)["LogIngest"]["examples"]), display.line)
+        _show_cascade(cascade, display.line)
+    if request and manifest.cascade and manifest.catalogue:
+        further = shown_path(storage.join(config.run_dir, RECOMMEND_FILE))
+        display.line(f"  clickmill recommend --run {shown_path(config.run_dir)} --request {further}")
     return result
 
 
@@ -101,9 +104,9 @@ def _simulate(config: PipelineConfig, display: RunDisplay) -> None:
     from features.datasets.simulator.marketplace import SimulationSummary, simulate
 
     out = config.simulate.out
-    summary = out / "summary.json"
-    if summary.is_file():
-        earlier = SimulationSummary.model_validate_json(summary.read_text(encoding="utf-8"))
+    summary = storage.join(out, "summary.json")
+    if storage.is_file(summary):
+        earlier = SimulationSummary.model_validate_json(storage.read_text(summary))
         if earlier.config == config.simulate.log:
             display.line(f"[dim]simulated log in {out}: kept[/]")
             return
@@ -113,11 +116,11 @@ def _simulate(config: PipelineConfig, display: RunDisplay) -> None:
     display.line(f"simulated {made.impression_rows:,} impressions in {time.perf_counter() - started:.1f} s: {out}")
 
 
-def _ranked_path(config: PipelineConfig) -> Path:
-    return config.run_dir / "ranked_example.json"
+def _ranked_path(config: PipelineConfig) -> str:
+    return storage.join(config.run_dir, "ranked_example.json")
 
 
-def _rank_example(config: PipelineConfig, components, outcomes, display: RunDisplay) -> Path | None:
+def _rank_example(config: PipelineConfig, components, outcomes, display: RunDisplay) -> str | None:
     """Ranks the first request of the judged split with the first pushed ranker, from raw values."""
     from features.examples.raw_sample import json_request, read_requests
     from serving.ranker import Ranker
@@ -131,10 +134,10 @@ def _rank_example(config: PipelineConfig, components, outcomes, display: RunDisp
     if not tables:
         return None
     request = json_request(tables[0].to_pylist()[0], config.feature_spec)
-    path = config.run_dir / "example_request.json"
+    path = storage.join(config.run_dir, "example_request.json")
     _write_json(path, request)
     open_request = {part: values for part, values in request.items() if part != "candidates"}
-    _write_json(path.with_name(RECOMMEND_FILE), open_request)
+    _write_json(storage.join(config.run_dir, RECOMMEND_FILE), open_request)
     ranked = Ranker(outcomes[name].pushed).rank(request)
     _write_json(_ranked_path(config), [{"item": item.item_id, "score": item.score} for item in ranked])
     best = ", ".join(f"{item.item_id} ({item.score:.3f})" for item in ranked[:5])
@@ -142,9 +145,9 @@ def _rank_example(config: PipelineConfig, components, outcomes, display: RunDisp
     return path
 
 
-def _show_result(result: RunResult, say) -> None:
+def _show_result(result: RunResult, retrievals: tuple[str, ...], say) -> None:
     for name, outcome in result.models.items():
-        say(f"{name}: {_retrieval_line(outcome) if name in RETRIEVAL_MODELS else _ranking_line(outcome)}")
+        say(f"{name}: {_retrieval_line(outcome) if name in retrievals else _ranking_line(outcome)}")
         if outcome.pushed:
             say(f"  [green]blessed[/] and pushed: {shown_path(outcome.pushed)}")
             if outcome.tables:
@@ -152,32 +155,17 @@ def _show_result(result: RunResult, say) -> None:
                 say(f"  bucket tables of {size}: {shown_path(outcome.tables_dir)}")
         else:
             say(f"  [yellow]not blessed[/], not pushed; gates failed: {', '.join(outcome.failed_gates)}")
-    ranked = next((o for name, o in result.models.items() if name not in RETRIEVAL_MODELS and o.pushed), None)
+    ranked = next((o for name, o in result.models.items() if name not in retrievals and o.pushed), None)
     if result.request and ranked:
-        model, request = shown_path(ranked.pushed.parent), shown_path(result.request)
+        model, request = shown_path(storage.parent(ranked.pushed)), shown_path(result.request)
         say(f"  clickmill rank --model {model} --request {request}")
     say(f"report: {shown_path(result.report)}")
 
 
-def _show_cascade(result: RunResult, examples: Path, say) -> None:
-    cascade, models = result.cascade, result.models
+def _show_cascade(cascade, say) -> None:
     say(cascade.headline)
     if cascade.failed_gates:
         say(f"  [yellow]gates failed[/]: {', '.join(gate.name for gate in cascade.failed_gates)}")
-    ranker, coarse = models[cascade.ranker], models.get(COARSE_RANKER)
-    retrieval = models.get("retrieval", models["two_tower"])
-    if not (result.request and retrieval.pushed and ranker.pushed):
-        return
-    parts = [
-        f"--two-tower {shown_path(retrieval.pushed.parent)}",
-        f"--ranker {shown_path(ranker.pushed.parent)}",
-    ]
-    if coarse is not None and coarse.pushed:
-        parts.append(f"--coarse {shown_path(coarse.pushed.parent)}")
-    if ranker.tables:
-        parts.append(f"--tables {shown_path(ranker.tables_dir)}")
-    parts.append(f"--items {shown_path(examples / CATALOGUE_FILE)}")
-    say(f"  clickmill recommend {' '.join(parts)} --request {shown_path(result.request.with_name(RECOMMEND_FILE))}")
 
 
 def _ranking_line(outcome: ModelOutcome) -> str:
@@ -201,7 +189,5 @@ def _retrieval_line(outcome: ModelOutcome) -> str:
     return f"{metric} of {evaluation.items:,} items: {', '.join(parts)}; popularity {of_popularity:.4f}"
 
 
-def _write_json(path: Path, value) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(aside, path)
+def _write_json(path: str, value) -> None:
+    storage.write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")

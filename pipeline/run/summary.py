@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+import os
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from evaluation.report.data import ReportData
-from evaluation.report.page import JSON_FILE, ReportPaths, build_report
+from evaluation.report.page import JSON_FILE
 from evaluation.results import Estimate
+from features import storage
 from features.config import SpecError, parse_model
 
 METRICS = ("auc", "gauc_user", "log_loss", "normalized_entropy", "pcoc", "ndcg@10")
 
 
-def load_report(run_dir: str | Path) -> tuple[ReportData, Path]:
+def load_report(run_dir: storage.AnyPath) -> tuple[ReportData, str]:
     """Reads the figures of a run; returns them and the folder that holds them.
 
     Args:
@@ -27,23 +28,18 @@ def load_report(run_dir: str | Path) -> tuple[ReportData, Path]:
       FileNotFoundError: if no report was written there.
       SpecError: if the report is of another version of Clickmill.
     """
-    for folder in (Path(run_dir) / "report", Path(run_dir)):
-        if (folder / JSON_FILE).is_file():
-            return _read(folder / JSON_FILE), folder
+    for folder in (storage.join(run_dir, "report"), os.fspath(run_dir)):
+        if storage.is_file(path := storage.join(folder, JSON_FILE)):
+            return _read(path), folder
     raise FileNotFoundError(f"{run_dir}: no {JSON_FILE} in it. `clickmill run` writes one at the end of each run.")
 
 
-def _read(path: Path) -> ReportData:
+def _read(path: str) -> ReportData:
     try:
-        return parse_model(json.loads(path.read_text(encoding="utf-8")), ReportData, source=str(path))
-    except SpecError as error:
-        message = f"{error}\nThe report does not fit this version of Clickmill. Run `clickmill run` again."
+        return parse_model(json.loads(storage.read_text(path)), ReportData, source=path)
+    except ValueError as error:
+        message = f"{path}: {error}\nThe report does not fit this version of Clickmill. Run `clickmill run` again."
         raise SpecError(message) from error
-
-
-def redraw(data: ReportData, out_dir: str | Path) -> ReportPaths:
-    """Draws the page again from the figures, e.g. after an upgrade."""
-    return build_report(data, out_dir)
 
 
 def summary(data: ReportData) -> RenderableType:

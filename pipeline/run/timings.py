@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
+from features import storage
 from pipeline.lineage import ComponentRun
 
 TIMINGS_FILE = "timings.json"
@@ -49,7 +48,7 @@ class MemorySampler:
             self._samples.append((time.time(), process.memory_info().rss))
 
 
-def write_timings(path: Path, runs: Sequence[ComponentRun], sampler: MemorySampler) -> list[dict]:
+def write_timings(path: storage.AnyPath, runs: Sequence[ComponentRun], sampler: MemorySampler) -> list[dict]:
     """Writes and returns [{component, seconds, peak_rss_mb}], in the order of the run.
 
     A component that was cached did nothing: what an earlier run measured for it is kept.
@@ -67,13 +66,10 @@ def write_timings(path: Path, runs: Sequence[ComponentRun], sampler: MemorySampl
             }
         if entry:
             entries.append(entry)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
-    os.replace(aside, path)
+    storage.write_text(path, json.dumps(entries, indent=2) + "\n")
     return entries
 
 
-def read_timings(path: Path) -> list[dict]:
+def read_timings(path: storage.AnyPath) -> list[dict]:
     """Returns what `write_timings` wrote, [] where there is nothing yet."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    return json.loads(storage.read_text(path)) if storage.is_file(path) else []

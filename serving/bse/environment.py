@@ -15,6 +15,8 @@ from typing import TypeVar
 
 import lmdb
 
+from features.errors import InputError
+
 Result = TypeVar("Result")
 
 MAX_READERS = 1024
@@ -25,7 +27,7 @@ TABLES = b"tables"
 LONG_IDS = b"long_ids"
 
 
-class StoreError(RuntimeError):
+class StoreError(InputError):
     """A store that cannot be used. The message names the store, what is wrong and the fix."""
 
 

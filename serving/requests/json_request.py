@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 
 from features.config import nearest
+from features.errors import InputError
 from features.histories.windows import attach_histories
 from features.spec import KEY_COLUMNS, Feature, FeatureSpec
 from serving.requests.tensors import feature_tensor
@@ -31,7 +32,7 @@ _SECTIONS = ("user", "context", "candidates")
 _INT64 = range(-(2**63), 2**63)
 
 
-class RequestError(ValueError):
+class RequestError(InputError):
     """A request that cannot be ranked. The message names the place, the value and the fix."""
 
 

@@ -5,96 +5,26 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 from features.ingest.counts import IngestCounts
-from pipeline.config import PipelineConfig
+from pipeline.cli.app import app
 from pipeline.lineage import component_runs, outputs_by_component
 from pipeline.run.dag import PipelineFailed
 from pipeline.run.run import run_pipeline
+from tests.builders.small_run import IMPRESSIONS, MODELS, make_config
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 
-ROOT = Path(__file__).parents[2]
-IMPRESSIONS = 20_000
-MODELS = {
-    "two_tower": {
-        "training": {"epochs": 2, "input": {"batch_size": 256}},
-        "evaluation": {"ks": [10, 100], "gates": {"min_lift": 0.5, "min_takes": 50}},
-    },
-    "autoint": {
-        "parameters": {"exclude_features": ["item_id", "title"], "history": {"short": "din", "long": "sdim"}},
-        "training": {"epochs": 4, "input": {"batch_size": 256}},
-    },
-    "aw_moe": {
-        "parameters": {
-            "expert_units": [8],
-            "exclude_features": ["item_id", "title"],
-            "history": {"short": "target_attention", "long": "sdim"},
-        },
-        "training": {"epochs": 3, "input": {"batch_size": 256}},
-    },
-    "retrieval": {
-        "teacher": "autoint",
-        "parameters": {"exclude_features": ["item_id", "title"]},
-        "training": {"epochs": 8, "patience": 8, "optimizer": {"learning_rate": 5e-3}},
-        "lists": {"requests": 300, "group": 30, "uniform": 100, "retrieved": 100, "retrieve": 200},
-        "evaluation": {"ks": [10, 100], "gates": {"min_takes": 50}},
-    },
-    "hcn": {
-        "parameters": {"dim": 16, "exclude_features": ["item_id", "title"], "distillation": 1.0},
-        "training": {"epochs": 3, "input": {"batch_size": 256}},
-        "list_training": {"epochs": 2},
-        "candidates": {"retrieve": 100, "sample": 4},
-        "teacher": "autoint",
-    },
-}
 
-
-def make_config(root: Path, **changes) -> PipelineConfig:
-    from features.spec import HistorySpec, load_spec
-
-    log = root / "log"
-    spec = load_spec(ROOT / "tfx_config" / "features_simulated.yaml")
-    # Few users of a small log have fifty behaviours: with a window of five, many have a long history.
-    history = HistorySpec(features=spec.history.features, short_length=5, long_length=100)
-    values = {
-        "name": "e2e",
-        "feature_spec": spec.model_copy(update={"history": history}),
-        "simulate": {"out": log, "log": {"impressions": IMPRESSIONS, "seed": 3}},
-        "ingest": {
-            "tables": {name: str(log / name) for name in ("impressions", "clicks", "items", "users")},
-            "num_shards": 4,
-        },
-        "models": MODELS,
-        # Two thousand rows hardly show that a model is no worse than chance.
-        "evaluation": {
-            "slices": {"features": ["age_band", "history_length"], "min_rows": 300},
-            "gates": {"min_auc": 0.45, "pcoc": [0.5, 2.0], "slice_pcoc": None, "min_positives": 50},
-        },
-        "cascade": {
-            "retrieve": 100,
-            "coarse": 50,
-            "sample_requests": 40,
-            "evaluation": {
-                "retrieve_grid": [50, 100, 400],
-                "coarse_grid": [20, 50],
-                "gates": {"min_requests": 40, "min_ndcg_kept": 0.3, "max_cost_share": None},
-            },
-        },
-        "run_dir": root / "run",
-        "serving_dir": root / "serving",
-    }
-    return PipelineConfig.model_validate({**values, **changes})
+@pytest.fixture(scope="module")
+def root(small_run_root):
+    return small_run_root
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    return tmp_path_factory.mktemp("e2e")
-
-
-@pytest.fixture(scope="module")
-def first(root):
-    return run_pipeline(make_config(root))
+def first(small_run):
+    return small_run
 
 
 @pytest.fixture(scope="module")
@@ -108,9 +38,10 @@ def test_every_component_ran_and_the_models_are_blessed_and_pushed(first, root):
     assert list(first.models) == ["two_tower", "autoint", "aw_moe", "retrieval", "hcn"]
     for name, outcome in first.models.items():
         assert outcome.blessed, (name, outcome.failed_gates)
-        assert outcome.pushed.parent == root / "serving" / f"e2e_{name}"
-        assert (outcome.pushed / "saved_model.pb").is_file()
-        assert (outcome.pushed / "assets.extra" / "tf_serving_warmup_requests").stat().st_size > 0
+        pushed = Path(outcome.pushed)
+        assert pushed.parent == root / "serving" / f"e2e_{name}"
+        assert (pushed / "saved_model.pb").is_file()
+        assert (pushed / "assets.extra" / "tf_serving_warmup_requests").stat().st_size > 0
     judged = [f"RetrievalEvaluator.{name}" for name in ("two_tower", "retrieval")]
     judged += [f"RankingEvaluator.{name}" for name in ("autoint", "aw_moe", "hcn")]
     for component in judged:
@@ -127,7 +58,7 @@ def test_signatures_are_those_of_the_two_tower_in_the_catalogue_s_order(first, o
     raw = read_catalogue(outputs["LogIngest"]["examples"])
     encoded = read_catalogue(outputs["FeatureEncoder"]["encoded_examples"])
     signatures = ItemSignatures.load(Path(outputs["BehaviorSignatures"]["signatures"]) / "Format-Serving")
-    ids, embeddings = read_item_embeddings(first.models["two_tower"].pushed / ITEM_EMBEDDINGS_FILE)
+    ids, embeddings = read_item_embeddings(Path(first.models["two_tower"].pushed) / ITEM_EMBEDDINGS_FILE)
     assert raw["item_id"].to_pylist() == encoded["_item_id"].to_pylist() == ids.to_pylist()
     assert signatures.item_ids.equals(ids)
     assert (signatures.sign(embeddings) == signatures.signatures).all()
@@ -145,7 +76,7 @@ def test_the_store_holds_the_long_histories_of_the_pushed_ranker(first, outputs,
     from serving.ranker import Ranker
     from serving.requests.history_inputs import HistoryInputs
 
-    pushed = first.models["autoint"].pushed
+    pushed = Path(first.models["autoint"].pushed)
     built = json.loads((Path(outputs["BehaviorTables.autoint"]["tables"]) / "behavior_tables.json").read_text())
     spec = make_config(root).feature_spec
     checked = 0
@@ -188,8 +119,8 @@ def test_every_row_is_accounted_for_and_bad_rows_keep_their_reason(outputs, root
 def test_the_pushed_model_ranks_the_raw_request_as_the_evaluation_scored_it(first, outputs):
     from serving.ranker import Ranker
 
-    request = json.loads(first.request.read_text())
-    ranked = Ranker(first.models["autoint"].pushed.parent).rank(request)
+    request = json.loads(Path(first.request).read_text())
+    ranked = Ranker(Path(first.models["autoint"].pushed).parent).rank(request)
     assert [item.score for item in ranked] == sorted((item.score for item in ranked), reverse=True)
     predictions = pq.read_table(Path(outputs["RankingEvaluator.autoint"]["evaluation"]) / "predictions.parquet")
     rows = predictions.to_pandas().query("request_id == @request['request_id']")
@@ -199,8 +130,8 @@ def test_the_pushed_model_ranks_the_raw_request_as_the_evaluation_scored_it(firs
 
 
 def test_the_report_tells_the_run(first, outputs):
-    report = json.loads(first.report_json.read_text())
-    assert report["run"]["simulated"] and report["pushed_version"] == first.models["autoint"].pushed.name
+    report = json.loads(Path(first.report_json).read_text())
+    assert report["run"]["simulated"] and report["pushed_version"] == Path(first.models["autoint"].pushed).name
     assert [timing["component"] for timing in report["timings"]] == [run.component for run in first.components]
     assert all(timing["peak_rss_mb"] > 100 for timing in report["timings"] if timing["seconds"] > 1)
     assert {scores["name"] for scores in report["evaluation"]["baselines"]} == {"popularity", "item_ctr", "oracle"}
@@ -208,12 +139,12 @@ def test_the_report_tells_the_run(first, outputs):
     # The truth is the report's alone: the pipeline's own evaluation does not know it.
     own = json.loads((Path(outputs["RankingEvaluator.autoint"]["evaluation"]) / "evaluation.json").read_text())
     assert {scores["name"] for scores in own["baselines"]} == {"popularity", "item_ctr"}
-    assert "<html" in first.report.read_text()
+    assert "<html" in Path(first.report).read_text()
     assert [retriever["name"] for retriever in report["retrievers"]] == ["SSL two-tower", "Distilled two-tower"]
     own = report["retrievers"][0]
     assert own["evaluation"]["items"] == report["signatures"]["items"] == 1_000
     assert own["evaluation"]["model"]["slices"]["all"]["recall@100"] > 0.1
-    assert len(own["training"]["epochs"]) == 2 and own["pushed_version"] == first.models["two_tower"].pushed.name
+    assert len(own["training"]["epochs"]) == 2 and own["pushed_version"] == Path(first.models["two_tower"].pushed).name
     assert report["behavior_tables"]["users"] > 50 and report["behavior_tables"]["record_bytes"] > 16_384
 
 
@@ -231,7 +162,7 @@ def test_the_cascade_is_judged_as_one(first, outputs, root):
     assert {(n1, n2) for n1 in (50, 100, 400) for n2 in (20, 50)} <= set(kept)
     assert kept[50, 20] <= kept[50, 50] and kept[400, 20] <= kept[400, 50]  # the fine ranker sees more
     assert set(result.chosen.seconds) == {"retrieve", "coarse", "fine"} and result.chosen.cost_share > 0
-    report = json.loads(first.report_json.read_text())
+    report = json.loads(Path(first.report_json).read_text())
     assert CascadeEvaluation.model_validate(report["cascade"]) == result
     # The scores are kept: other sizes can be looked at without scoring again.
     table = pq.read_table(directory / "scores.parquet")
@@ -239,7 +170,7 @@ def test_the_cascade_is_judged_as_one(first, outputs, root):
     assert selection.listed.shape == (40, 10)
     # The request of the run goes through the pushed models and the store.
     request = json.loads((root / "run" / "example_recommend.json").read_text())
-    pushed = {name: outcome.pushed.parent for name, outcome in first.models.items()}
+    pushed = {name: Path(outcome.pushed).parent for name, outcome in first.models.items()}
     items = Path(outputs["LogIngest"]["examples"]) / "catalogue" / "items.parquet"
     store = root / "serving" / "e2e_autoint_bse"
     cascade = Cascade.load(pushed["two_tower"], pushed["autoint"], items, coarse=pushed["hcn"], tables=store)
@@ -248,17 +179,61 @@ def test_the_cascade_is_judged_as_one(first, outputs, root):
     assert [item.stages["fine"].rank for item in listed] == list(range(1, 11))
 
 
-def test_the_same_run_again_does_nothing(first, root):
-    store = root / "serving" / "e2e_autoint_bse"
-    before = {path: path.lstat().st_mtime_ns for path in store.rglob("*")}
-    again = run_pipeline(make_config(root))
+def test_the_run_s_manifest_is_enough_to_recommend(first, outputs, root):
+    """`recommend --run` answers as the models do that are named one by one; flags win over the manifest."""
+    manifest = json.loads((root / "run" / "manifest.json").read_text())
+    assert list(manifest["models"]) == ["two_tower", "autoint", "aw_moe", "retrieval", "hcn"]
+    assert [model["stage"] for model in manifest["models"].values()] == [
+        "retrieval",
+        "fine",
+        "fine",
+        *("retrieval", "coarse"),
+    ]
+    assert manifest["models"]["autoint"] == {
+        "kind": "autoint",
+        "stage": "fine",
+        "directory": "../serving/e2e_autoint",
+        "version": Path(first.models["autoint"].pushed).name,
+        "tables": "../serving/e2e_autoint_bse",
+    }
+    items = Path(outputs["LogIngest"]["examples"]) / "catalogue" / "items.parquet"
+    named = {
+        "--two-tower": first.models["retrieval"].pushed,
+        "--coarse": first.models["hcn"].pushed,
+        "--ranker": first.models["autoint"].pushed,
+        "--tables": root / "serving" / "e2e_autoint_bse",
+        "--items": items,
+        "--retrieve": 100,
+        "--pass": 50,
+    }
+
+    def recommended(*arguments):
+        request = root / "run" / "example_recommend.json"
+        result = CliRunner().invoke(app, ["recommend", "-r", str(request), "--json", *map(str, arguments)])
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout)
+
+    answer = recommended("--run", root / "run")
+    assert answer == recommended(*(part for pair in named.items() for part in pair)) and len(answer["items"]) == 10
+    other = recommended("--run", root / "run", "--ranker", first.models["aw_moe"].pushed, "-k", 3)
+    assert other["ranker"] == first.models["aw_moe"].pushed and len(other["items"]) == 3
+
+
+def test_the_same_run_again_does_nothing(first, small_run_again, root):
+    again = small_run_again
     assert again.cached, [(run.component, run.state) for run in again.components]
     for name, outcome in first.models.items():
         assert again.models[name].pushed == outcome.pushed
-        assert len(list(outcome.pushed.parent.iterdir())) == 1
-    assert {path: path.lstat().st_mtime_ns for path in store.rglob("*")} == before
+        assert len(list(Path(outcome.pushed).parent.iterdir())) == 1
+    started = min(run.started for run in again.components)
+    # LMDB's lock file is written by whoever reads.
+    files = [path for path in (root / "serving" / "e2e_autoint_bse").rglob("*") if path.name != "lock.mdb"]
+    assert len(files) > 3 and all(path.lstat().st_mtime < started for path in files)
     # What the first run measured stays in the report.
-    assert json.loads(again.report_json.read_text())["timings"] == json.loads(first.report_json.read_text())["timings"]
+    assert (
+        json.loads(Path(again.report_json).read_text())["timings"]
+        == json.loads(Path(first.report_json).read_text())["timings"]
+    )
 
 
 def test_tables_are_not_built_twice_and_their_loss_is_named(first, outputs, root):
@@ -278,7 +253,7 @@ def test_tables_are_not_built_twice_and_their_loss_is_named(first, outputs, root
 
 def test_a_model_that_fails_a_gate_is_not_pushed_and_gets_no_tables(first, root):
     store = root / "serving" / "e2e_autoint_bse"
-    current, pushed = (store / "current").readlink(), first.models["autoint"].pushed
+    current, pushed = (store / "current").readlink(), Path(first.models["autoint"].pushed)
     evaluation = {"slices": {"min_rows": 300}, "gates": {"min_auc": 0.999, "min_positives": 50}}
     refused = run_pipeline(make_config(root, evaluation=evaluation))
     outcome = refused.models["autoint"]
@@ -287,13 +262,13 @@ def test_a_model_that_fails_a_gate_is_not_pushed_and_gets_no_tables(first, root)
     assert states["Trainer.autoint"] == "CACHED" and states["RankingEvaluator.autoint"] == "COMPLETE"
     assert list(pushed.parent.iterdir()) == [pushed]
     assert (store / "current").readlink() == current
-    assert json.loads(refused.report_json.read_text())["behavior_tables"] is None
+    assert json.loads(Path(refused.report_json).read_text())["behavior_tables"] is None
 
 
 def test_one_model_alone(first, root):
     alone = run_pipeline(make_config(root), models=["two_tower"])
     assert alone.cached and list(alone.models) == ["two_tower"] and alone.request is None
-    report = json.loads(alone.report_json.read_text())
+    report = json.loads(Path(alone.report_json).read_text())
     assert report["run"]["model"] == "SSL two-tower" and report["evaluation"] is None and report["retrievers"]
 
 

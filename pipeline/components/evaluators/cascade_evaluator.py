@@ -1,63 +1,49 @@
 """CascadeEvaluator: judges retrieval, coarse and fine ranking as one, beside the fine ranker over everything."""
 
-from pathlib import Path
-
 import numpy as np
 import pyarrow.parquet as pq
-from tfx import types
-from tfx.dsl.components.base import base_component, base_executor, executor_spec
-from tfx.types import artifact_utils, component_spec
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
 from tfx.types.standard_artifacts import Examples, Model, ModelEvaluation
+from tfx.utils import path_utils
 
 from evaluation.cascade.config import CascadeSection
+from features import storage
 from features.items.catalogue import CATALOGUE_FILE
 from pipeline.artifacts import BehaviorLog
-from pipeline.components.evaluators.evaluator import serving_path
 
 SCORES_FILE = "scores.parquet"
 
 
-class CascadeEvaluatorSpec(component_spec.ComponentSpec):
-    """Interface of the cascade's evaluator."""
+@component
+def CascadeEvaluator(
+    examples: InputArtifact[Examples],
+    behaviors: InputArtifact[BehaviorLog],
+    two_tower: InputArtifact[Model],
+    ranker: InputArtifact[Model],
+    cascade_config: Parameter[str],
+    ranker_name: Parameter[str],
+    split: Parameter[str],
+    evaluation: OutputArtifact[ModelEvaluation],
+    coarse: InputArtifact[Model] = None,
+):
+    """Writes `cascade_evaluation.json` of freshly trained models, and `scores.parquet` to draw other curves from.
 
-    PARAMETERS = {
-        "cascade_config": component_spec.ExecutionParameter(type=str),
-        "ranker_name": component_spec.ExecutionParameter(type=str),
-        "split": component_spec.ExecutionParameter(type=str),
-    }
-    INPUTS = {
-        "examples": component_spec.ChannelParameter(type=Examples),
-        "behaviors": component_spec.ChannelParameter(type=BehaviorLog),
-        "two_tower": component_spec.ChannelParameter(type=Model),
-        "ranker": component_spec.ChannelParameter(type=Model),
-        "coarse": component_spec.ChannelParameter(type=Model, optional=True),
-    }
-    OUTPUTS = {"evaluation": component_spec.ChannelParameter(type=ModelEvaluation)}
+    It blesses nothing: each model has an evaluator of its own. Its verdict is about n₁ and n₂. `cascade_config` is a
+    `CascadeSection` as JSON, `split` one of the raw examples.
+    """
+    from serving.cascade import Cascade
 
-
-class CascadeEvaluatorExecutor(base_executor.BaseExecutor):
-    """Scores sampled requests by every stage, times the stages, evaluates, and writes the standard artifact."""
-
-    def Do(self, input_dict, output_dict, exec_properties):
-        from serving.cascade import Cascade
-
-        section = CascadeSection.model_validate_json(exec_properties["cascade_config"])
-        examples, behaviors = (
-            artifact_utils.get_single_instance(input_dict[name]) for name in ("examples", "behaviors")
-        )
-        cascade = Cascade.load(
-            serving_path(input_dict, "two_tower"),
-            serving_path(input_dict, "ranker"),
-            Path(examples.uri) / CATALOGUE_FILE,
-            coarse=serving_path(input_dict, "coarse") if input_dict.get("coarse") else None,
-            config=section,
-        )
-        table, result = judge(
-            cascade, section, examples.uri, behaviors.uri, exec_properties["split"], exec_properties["ranker_name"]
-        )
-        directory = artifact_utils.get_single_instance(output_dict["evaluation"]).uri
-        result.save(directory)
-        pq.write_table(table, Path(directory) / SCORES_FILE, compression="zstd")
+    section = CascadeSection.model_validate_json(cascade_config)
+    exports = [
+        path_utils.serving_model_path(model.uri) if model is not None else None for model in (two_tower, ranker, coarse)
+    ]
+    items = storage.join(examples.uri, CATALOGUE_FILE)
+    cascade = Cascade.load(*exports[:2], items, coarse=exports[2], config=section)
+    table, result = judge(cascade, section, examples.uri, behaviors.uri, split, ranker_name)
+    result.save(evaluation.uri)
+    with storage.aside(storage.join(evaluation.uri, SCORES_FILE)) as path:
+        pq.write_table(table, path, compression="zstd")
 
 
 def judge(cascade, section: CascadeSection, examples_dir: str, behaviors_dir: str, split: str, ranker: str):
@@ -78,32 +64,3 @@ def judge(cascade, section: CascadeSection, examples_dir: str, behaviors_dir: st
     )
     scores = CascadeScores.from_table(table, len(cascade.catalogue))
     return table, evaluate_cascade(scores, section, section.evaluation, costs, ranker)
-
-
-class CascadeEvaluator(base_component.BaseComponent):
-    """Evaluates the cascade of freshly trained models on `split` of the raw examples.
-
-    It blesses nothing: each model has an evaluator of its own. Its verdict is about n₁ and n₂. Output: `evaluation`
-    (cascade_evaluation.json, and scores.parquet, from which curves can be drawn again without scoring), a standard
-    artifact.
-    """
-
-    SPEC_CLASS = CascadeEvaluatorSpec
-    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(CascadeEvaluatorExecutor)
-
-    def __init__(
-        self, examples, behaviors, two_tower, ranker, section: CascadeSection, ranker_name: str, split: str, coarse=None
-    ):
-        super().__init__(
-            CascadeEvaluatorSpec(
-                examples=examples,
-                behaviors=behaviors,
-                two_tower=two_tower,
-                ranker=ranker,
-                coarse=coarse,
-                cascade_config=section.model_dump_json(),
-                ranker_name=ranker_name,
-                split=split,
-                evaluation=types.Channel(type=ModelEvaluation),
-            )
-        )

@@ -1,7 +1,5 @@
 """What every evaluator is: its interface, the model that serves now, the blessing that the standard Pusher reads."""
 
-from pathlib import Path
-
 from tfx import types
 from tfx.components.evaluator import constants
 from tfx.dsl.components.base import base_component
@@ -9,6 +7,7 @@ from tfx.types import artifact_utils, component_spec
 from tfx.types.standard_artifacts import Examples, Model, ModelBlessing, ModelEvaluation
 from tfx.utils import path_utils
 
+from features import storage
 from features.config import Strict
 from pipeline.artifacts import BehaviorLog
 from pipeline.components.base import PropertyDriver
@@ -86,7 +85,7 @@ def mark_blessing(blessing, result, model, live: str) -> None:
     """
     blessed = result.blessed
     name = constants.BLESSED_FILE_NAME if blessed else constants.NOT_BLESSED_FILE_NAME
-    Path(blessing.uri, name).write_text("")
+    storage.write_text(storage.join(blessing.uri, name), "")
     blessing.set_int_custom_property(
         constants.ARTIFACT_PROPERTY_BLESSED_KEY,
         constants.BLESSED_VALUE if blessed else constants.NOT_BLESSED_VALUE,

@@ -1,6 +1,5 @@
 """RetrievalEvaluator: judges a trained two-tower on held-out takes, beside popularity and the model that serves now."""
 
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +9,7 @@ from tfx.types import artifact_utils
 
 from evaluation.baselines import count_items
 from evaluation.retrieval import RetrievalEvaluationConfig, Takes, evaluate_retrieval
+from features import storage
 from features.items.catalogue import item_rows
 from pipeline.components.evaluators.evaluator import Evaluator, mark_blessing, serving_path
 
@@ -53,7 +53,7 @@ def _embedded(saved_model: str, examples_dir: str, behaviors_dir: str, split: st
     from serving.export.two_tower import ITEM_EMBEDDINGS_FILE, read_item_embeddings
     from serving.saved.two_tower import SavedTwoTower
 
-    item_ids, items = read_item_embeddings(Path(saved_model) / ITEM_EMBEDDINGS_FILE)
+    item_ids, items = read_item_embeddings(storage.join(saved_model, ITEM_EMBEDDINGS_FILE))
     queries, taken = SavedTwoTower(saved_model).embed_takes(examples_dir, behaviors_dir, split)
     return _Embedded(queries, taken.cast(item_ids.type), item_ids, items)
 

@@ -54,11 +54,11 @@ def test_the_live_model_is_the_latest_version_but_not_the_candidate_itself(tmp_p
     first = saved_model(serving / "9", b"A")
     # Versions are numbers, not texts: 10 is later than 9.
     second = saved_model(serving / "10", b"B")
-    assert find_live_model(serving, candidate) == second
+    assert find_live_model(serving, candidate) == str(second)
     saved_model(serving / "11", b"C")
-    assert find_live_model(serving, candidate) == second
+    assert find_live_model(serving, candidate) == str(second)
     # A half-copied version (no saved_model.pb yet) is not served.
     (serving / "12").mkdir()
-    assert find_live_model(serving, candidate) == second
-    assert find_live_model(serving, second) == serving / "11"
-    assert find_live_model(serving, first) == serving / "11"
+    assert find_live_model(serving, candidate) == str(second)
+    assert find_live_model(serving, second) == str(serving / "11")
+    assert find_live_model(serving, first) == str(serving / "11")
