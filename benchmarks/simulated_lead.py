@@ -54,9 +54,9 @@ def shuffle_clicks(log: Path, out: Path, seed: int) -> None:
 
 def measure(log: Path, work: Path, truth: Path | None, seed: int) -> dict:
     """Trains the profile's AutoInt on a log. Returns the AUC of everything on its test split."""
-    from models.autoint.model import AutoInt, AutoIntConfig
+    from models.autoint.model import AutoInt
     from models.inputs.input_pipeline import make_dataset
-    from models.training.loop import TrainingConfig, predict, train
+    from models.training.loop import predict, train
     from pipeline.config import load_config
 
     profile = load_config(Path("tfx_config/simulated.yaml"))
@@ -65,8 +65,9 @@ def measure(log: Path, work: Path, truth: Path | None, seed: int) -> dict:
     raw, encoded, encoding_dir = ingest_and_encode(config, spec, work)
     encoding = FeatureEncoding.load(encoding_dir)
     # The features alone, by the schedule that they need: what histories add has a benchmark of its own.
-    model_config = AutoIntConfig.model_validate({**profile.models.autoint.parameters, "history": None})
-    training = TrainingConfig.model_validate({**profile.models.autoint.training, "epochs": 7, "seed": seed})
+    profiled = profile.models["autoint"]
+    model_config = profiled.parameters.model_copy(update={"history": None})
+    training = profiled.training.model_copy(update={"epochs": 7, "seed": seed})
     model, history = train(
         lambda: AutoInt(encoding, model_config), encoding, encoded, training, work / "training", show_progress=True
     )

@@ -39,9 +39,8 @@ def create_pipeline(config: PipelineConfig):
     nodes = []
 
     def add(node, model: str | None = None):
-        """Adds a component; one that several models have gets, from the second on, the model's name."""
-        taken = model and any(other.id == node.id for other in nodes)
-        nodes.append(node.with_id(f"{node.id}.{model}") if taken else node)
+        """Adds a component, under the name of the model that it is of, and returns it."""
+        nodes.append(node.with_id(f"{node.id}.{model}") if model else node)
         return node
 
     # From the logs to encoded examples.
@@ -58,7 +57,7 @@ def create_pipeline(config: PipelineConfig):
     encoder = add(FeatureEncoder(**logs, encoding=encoding, sample_requests=config.warmup_requests))
     encoded = logs | {"encoded_examples": encoder.outputs["encoded_examples"]}
 
-    # Every model, after those that it learns from: its examples, Trainer → evaluator → Pusher, what others need of it.
+    # Every model after those that it learns from: its examples, Trainer → evaluator → Pusher, what others need of it.
     models, trained, lists, signatures = config.models, {}, {}, None
     for name in models.names:
         section, stage = models[name], models.stage(name)
@@ -70,7 +69,8 @@ def create_pipeline(config: PipelineConfig):
                 teacher=trained[section.teacher],
                 lists_config=section.lists.model_dump_json(),
             )
-            learns_from = lists[name] = add(teacher_lists, name).outputs["teacher_lists"]
+            added = add(teacher_lists, None if name == models.cascade_retrieval else name)
+            learns_from = lists[name] = added.outputs["teacher_lists"]
         if stage == "coarse":
             candidates = CoarseExamples(
                 **encoded,
@@ -79,7 +79,8 @@ def create_pipeline(config: PipelineConfig):
                 **({"teacher": trained[section.teacher]} if section.teacher else {}),
                 **({"teacher_lists": lists[models.cascade_retrieval]} if section.list_training is not None else {}),
             )
-            learns_from = add(candidates, name).outputs["coarse_examples"]
+            added = add(candidates, None if name == models.cascade_coarse else name)
+            learns_from = added.outputs["coarse_examples"]
         trainer = Trainer(
             examples=learns_from,
             transform_graph=encoding,
@@ -87,35 +88,28 @@ def create_pipeline(config: PipelineConfig):
             run_fn=RUN_FN,
             custom_config=trainer_config(config, name),
         )
-        trained[name] = add(trainer.with_id(f"Trainer.{name}")).outputs["model"]
-        serving_dir = storage.absolute(config.push_dir(name))
-        evaluator_class = load(STAGES[stage].evaluator)
-        evaluator = evaluator_class(
+        trained[name] = add(trainer, name).outputs["model"]
+        evaluator = load(STAGES[stage].evaluator)(
             **logs,
             model=trained[name],
             evaluation_config=config.evaluation_of(name),
             label=config.feature_spec.label,
             split=config.judged_split,
-            serving_dir=serving_dir,
+            serving_dir=storage.absolute(config.push_dir(name)),
         )
-        destination = PushDestination(filesystem=PushDestination.Filesystem(base_directory=serving_dir))
+        place = PushDestination.Filesystem(base_directory=storage.absolute(config.push_dir(name)))
         pusher = Pusher(
             model=trained[name],
-            model_blessing=add(evaluator.with_id(f"{evaluator_class.__name__}.{name}")).outputs["blessing"],
-            push_destination=destination,
+            model_blessing=add(evaluator, name).outputs["blessing"],
+            push_destination=PushDestination(filesystem=place),
         )
-        add(pusher.with_id(f"Pusher.{name}"))
+        pushed = add(pusher, name).outputs["pushed_model"]
         if name == models.base_retrieval:
             signed = BehaviorSignatures(model=trained[name], signatures_config=section.signatures.model_dump_json())
             signatures = add(signed).outputs["signatures"]
         if reads_tables(section.parameters):
-            tables = BehaviorTables(
-                pushed_model=pusher.outputs["pushed_model"],
-                behaviors=behaviors,
-                store_dir=storage.absolute(config.tables_dir(name)),
-                precision=section.tables.precision,
-            )
-            add(tables.with_id(f"BehaviorTables.{name}"))
+            store, precision = storage.absolute(config.tables_dir(name)), section.tables.precision
+            add(BehaviorTables(pushed_model=pushed, behaviors=behaviors, store_dir=store, precision=precision), name)
 
     if config.cascade is not None:
         cascade = CascadeEvaluator(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow_recommenders as tfrs
 
@@ -48,16 +48,9 @@ class TrainingTask:
     metrics: Mapping[str, Metric] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A trained model.
-
-    Attributes:
-      model: with the weights of its best epoch.
-      history: of its training.
-      export_with: what the exporter of its stage is given besides, by keyword.
-    """
+class Trained(NamedTuple):
+    """A model with the weights of its best epoch, its history, and what its exporter is given besides, by keyword."""
 
     model: tfrs.Model
     history: TrainingHistory
-    export_with: Mapping[str, Any] = field(default_factory=dict)
+    export_with: Mapping[str, Any] = {}

@@ -11,7 +11,6 @@ from models.autoint.model import AutoInt
 from models.inputs.config import InputConfig
 from models.inputs.input_pipeline import make_dataset
 from models.training.config import OptimizerConfig, TrainingConfig
-from models.training.history import TrainingHistory
 from models.training.loop import predict, train
 
 CONFIG = TrainingConfig(
@@ -59,29 +58,6 @@ def test_stops_early_after_patience(small_log, tmp_path):
     config = CONFIG.model_copy(update={"optimizer": OptimizerConfig(learning_rate=0.3), "epochs": 50, "patience": 2})
     _, history = _train(small_log, tmp_path, config)
     assert len(history.epochs) == history.best_epoch + 2 < 50
-
-
-def test_resumes_after_a_kill_to_the_same_weights(small_log, tmp_path, monkeypatch):
-    config = CONFIG.model_copy(update={"epochs": 4})
-    whole, history = _train(small_log, tmp_path / "whole", config)
-
-    real = training._run_epoch
-
-    def killed_in_third(model, run_steps, batches, epoch, *rest):
-        record = real(model, run_steps, batches, epoch, *rest)
-        if epoch == 3:
-            raise KeyboardInterrupt  # the epoch has changed the weights, but is not yet on disk
-        return record
-
-    monkeypatch.setattr(training, "_run_epoch", killed_in_third)
-    with pytest.raises(KeyboardInterrupt):
-        _train(small_log, tmp_path / "cut", config)
-    assert len(TrainingHistory.load(tmp_path / "cut").epochs) == 2
-    monkeypatch.setattr(training, "_run_epoch", real)
-    resumed, resumed_history = _train(small_log, tmp_path / "cut", config)
-    for left, right in zip(whole.variables, resumed.variables, strict=True):
-        np.testing.assert_allclose(left, right, atol=1e-6, err_msg=left.name)
-    assert [r.val_log_loss for r in resumed_history.epochs] == pytest.approx([r.val_log_loss for r in history.epochs])
 
 
 def test_finished_training_is_not_repeated(small_log, tmp_path, monkeypatch):

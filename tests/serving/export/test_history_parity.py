@@ -68,10 +68,11 @@ def ranker(request, log, signatures, tmp_path_factory):
     from models.inputs.input_pipeline import InputConfig
     from models.training.loop import TrainingConfig, train
     from models.training.optimizers import OptimizerConfig
-    from pipeline.model_registry import make_ranker, parse_parameters
+    from pipeline.model_kinds import kind_of, load
 
     name, parameters, history = MODELS[request.param]
-    config = parse_parameters(name, {**parameters, "history": history})
+    kind = kind_of(name)
+    config = load(kind.config).model_validate({**parameters, "history": history})
     training = TrainingConfig(
         epochs=1,
         steps_per_execution=1,
@@ -80,7 +81,7 @@ def ranker(request, log, signatures, tmp_path_factory):
     )
     given = signatures if history.get("signature_source") == "two_tower" else None
     model, _ = train(
-        lambda: make_ranker(name, config, log["encoding"], given),
+        lambda: load(kind.model)(log["encoding"], config, given),
         log["encoding"],
         log["encoded"],
         training,
