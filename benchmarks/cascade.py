@@ -85,8 +85,9 @@ def ratio_of_medians(top: np.ndarray, bottom: np.ndarray, replicates: int = 1000
 
 def run(name: str, count: int, work: Path) -> dict:
     """Times and judges one cascade; returns its record."""
+    from evaluation.cascade.config import CascadeEvaluationConfig
     from evaluation.cascade.costs import CascadeCosts, StageCost
-    from evaluation.cascade.evaluate import CascadeEvaluationConfig, evaluate_cascade
+    from evaluation.cascade.evaluate import evaluate_cascade
     from evaluation.cascade.scores import CascadeScores
     from serving.offline.cascade_scoring import measure_stages
 

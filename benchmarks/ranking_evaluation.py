@@ -1,6 +1,6 @@
 """Processor seconds of an evaluation: rows a second of every metric, of all of it, and beside scikit-learn.
 
-    PYTHONPATH=. python benchmarks/ranking_evaluation.py --rows 1000000
+    python -m benchmarks.ranking_evaluation --rows 1000000
 
 The group metrics are also timed against a plain loop over groups, on a part of the rows (it takes minutes on all), and
 compared as rows a second. Values must agree, or the benchmark fails.

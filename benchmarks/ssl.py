@@ -168,7 +168,7 @@ def run(data: str, fraction: float, method: str, setting: dict, seed: int, work:
     """Trains once and returns its record."""
     encoded, encoding_dir = prepare(data, work)
     from evaluation.metrics.ranks import count_above
-    from evaluation.metrics.retrieval import RetrievalMetrics, item_slices
+    from evaluation.metrics.retrieval import item_slices, retrieval_metrics
     from features.encoding.feature_encoding import FeatureEncoding
     from features.items.mutual_information import MutualInformation
     from models.inputs.input_pipeline import count_positives
@@ -197,9 +197,7 @@ def run(data: str, fraction: float, method: str, setting: dict, seed: int, work:
     found = {}
     for split in ("eval", "test"):
         queries, truth, _ = embed_pairs(model, pairs_dataset(examples, split, encoding, training))
-        state = RetrievalMetrics(ks=(10, 50))
-        state.update(*count_above(queries, items, truth), slices[truth])
-        found[split] = state.result()
+        found[split] = retrieval_metrics(*count_above(queries, items, truth), slices[truth])
     shutil.rmtree(training_dir)
     return {
         **key_of(data, fraction, method, setting, seed),

@@ -6,15 +6,16 @@ split alone.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from evaluation.slices import combined
+from evaluation.metrics.rows import Array
+from features import storage
+from features.arrow import one_chunk, read_parquet
+from features.errors import InputError
 from features.examples.shards import list_shards
 
 PRIOR_STRENGTH = 20.0
@@ -34,7 +35,7 @@ class Baseline:
 
     name: str
     description: str
-    score: np.ndarray
+    score: Array
     calibrated: bool
 
 
@@ -43,22 +44,13 @@ class ItemCounts:
     """Impressions and clicks of every item in the train split: arrays of the same length, items unique."""
 
     item_id: pa.Array
-    impressions: np.ndarray
-    clicks: np.ndarray
+    impressions: Array
+    clicks: Array
 
-    def popularity(self, item_id: pa.Array | pa.ChunkedArray, by: str = "clicks") -> Baseline:
-        """How often the item was clicked (or shown) in the train split; unseen items score 0.
-
-        Args:
-          item_id: [N] of the rows to score.
-          by: `clicks` or `impressions`.
-        """
-        if by not in ("clicks", "impressions"):
-            raise ValueError(f"`by` must be clicks or impressions. Received: `by`={by!r}.")
-        counts = self.clicks if by == "clicks" else self.impressions
-        return Baseline(
-            "popularity", f"number of {by} of the item in the train split", self._of(item_id, counts), False
-        )
+    def popularity(self, item_id: pa.Array | pa.ChunkedArray) -> Baseline:
+        """How often the item was clicked in the train split, [N]; unseen items score 0."""
+        description = "number of clicks of the item in the train split"
+        return Baseline("popularity", description, self._of(item_id, self.clicks), False)
 
     def click_rate(self, item_id: pa.Array | pa.ChunkedArray, prior_strength: float = PRIOR_STRENGTH) -> Baseline:
         """The item's smoothed click rate: (clicks + a · r) / (impressions + a), r the train split's click rate.
@@ -80,18 +72,18 @@ class ItemCounts:
         )
         return Baseline("item_ctr", description, score, True)
 
-    def clicks_of(self, item_id: pa.Array) -> np.ndarray:
+    def clicks_of(self, item_id: pa.Array) -> Array:
         """Clicks of each item, [N] int64; 0 for one that was never shown."""
         return self._of(item_id, self.clicks).astype(np.int64)
 
-    def _of(self, item_id: pa.Array | pa.ChunkedArray, counts: np.ndarray) -> np.ndarray:
-        item_id = combined(item_id) if isinstance(item_id, pa.ChunkedArray) else item_id
-        at = pc.index_in(item_id.cast(self.item_id.type), value_set=self.item_id)
+    def _of(self, item_id: pa.Array | pa.ChunkedArray, counts: Array) -> Array:
+        at = pc.index_in(one_chunk(item_id).cast(self.item_id.type), value_set=self.item_id)
         at = pc.fill_null(at, len(counts)).to_numpy(zero_copy_only=False)
-        return np.append(counts, 0).astype(np.float64)[at]
+        found: Array = np.append(counts, 0).astype(np.float64)[at]
+        return found
 
 
-def count_items(examples_dir: str | os.PathLike, label: str, split: str = "train") -> ItemCounts:
+def count_items(examples_dir: storage.AnyPath, label: str, split: str = "train") -> ItemCounts:
     """Counts impressions and clicks per item over the raw examples of a split, file by file.
 
     Args:
@@ -104,7 +96,7 @@ def count_items(examples_dir: str | os.PathLike, label: str, split: str = "train
     """
     parts = []
     for file in list_shards(examples_dir, split):
-        table = pq.read_table(file, columns=["item_id", label])
+        table = read_parquet(file, ["item_id", label])
         flat = pa.table({name: pc.list_flatten(table[name]) for name in ("item_id", label)})
         parts.append(
             flat.group_by("item_id")
@@ -113,13 +105,13 @@ def count_items(examples_dir: str | os.PathLike, label: str, split: str = "train
         )
     total = pa.concat_tables(parts).group_by("item_id").aggregate([("clicks", "sum"), ("impressions", "sum")])
     return ItemCounts(
-        combined(total["item_id"]),
+        one_chunk(total["item_id"]),
         total["impressions_sum"].to_numpy().astype(np.float64),
         total["clicks_sum"].to_numpy().astype(np.float64),
     )
 
 
-def oracle(predictions: pa.Table, truth: str | os.PathLike | pa.Table) -> Baseline:
+def oracle(predictions: pa.Table, truth: storage.AnyPath | pa.Table) -> Baseline:
     """The simulator's own click probabilities: no model can rank better than these, but for luck.
 
     Args:
@@ -127,42 +119,43 @@ def oracle(predictions: pa.Table, truth: str | os.PathLike | pa.Table) -> Baseli
       truth: table, Parquet file or folder of them, with `request_id`, `item_id`, `click_probability`.
 
     Raises:
-      ValueError: where a row of the predictions has no truth, or more than one.
+      InputError: where a row of the predictions has no truth, or more than one.
     """
     keys = ["request_id", "item_id"]
     if not isinstance(truth, pa.Table):
-        truth = pq.read_table(truth, columns=[*keys, "click_probability"])
+        files = storage.entries(truth, "*.parquet") if storage.is_folder(truth) else [truth]
+        truth = pa.concat_tables([read_parquet(file, [*keys, "click_probability"]) for file in files])
     at = match_rows(predictions.select(keys), truth.select(keys), "the truth")
     if (at < 0).any():
-        raise ValueError(
+        raise InputError(
             f"{int((at < 0).sum())} of {len(at)} predicted rows are not in the truth: is it of another simulation?"
         )
-    score = combined(truth["click_probability"]).to_numpy(zero_copy_only=False)[at]
+    score = one_chunk(truth["click_probability"]).to_numpy(zero_copy_only=False)[at]
     return Baseline("oracle", "the simulator's click probability of every impression", score.astype(np.float64), True)
 
 
-def match_rows(left: pa.Table, right: pa.Table, right_name: str) -> np.ndarray:
+def match_rows(left: pa.Table, right: pa.Table, right_name: str) -> Array:
     """For each row of `left`, the row of `right` with the same keys (all columns of both); -1 where there is none.
 
     Raises:
-      ValueError: if keys repeat in `right`.
+      InputError: if keys repeat in `right`.
     """
     keys = left.column_names
     right = right.select(keys).cast(left.schema.remove_metadata()) if right.schema != left.schema else right
     right = right.append_column("_right", pa.array(np.arange(right.num_rows)))
     left = left.append_column("_left", pa.array(np.arange(left.num_rows)))
     # The wanted rows first: a truth is often ten times larger than what is evaluated.
-    right = right.filter(pc.is_in(right[keys[0]], value_set=combined(left[keys[0]])))
+    right = right.filter(pc.is_in(right[keys[0]], value_set=one_chunk(left[keys[0]])))
     joined = left.join(right, keys=keys, join_type="inner")
     rows = joined["_left"].to_numpy()
     found = np.full(left.num_rows, -1, np.int64)
     found[rows] = joined["_right"].to_numpy()
     if len(rows) != (found >= 0).sum():
-        raise ValueError(f"{' and '.join(keys)} must be unique in {right_name}; {len(rows)} rows match {len(found)}.")
+        raise InputError(f"{' and '.join(keys)} must be unique in {right_name}; {len(rows)} rows match {len(found)}.")
     return found
 
 
-def lead_share(model: np.ndarray | float, item_ctr: np.ndarray | float, best: np.ndarray | float):
+def lead_share(model: Array | float, item_ctr: Array | float, best: Array | float) -> Array:
     """(AUC_model − AUC_itemCTR) / (AUC_oracle − AUC_itemCTR); NaN where the oracle has no lead."""
     lead = np.asarray(best, np.float64) - item_ctr
     return np.divide(np.asarray(model) - item_ctr, lead, out=np.full(lead.shape, np.nan), where=lead > 0)

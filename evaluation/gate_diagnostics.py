@@ -8,10 +8,10 @@ from __future__ import annotations
 import numpy as np
 
 from evaluation.metrics.registry import compute_metrics
-from evaluation.metrics.rows import ScoredRows
+from evaluation.metrics.rows import Array, ScoredRows
 
 
-def usage_entropy(gates: np.ndarray) -> float:
+def usage_entropy(gates: Array) -> float:
     """Entropy of the experts' shares over log K: 1 if all are used alike, 0 if one is all; 1 for a single expert.
 
     An expert's share is the mean over rows of its part in `Σ_k |gate_k|`; rows of zeros have none.
@@ -26,7 +26,7 @@ def usage_entropy(gates: np.ndarray) -> float:
     return float(-(used * np.log(used)).sum() / np.log(len(shares)))
 
 
-def other_users_cosine(gates: np.ndarray, users: np.ndarray, pairs: int = 100_000, seed: int = 0) -> float:
+def other_users_cosine(gates: Array, users: Array, pairs: int = 100_000, seed: int = 0) -> float:
     """Mean cosine of the gates of two rows of different users, over random pairs: 1 if the gate tells nobody apart.
 
     Args:
@@ -48,7 +48,7 @@ def other_users_cosine(gates: np.ndarray, users: np.ndarray, pairs: int = 100_00
     return float((unit[first[apart]] * unit[second[apart]]).sum(axis=1).mean())
 
 
-def expert_auc_drops(labels: np.ndarray, gates: np.ndarray, scores: np.ndarray) -> np.ndarray:
+def expert_auc_drops(labels: Array, gates: Array, scores: Array) -> Array:
     """AUC of all experts less the AUC without expert k, [K]. About 0: the expert adds nothing (collapse).
 
     Args:
@@ -61,7 +61,7 @@ def expert_auc_drops(labels: np.ndarray, gates: np.ndarray, scores: np.ndarray) 
     return np.array([whole - _auc(labels, logits - part) for part in parts.T])
 
 
-def mean_gate_auc_drop(labels: np.ndarray, gates: np.ndarray, scores: np.ndarray) -> float:
+def mean_gate_auc_drop(labels: Array, gates: Array, scores: Array) -> float:
     """AUC less the AUC with everybody's mean gate for everybody: what the experts owe to the gate's telling apart.
 
     Args:
@@ -72,12 +72,12 @@ def mean_gate_auc_drop(labels: np.ndarray, gates: np.ndarray, scores: np.ndarray
     return _auc(labels, (gates * scores).sum(axis=1)) - _auc(labels, scores @ gates.mean(axis=0))
 
 
-def _auc(labels: np.ndarray, logits: np.ndarray) -> float:
+def _auc(labels: Array, logits: Array) -> float:
     rows = np.arange(len(labels))
     return compute_metrics(ScoredRows(labels, logits, rows, rows), ["auc"])["auc"]
 
 
-def _two_dimensional(gates: np.ndarray) -> np.ndarray:
+def _two_dimensional(gates: Array) -> Array:
     gates = np.asarray(gates, np.float64)
     if gates.ndim != 2 or not len(gates):
         raise ValueError(f"`gates` must have rows and a column an expert, [N, K]. Received shape {gates.shape}.")

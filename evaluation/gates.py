@@ -7,7 +7,7 @@ some look bad by chance.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -48,6 +48,10 @@ class GateConfig(Strict):
         description="A model may order as well as the live one and yet give worse probabilities, with a mean that is "
         "right: fails where the interval shows a larger increase (nats).",
     )
+    limits: dict[str, tuple[float | None, float | None]] = Field(
+        {},
+        description="Limits of metrics by name: the smallest and the largest value that pass, as `{mrr: [0.2, null]}`.",
+    )
     slice_features: tuple[str, ...] | None = Field(
         None, description="Features whose slices are judged; by default all that are sliced by."
     )
@@ -60,15 +64,12 @@ class GateConfig(Strict):
     )
 
     @model_validator(mode="after")
-    def _check(self):
+    def _check(self) -> GateConfig:
         for name in ("pcoc", "slice_pcoc"):
             limits = getattr(self, name)
             if limits is not None and not 0 < limits[0] <= 1 <= limits[1]:
                 raise ValueError(f"`{name}` must be a range around 1. Received: `{name}`={list(limits)}.")
         return self
-
-    def why(self, name: str) -> str:
-        return type(self).model_fields[name].description
 
 
 def judge(
@@ -89,20 +90,22 @@ def judge(
     """
     gates = []
     auc, pcoc = model.metrics["auc"], model.metrics["pcoc"]
+
+    def add(field: str, value: float | None, minimum: float | None, maximum: float | None, found: str) -> None:
+        gates.append(make_gate(config, field, field, value, minimum, maximum, found))
+
     if config.min_rows is not None:
-        found = f"{counts.rows} rows."
-        gates.append(make_gate("min_rows", counts.rows, config.min_rows, None, config.why("min_rows"), found))
+        add("min_rows", counts.rows, config.min_rows, None, f"{counts.rows} rows.")
     if config.min_positives is not None:
-        found = f"{counts.positives} positives."
-        why = config.why("min_positives")
-        gates.append(make_gate("min_positives", counts.positives, config.min_positives, None, why, found))
+        add("min_positives", counts.positives, config.min_positives, None, f"{counts.positives} positives.")
     if config.min_auc is not None:
-        found = f"AUC is {_text(auc)}."
-        gates.append(make_gate("min_auc", _low(auc), config.min_auc, None, config.why("min_auc"), found))
+        add("min_auc", _low(auc), config.min_auc, None, f"AUC is {_text(auc)}.")
     if config.pcoc is not None:
-        gates.append(make_gate("pcoc", pcoc.value, *config.pcoc, config.why("pcoc"), f"PCOC is {_text(pcoc)}."))
-    judged = [s for s in slices if config.slice_features is None or s.feature in config.slice_features]
-    gates += _slice_gates(config, judged)
+        add("pcoc", pcoc.value, *config.pcoc, f"PCOC is {_text(pcoc)}.")
+    for name, limits in config.limits.items():
+        metric = model.metrics[name]
+        gates.append(make_gate(config, "limits", name, metric.value, *limits, f"{name} is {_text(metric)}."))
+    gates += _slice_gates(config, [s for s in slices if _is_judged(config, s)])
     if live is not None:
         gates += _live_gates(config, counts, live)
     return tuple(gates)
@@ -111,29 +114,24 @@ def judge(
 def _live_gates(config: GateConfig, counts: Counts, live: LiveComparison) -> list[GateResult]:
     gates = []
     if config.min_live_share is not None:
-        found = f"{live.rows} of {counts.rows} rows were scored by both."
-        why = config.why("min_live_share")
-        gates.append(make_gate("live_rows", live.rows / counts.rows, config.min_live_share, None, why, found))
+        share, found = live.rows / counts.rows, f"{live.rows} of {counts.rows} rows were scored by both."
+        gates.append(make_gate(config, "min_live_share", "live_rows", share, config.min_live_share, None, found))
     if config.max_auc_loss is not None:
         difference = live.metrics["auc"].difference if "auc" in live.metrics else Estimate()
         value = _low(difference) if config.auc_loss_rule == "ruled_out" else _high(difference)
         end = "lower" if config.auc_loss_rule == "ruled_out" else "upper"
         found = f"AUC of the model less that of the live one is {_text(difference)}; the {end} end is judged."
-        gates.append(make_gate("live_auc", value, -config.max_auc_loss, None, config.why("max_auc_loss"), found))
+        gates.append(make_gate(config, "max_auc_loss", "live_auc", value, -config.max_auc_loss, None, found))
     if config.max_log_loss_increase is not None and "log_loss" in live.metrics:
-        difference = live.metrics["log_loss"].difference
+        difference, limit = live.metrics["log_loss"].difference, config.max_log_loss_increase
         found = f"log loss of the model less that of the live one is {_text(difference)}; the lower end is judged."
-        why = config.why("max_log_loss_increase")
-        gates.append(make_gate("live_log_loss", _low(difference), None, config.max_log_loss_increase, why, found))
+        gates.append(make_gate(config, "max_log_loss_increase", "live_log_loss", _low(difference), None, limit, found))
     if config.max_slice_auc_loss is not None:
-        judged = [s for s in live.slices if config.slice_features is None or s.feature in config.slice_features]
+        judged = [(s, s.metrics["auc"].difference) for s in live.slices if _is_judged(config, s)]
+        ends = [(s, _high(found), found) for s, found in judged]
+        limits = (-config.max_slice_auc_loss, None)
         gates += _worst_by_feature(
-            "live_slice_auc",
-            [(s, _high(s.metrics["auc"].difference), s.metrics["auc"].difference) for s in judged],
-            -config.max_slice_auc_loss,
-            None,
-            config.why("max_slice_auc_loss"),
-            "AUC difference to live",
+            config, "max_slice_auc_loss", "live_slice_auc", ends, *limits, "AUC difference to live"
         )
     return gates
 
@@ -142,24 +140,28 @@ def _slice_gates(config: GateConfig, slices: list[SliceResult]) -> list[GateResu
     gates = []
     if config.min_slice_auc is not None:
         judged = [(s, _high(s.metrics["auc"]), s.metrics["auc"]) for s in slices]
-        why = config.why("min_slice_auc")
-        gates += _worst_by_feature("slice_auc", judged, config.min_slice_auc, None, why, "AUC")
+        gates += _worst_by_feature(config, "min_slice_auc", "slice_auc", judged, config.min_slice_auc, None, "AUC")
     if config.slice_pcoc is not None:
         judged = [(s, _nearest_to_one(s.metrics["pcoc"]), s.metrics["pcoc"]) for s in slices]
-        gates += _worst_by_feature("slice_pcoc", judged, *config.slice_pcoc, config.why("slice_pcoc"), "PCOC")
+        gates += _worst_by_feature(config, "slice_pcoc", "slice_pcoc", judged, *config.slice_pcoc, "PCOC")
     return gates
 
 
+def _is_judged(config: GateConfig, part: SliceResult | SliceDifference) -> bool:
+    return config.slice_features is None or part.feature in config.slice_features
+
+
 def _worst_by_feature(
+    config: GateConfig,
+    field: str,
     name: str,
-    judged: list[tuple[SliceResult | SliceDifference, float | None, Estimate]],
+    judged: Sequence[tuple[SliceResult | SliceDifference, float | None, Estimate]],
     minimum: float | None,
     maximum: float | None,
-    why: str,
     what: str,
 ) -> list[GateResult]:
     """One gate a feature: that of the slice which is furthest beyond, or nearest to, a limit."""
-    by_feature: dict[str, list] = {}
+    by_feature: dict[str, list[tuple[SliceResult | SliceDifference, float, Estimate]]] = {}
     for part, value, found in judged:
         if value is not None:  # a slice of one label has no AUC; that is no fault of the model
             by_feature.setdefault(part.feature, []).append((part, value, found))
@@ -171,17 +173,33 @@ def _worst_by_feature(
             f"{failed} of {len(parts)} slices beyond the limit; worst: `{worst.value}` ({worst.rows} rows), {what} "
             f"{_text(found)}, judged by the interval's end nearest to passing."
         )
-        gates.append(make_gate(f"{name}:{feature}", value, minimum, maximum, why, text))
+        gates.append(make_gate(config, field, f"{name}:{feature}", value, minimum, maximum, text))
     return gates
 
 
-def make_gate(name, value, minimum, maximum, why: str, found: str) -> GateResult:
-    """Puts a number to the test; one that does not exist fails. `why` and `found` are sentences."""
+def make_gate(
+    config: Strict,
+    field: str,
+    name: str,
+    value: float | None,
+    minimum: float | None,
+    maximum: float | None,
+    found: str,
+) -> GateResult:
+    """Puts a number to the test; one that does not exist fails.
+
+    Args:
+      config: the thresholds.
+      field: the threshold's, whose description says why the gate exists.
+      name: the gate's.
+      value: what is judged.
+      minimum: the smallest value that passes, if there is one.
+      maximum: the largest.
+      found: what was found, in a sentence.
+    """
     passed = value is not None and _room(value, minimum, maximum) >= 0
-    value = None if value is None else float(value)
-    return GateResult(
-        name=name, value=value, minimum=minimum, maximum=maximum, passed=passed, reason=f"{why} Found: {found}"
-    )
+    reason = f"{type(config).model_fields[field].description} Found: {found}"
+    return GateResult(name=name, value=value, minimum=minimum, maximum=maximum, passed=passed, reason=reason)
 
 
 def _room(value: float, minimum: float | None, maximum: float | None) -> float:
@@ -201,7 +219,7 @@ def _high(estimate: Estimate) -> float | None:
 
 
 def _nearest_to_one(estimate: Estimate) -> float | None:
-    if estimate.value is None or estimate.low is None:
+    if estimate.value is None or estimate.low is None or estimate.high is None:
         return estimate.value
     return min(max(1.0, estimate.low), estimate.high)
 

@@ -8,7 +8,7 @@ result.save(directory)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -17,11 +17,11 @@ import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
 from evaluation.baselines import Baseline, lead_share, match_rows
-from evaluation.bootstrap import MetricStatistics, bootstrap, estimate, has_interval, ones
+from evaluation.bootstrap import MetricStatistics, bootstrap, estimate, ones
 from evaluation.gates import GateConfig, judge
-from evaluation.metrics.pointwise import reliability_bins
-from evaluation.metrics.registry import compute_metrics, is_ranking_metric, make_metric
-from evaluation.metrics.rows import ScoredRows
+from evaluation.metrics.pointwise import equal_mass_bins
+from evaluation.metrics.registry import compute_metrics, make_metric
+from evaluation.metrics.rows import Array, ScoredRows
 from evaluation.results import (
     Counts,
     Estimate,
@@ -29,11 +29,14 @@ from evaluation.results import (
     LiveComparison,
     MetricDifference,
     MetricSet,
+    ReliabilityBin,
     SliceDifference,
     SliceResult,
 )
-from evaluation.slices import Slice, SliceConfig, combined, find_slices
+from evaluation.slices import Slice, SliceConfig, find_slices
+from features.arrow import one_chunk, to_numpy
 from features.config import Strict, nearest
+from features.errors import InputError
 
 KEY_COLUMNS = ("request_id", "user_id", "item_id", "timestamp", "position", "label", "score", "history_end")
 """Columns of every predictions table; slice features stand beside them."""
@@ -51,6 +54,10 @@ MODEL_METRICS = (
     "ndcg@10",
     "mrr",
 )
+
+
+_Found = Mapping[str, Array]
+"""Values [M] of each statistic's metrics, or their replicates [R, M], by the statistic's name."""
 
 
 class EvaluationConfig(Strict):
@@ -79,16 +86,19 @@ class EvaluationConfig(Strict):
     seed: int = 0
 
     @model_validator(mode="after")
-    def _check(self):
+    def _check(self) -> EvaluationConfig:
         for name in (*self.metrics, *self.slice_metrics):
             make_metric(name)
         for field in ("metrics", "slice_metrics"):
             missing = {"auc", "pcoc"} - set(getattr(self, field))
             if missing:
                 raise ValueError(f"`{field}` must hold what the gates judge. Missing: {', '.join(sorted(missing))}.")
-        without = [name for name in self.slice_metrics if not has_interval(name)]
+        without = [name for name in self.slice_metrics if not make_metric(name).has_interval]
         if without:
             raise ValueError(f"`slice_metrics` must have intervals. Received: {', '.join(without)}.")
+        unjudged = set(self.gates.limits) - set(self.metrics)
+        if unjudged:
+            raise ValueError(f"`gates.limits` must be among `metrics`. Received: {sorted(unjudged)}.")
         unknown = set(self.gates.slice_features or ()) - set(self.slices.features)
         if unknown:
             raise ValueError(f"`gates.slice_features` must be among `slices.features`. Received: {sorted(unknown)}.")
@@ -113,7 +123,7 @@ def evaluate(
         `oracle` among them the result holds the share of the oracle's lead.
 
     Raises:
-      ValueError: for missing columns, nulls, no rows, labels other than 0 and 1, scores outside [0, 1].
+      InputError: for missing columns, nulls, no rows, labels other than 0 and 1, scores outside [0, 1].
     """
     config = config or EvaluationConfig()
     rows, num_users = scored_rows(predictions)
@@ -168,23 +178,48 @@ def scored_rows(predictions: pa.Table) -> tuple[ScoredRows, int]:
     """Checks a predictions table and turns it into arrays; users and requests become codes. Also the user count."""
     for name in KEY_COLUMNS:
         if name not in predictions.column_names:
-            raise ValueError(f"the predictions have no column `{name}`.{nearest(name, predictions.column_names)}")
+            raise InputError(f"the predictions have no column `{name}`.{nearest(name, predictions.column_names)}")
         if name != "position" and predictions[name].null_count:
-            raise ValueError(f"`{name}` of the predictions must not be null: {predictions[name].null_count} rows are.")
+            raise InputError(f"`{name}` of the predictions must not be null: {predictions[name].null_count} rows are.")
     if not predictions.num_rows:
-        raise ValueError("the predictions must not be empty: is the evaluated split empty?")
-    user, request = (pc.dictionary_encode(combined(predictions[name])) for name in ("user_id", "request_id"))
+        raise InputError("the predictions must not be empty: is the evaluated split empty?")
+    user, request = (pc.dictionary_encode(one_chunk(predictions[name])) for name in ("user_id", "request_id"))
     rows = ScoredRows(
-        label=combined(predictions["label"]).to_numpy(zero_copy_only=False),
-        score=combined(predictions["score"]).to_numpy(zero_copy_only=False),
+        label=to_numpy(one_chunk(predictions["label"])),
+        score=to_numpy(one_chunk(predictions["score"])),
         user=user.indices.to_numpy(),
         request=request.indices.to_numpy(),
     )
     outside = (rows.score < 0) | (rows.score > 1)
     if outside.any():
         row = int(np.argmax(outside))
-        raise ValueError(f"`score` must be a probability. Received: `score`[{row}]={rows.score[row]}.")
+        raise InputError(f"`score` must be a probability. Received: `score`[{row}]={rows.score[row]}.")
     return rows, len(user.dictionary)
+
+
+def reliability_bins(label: Array, score: Array, num_bins: int = 20, z: float = 1.96) -> tuple[ReliabilityBin, ...]:
+    """The reliability diagram: equal-mass bins with Wilson's interval around the observed rate.
+
+    Args:
+      label: [N], 0 or 1.
+      score: [N], probabilities.
+      num_bins: at most this many; empty ones are left out.
+      z: quantile of the normal distribution; 1.96 gives 95%.
+    """
+    bins = equal_mass_bins(score, num_bins)
+    found = []
+    for b in np.unique(bins):
+        scores, labels = score[bins == b], label[bins == b]
+        count, rate = len(labels), float(labels.mean())
+        middle = (rate + z * z / (2 * count)) / (1 + z * z / count)
+        half = z / (1 + z * z / count) * np.sqrt(rate * (1 - rate) / count + z * z / (4 * count * count))
+        observed = Estimate(value=rate, low=max(0.0, middle - half), high=min(1.0, middle + half))
+        found.append(
+            ReliabilityBin(
+                lowest=scores.min(), highest=scores.max(), mean_score=scores.mean(), observed=observed, rows=count
+            )
+        )
+    return tuple(found)
 
 
 class _Scores:
@@ -192,30 +227,37 @@ class _Scores:
 
     def __init__(self, name: str, description: str, rows: ScoredRows, names: Sequence[str], calibrated: bool):
         self.name, self.description, self.calibrated = name, description, calibrated
-        names = [metric for metric in names if calibrated or is_ranking_metric(metric)]
+        names = [metric for metric in names if calibrated or not make_metric(metric).needs_probabilities]
         self.order = names
-        self.statistics = MetricStatistics(rows, [metric for metric in names if has_interval(metric)])
-        self.plain = compute_metrics(rows, [metric for metric in names if not has_interval(metric)])
+        self.statistics = MetricStatistics(rows, [metric for metric in names if make_metric(metric).has_interval])
+        self.plain = compute_metrics(rows, [metric for metric in names if not make_metric(metric).has_interval])
 
-    def metric_set(self, whole, sampled, level: float) -> MetricSet:
+    def metric_set(self, whole: _Found, sampled: _Found, level: float) -> MetricSet:
         metrics = _estimates(self.statistics.names, whole[self.name], sampled[self.name], level)
         metrics |= {name: estimate(value, np.empty(0), level) for name, value in self.plain.items()}
         metrics = {name: metrics[name] for name in self.order}
         name = self.name.removeprefix("baseline ")
         return MetricSet(name=name, description=self.description, metrics=metrics, calibrated=self.calibrated)
 
-    def auc(self, values: np.ndarray) -> np.ndarray:
+    def auc(self, values: Array) -> Array:
         return values[..., self.statistics.names.index("auc")]
 
 
 class _LiveScores:
     """The live model's scores of the rows that both scored, over all of them and by slice."""
 
-    def __init__(self, predictions, live_predictions, rows: ScoredRows, slices: list[Slice], config):
+    def __init__(
+        self,
+        predictions: pa.Table,
+        live_predictions: pa.Table,
+        rows: ScoredRows,
+        slices: list[Slice],
+        config: EvaluationConfig,
+    ):
         at = _match_live(predictions, live_predictions)
         shared = at >= 0
         self.rows = int(shared.sum())
-        self.names = tuple(name for name in dict.fromkeys(config.metrics) if has_interval(name))
+        self.names = tuple(name for name in dict.fromkeys(config.metrics) if make_metric(name).has_interval)
         self.slice_names = config.slice_metrics
         self.slices: list[tuple[int, Slice, int]] = []
         self.statistics: dict[str, MetricStatistics] = {}
@@ -223,7 +265,7 @@ class _LiveScores:
         if not self.rows:
             return
         live_score = np.zeros(len(rows))
-        live_score[shared] = combined(live_predictions["score"]).to_numpy(zero_copy_only=False)[at[shared]]
+        live_score[shared] = to_numpy(one_chunk(live_predictions["score"]))[at[shared]]
         live = ScoredRows(rows.label, live_score, rows.user, rows.request)
         self._add("live", np.flatnonzero(shared), rows, live, self.names)
         for i, part in enumerate(slices):
@@ -232,7 +274,7 @@ class _LiveScores:
                 self.slices.append((i, part, len(kept)))
                 self._add(f"live slice {i}", kept, rows, live, self.slice_names)
 
-    def _add(self, key: str, kept: np.ndarray, rows: ScoredRows, live: ScoredRows, names) -> None:
+    def _add(self, key: str, kept: Array, rows: ScoredRows, live: ScoredRows, names: Sequence[str]) -> None:
         self.statistics[key] = MetricStatistics(live.take(kept), names)
         if not self._all_shared:
             self.statistics[self._model_key(key)] = MetricStatistics(rows.take(kept), names)
@@ -241,11 +283,11 @@ class _LiveScores:
         """Where the model's statistics over the same rows are: those over all rows, where all are shared."""
         return ("model" if key == "live" else key.removeprefix("live ")) if self._all_shared else f"{key}: model"
 
-    def result(self, whole, sampled, level: float) -> LiveComparison:
+    def result(self, whole: _Found, sampled: _Found, level: float) -> LiveComparison:
         if not self.rows:
             return LiveComparison(rows=0, metrics={})
 
-        def differences(key: str, names) -> dict[str, MetricDifference]:
+        def differences(key: str, names: Sequence[str]) -> dict[str, MetricDifference]:
             model, live = whole[self._model_key(key)], whole[key]
             found = _estimates(names, model - live, sampled[self._model_key(key)] - sampled[key], level)
             return {
@@ -272,11 +314,11 @@ class _LiveScores:
         )
 
 
-def _match_live(predictions: pa.Table, live_predictions: pa.Table) -> np.ndarray:
+def _match_live(predictions: pa.Table, live_predictions: pa.Table) -> Array:
     keys = ["request_id", "item_id"]
     missing = [name for name in (*keys, "score") if name not in live_predictions.column_names]
     if missing:
-        raise ValueError(f"the live predictions have no column `{missing[0]}`.")
+        raise InputError(f"the live predictions have no column `{missing[0]}`.")
     if all(predictions[name].equals(live_predictions[name]) for name in keys):
         return np.arange(predictions.num_rows)
     return match_rows(predictions.select(keys), live_predictions.select(keys), "the live predictions")
@@ -292,7 +334,7 @@ def _baseline_scores(baseline: Baseline, rows: ScoredRows, names: Sequence[str])
     return _Scores(f"baseline {baseline.name}", baseline.description, scored, names, baseline.calibrated)
 
 
-def _estimates(names, values: np.ndarray, replicates: np.ndarray, level: float) -> dict[str, Estimate]:
+def _estimates(names: Sequence[str], values: Array, replicates: Array, level: float) -> dict[str, Estimate]:
     return {name: estimate(values[i], replicates[:, i], level) for i, name in enumerate(names)}
 
 
@@ -300,13 +342,13 @@ def _defined(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _lead_share(scores: list[_Scores], whole, sampled, level: float) -> Estimate | None:
+def _lead_share(scores: list[_Scores], whole: _Found, sampled: _Found, level: float) -> Estimate | None:
     by_name = {each.name: each for each in scores}
-    needed = [by_name.get(name) for name in ("model", "baseline item_ctr", "baseline oracle")]
-    if None in needed:
+    if not {"baseline item_ctr", "baseline oracle"} <= set(by_name):
         return None
-    value = lead_share(*(each.auc(whole[each.name]) for each in needed))
-    return estimate(float(value), lead_share(*(each.auc(sampled[each.name]) for each in needed)), level)
+    needed = [by_name[name] for name in ("model", "baseline item_ctr", "baseline oracle")]
+    value, replicates = (lead_share(*(each.auc(found[each.name]) for each in needed)) for found in (whole, sampled))
+    return estimate(float(value), replicates, level)
 
 
 def _count(rows: ScoredRows, predictions: pa.Table) -> Counts:
@@ -315,7 +357,7 @@ def _count(rows: ScoredRows, predictions: pa.Table) -> Counts:
         rows=len(rows),
         requests=len(requests[0]),
         users=len(users[0]),
-        items=pc.count_distinct(combined(predictions["item_id"])).as_py(),
+        items=pc.count_distinct(one_chunk(predictions["item_id"])).as_py(),
         positives=int(rows.label.sum()),
         users_without_both_labels=int(((users[1] == 0) | (users[1] == users[0])).sum()),
         requests_without_both_labels=int(((requests[1] == 0) | (requests[1] == requests[0])).sum()),
@@ -323,5 +365,5 @@ def _count(rows: ScoredRows, predictions: pa.Table) -> Counts:
     )
 
 
-def _sizes_and_positives(codes: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _sizes_and_positives(codes: Array, label: Array) -> tuple[Array, Array]:
     return np.bincount(codes), np.bincount(codes, label)

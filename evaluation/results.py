@@ -6,13 +6,13 @@ never NaN, which JSON does not have.
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
+import json
 from typing import ClassVar, TypeVar
 
 from pydantic import Field
 
-from features.config import Strict
+from features import storage
+from features.config import Strict, parse_model
 
 EVALUATION_FILE = "evaluation.json"
 
@@ -186,19 +186,17 @@ class Verdict(Strict):
     def failed_gates(self) -> tuple[GateResult, ...]:
         return tuple(gate for gate in self.gates if not gate.passed)
 
-    def save(self, directory: str | os.PathLike) -> Path:
-        """Writes `file_name` into the directory (made if missing), aside and then renamed. Returns its path."""
-        path = Path(directory) / self.file_name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        aside.write_text(self.model_dump_json(indent=2), encoding="utf-8")
-        os.replace(aside, path)
+    def save(self, directory: storage.AnyPath) -> str:
+        """Writes `file_name` into the directory, which is made if it is missing. Returns its path."""
+        path = storage.join(directory, self.file_name)
+        storage.write_text(path, self.model_dump_json(indent=2))
         return path
 
     @classmethod
-    def load(cls: type[_Verdict], directory: str | os.PathLike) -> _Verdict:
-        """Reads what `save` wrote. Raises FileNotFoundError, or pydantic's ValidationError where it does not fit."""
-        return cls.model_validate_json((Path(directory) / cls.file_name).read_text(encoding="utf-8"))
+    def load(cls: type[_Verdict], directory: storage.AnyPath) -> _Verdict:
+        """Reads what `save` wrote. Raises `FileNotFoundError`, or `SpecError` where it is of another version."""
+        path = storage.join(directory, cls.file_name)
+        return parse_model(json.loads(storage.read_text(path)), cls, path)
 
 
 class EvaluationResult(Verdict):

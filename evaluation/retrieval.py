@@ -12,14 +12,16 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
+from evaluation.gates import make_gate
 from evaluation.metrics.ranks import count_above
 from evaluation.metrics.retrieval import (
     HEAD_SHARE,
     OVERALL,
     SLICES,
-    RetrievalMetrics,
     item_slices,
+    retrieval_metrics,
 )
+from evaluation.metrics.rows import Array
 from evaluation.results import GateResult, Verdict
 from features.config import Strict
 
@@ -86,9 +88,9 @@ class Takes:
       taken: [Q] index into `items`, from 0.
     """
 
-    queries: np.ndarray
-    items: np.ndarray
-    taken: np.ndarray
+    queries: Array
+    items: Array
+    taken: Array
 
 
 class RetrievalScores(Strict):
@@ -123,7 +125,7 @@ class RetrievalEvaluation(Verdict):
 
 def evaluate_retrieval(
     model: Takes,
-    train_counts: np.ndarray,
+    train_counts: Array,
     config: RetrievalEvaluationConfig | None = None,
     live: Takes | None = None,
     unknown_takes: int = 0,
@@ -167,17 +169,17 @@ def evaluate_retrieval(
     )
 
 
-def _scores(above: np.ndarray, tied: np.ndarray, slices: np.ndarray, ks: tuple[int, ...]):
-    metrics = RetrievalMetrics(ks)
-    metrics.update(above, tied, slices)
-    table = metrics.result()
+def _scores(
+    above: Array, tied: Array, slices: Array, ks: tuple[int, ...]
+) -> tuple[dict[str, dict[str, float | None]], dict[str, int]]:
+    table = retrieval_metrics(above, tied, slices, ks)
     takes = {name: int(table[name].pop("pairs")) for name in (OVERALL, *SLICES)}
     return {
         part: {name: None if np.isnan(value) else value for name, value in row.items()} for part, row in table.items()
     }, takes
 
 
-def _popularity_ranks(counts: np.ndarray, taken: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _popularity_ranks(counts: Array, taken: Array) -> tuple[Array, Array]:
     """Items that are more popular than each take's, and others that are as popular."""
     ordered = np.sort(counts)
     first, end = (np.searchsorted(ordered, counts[taken], side) for side in ("left", "right"))
@@ -185,14 +187,17 @@ def _popularity_ranks(counts: np.ndarray, taken: np.ndarray) -> tuple[np.ndarray
 
 
 def _judge(
-    config, takes: int, chance: float, model: RetrievalScores, popularity: RetrievalScores, live
+    config: RetrievalEvaluationConfig,
+    takes: int,
+    chance: float,
+    model: RetrievalScores,
+    popularity: RetrievalScores,
+    live: RetrievalScores | None,
 ) -> tuple[GateResult, ...]:
     gates, limits, metric = [], config.gates, f"recall@{max(config.ks)}"
 
     def add(name: str, value: float | None, minimum: float, field: str, found: str) -> None:
-        why = RetrievalGates.model_fields[field].description
-        passed = value is not None and value >= minimum
-        gates.append(GateResult(name=name, value=value, minimum=minimum, passed=passed, reason=f"{why} Found: {found}"))
+        gates.append(make_gate(limits, field, name, value, minimum, None, found))
 
     ours, theirs = (scores.slices[OVERALL][metric] for scores in (model, popularity))
     if limits.min_takes is not None:
@@ -207,7 +212,7 @@ def _judge(
         add("recall_over_chance", ours, limits.min_lift_over_chance * chance, "min_lift_over_chance", found)
     if limits.max_recall_loss is not None and live is not None:
         serving = live.slices[OVERALL][metric]
-        gain = None if ours is None else ours - serving
+        gain = None if ours is None or serving is None else ours - serving
         found = "no take." if ours is None else f"{metric} is {ours:.4f}, of the live model {serving:.4f}."
         add("live_recall", gain, -limits.max_recall_loss, "max_recall_loss", found)
     return tuple(gates)

@@ -6,7 +6,7 @@ slices). No value is a value too: `(missing)`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
+from evaluation.metrics.rows import Array
 from evaluation.results import OmittedSlices
+from features.arrow import is_list, null_where, one_chunk
 from features.config import Strict, nearest
+from features.errors import InputError
 from features.spec import MISSING_INT64
 
 HISTORY_LENGTH = "history_length"
@@ -48,7 +51,7 @@ class Slice:
 
     feature: str
     value: str
-    rows: np.ndarray
+    rows: Array
 
 
 def find_slices(predictions: pa.Table, config: SliceConfig) -> tuple[list[Slice], list[OmittedSlices]]:
@@ -58,24 +61,19 @@ def find_slices(predictions: pa.Table, config: SliceConfig) -> tuple[list[Slice]
       The slices (values of ordered features in their order, others by falling size) and what was left out.
 
     Raises:
-      ValueError: for a feature that is no column.
+      InputError: for a feature that is no column.
     """
     slices, omitted = [], []
     for feature in config.features:
         column = "history_end" if feature == HISTORY_LENGTH else feature
         if column not in predictions.column_names:
             known = [*predictions.column_names, HISTORY_LENGTH]
-            raise ValueError(f"slice feature `{feature}` is no column of the predictions.{nearest(feature, known)}")
-        found, left = _slices_of(feature, combined(predictions[column]), config)
+            raise InputError(f"slice feature `{feature}` is no column of the predictions.{nearest(feature, known)}")
+        found, left = _slices_of(feature, one_chunk(predictions[column]), config)
         slices.extend(found)
         if left is not None:
             omitted.append(left)
     return slices, omitted
-
-
-def combined(column: pa.ChunkedArray) -> pa.Array:
-    """The column as one array."""
-    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks or [pa.array([], column.type)])
 
 
 def _slices_of(feature: str, array: pa.Array, config: SliceConfig) -> tuple[list[Slice], OmittedSlices | None]:
@@ -90,7 +88,9 @@ def _slices_of(feature: str, array: pa.Array, config: SliceConfig) -> tuple[list
     return list(_cut(feature, parents, codes, sizes, kept, labels)), omitted
 
 
-def _cut(feature, parents, codes, sizes, kept, labels) -> Iterator[Slice]:
+def _cut(
+    feature: str, parents: Array | None, codes: Array, sizes: Array, kept: Array, labels: Sequence[str]
+) -> Iterator[Slice]:
     order = np.argsort(codes, kind="stable")
     ends = np.cumsum(sizes)
     for code in kept:
@@ -98,13 +98,13 @@ def _cut(feature, parents, codes, sizes, kept, labels) -> Iterator[Slice]:
         yield Slice(feature, str(labels[code]), rows if parents is None else parents[rows])
 
 
-def _encode(feature: str, array: pa.Array, config: SliceConfig):
+def _encode(feature: str, array: pa.Array, config: SliceConfig) -> tuple[Array | None, Array, Sequence[str], bool]:
     """Rows (None: each row once, in order), slice codes, labels by code, and whether codes are in a natural order."""
     if feature == HISTORY_LENGTH:
         codes = np.searchsorted(HISTORY_EDGES, array.to_numpy(zero_copy_only=False), "right")
         return None, codes, HISTORY_LABELS, True
     parents = None
-    if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
+    if is_list(array.type):
         parents, array = _flatten(array)
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
@@ -119,7 +119,7 @@ def _encode(feature: str, array: pa.Array, config: SliceConfig):
     return parents, codes, labels, ordered
 
 
-def _flatten(array: pa.Array) -> tuple[np.ndarray, pa.Array]:
+def _flatten(array: pa.Array) -> tuple[Array, pa.Array]:
     """Row and value of every entry of a list array; rows without entries have one missing value."""
     empty = pc.fill_null(pc.equal(pc.list_value_length(array), 0), True).to_numpy(zero_copy_only=False)
     values = pc.list_flatten(array)
@@ -127,11 +127,11 @@ def _flatten(array: pa.Array) -> tuple[np.ndarray, pa.Array]:
     return parents.astype(np.int64), pa.concat_arrays([values, pa.nulls(int(empty.sum()), values.type)])
 
 
-def _value_codes(array: pa.Array, ordered: bool) -> tuple[np.ndarray, list[str]]:
+def _value_codes(array: pa.Array, ordered: bool) -> tuple[Array, list[str]]:
     if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
-        array = pc.if_else(pc.equal(array, ""), pa.scalar(None, array.type), array)
+        array = null_where(array, pc.equal(array, "").fill_null(True))
     elif pa.types.is_int64(array.type):
-        array = pc.if_else(pc.equal(array, MISSING_INT64), pa.scalar(None, array.type), array)
+        array = null_where(array, pc.equal(array, MISSING_INT64).fill_null(True))
     encoded = pc.dictionary_encode(array)
     values = encoded.dictionary
     codes = pc.fill_null(encoded.indices, len(values)).to_numpy(zero_copy_only=False).astype(np.int64)
@@ -144,7 +144,7 @@ def _value_codes(array: pa.Array, ordered: bool) -> tuple[np.ndarray, list[str]]
     return codes, [str(value) for value in values.to_pylist()] + [MISSING]
 
 
-def _quantile_codes(array: pa.Array, num_buckets: int) -> tuple[np.ndarray, list[str]]:
+def _quantile_codes(array: pa.Array, num_buckets: int) -> tuple[Array, list[str]]:
     values = array.cast(pa.float64()).to_numpy(zero_copy_only=False)
     known = values[~np.isnan(values)]
     if not len(known):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Hashable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
@@ -15,6 +15,8 @@ from typing_extensions import Self
 from features.errors import InputError
 
 _UNKNOWN_KEY = "unknown_key"
+
+_Model = TypeVar("_Model", bound=BaseModel)
 
 
 class SpecError(InputError):
@@ -67,7 +69,7 @@ def read_yaml(path: str | Path) -> dict:
     return values
 
 
-def parse_model(values: dict, model: type[BaseModel], source: str) -> BaseModel:
+def parse_model(values: dict, model: type[_Model], source: str) -> _Model:
     """Checks a mapping against a pydantic model.
 
     Raises:

@@ -19,6 +19,14 @@ class InputError(ClickmillError, ValueError):
     exit_code = 2
 
 
+class NotFoundError(InputError, FileNotFoundError):
+    """A file or a folder that should be there is not."""
+
+
+class OccupiedError(InputError, FileExistsError):
+    """A place that something would be written to holds something else."""
+
+
 class RunError(ClickmillError, RuntimeError):
     """A job that began with a usable input and did not end well."""
 

@@ -107,11 +107,17 @@ def open_read(path: AnyPath) -> IO[bytes]:
     return system.open(inner, "rb")
 
 
-def open_arrow(path: AnyPath) -> pa.NativeFile:
-    """Opens a file for Arrow's readers: mapped into memory where it is local."""
-    if is_local(path):
-        return pa.memory_map(_resolve(path)[1])
-    return pa.PythonFile(open_read(path), mode="r")
+def open_arrow(path: AnyPath, mapped: bool = True) -> pa.NativeFile:
+    """Opens a file for Arrow's readers: mapped into memory where it is local. Raises `FileNotFoundError`.
+
+    Args:
+      path: the file.
+      mapped: whether to map it; what is mapped and read counts as memory of the process.
+    """
+    system, inner = _resolve(path)
+    if isinstance(system, LocalFileSystem):
+        return pa.memory_map(inner) if mapped else pa.OSFile(inner)
+    return pa.PythonFile(system.open(inner, "rb"), mode="r")
 
 
 def read_bytes(path: AnyPath) -> bytes:

@@ -25,7 +25,10 @@ AnyText = Annotated[str, BeforeValidator(lambda path: os.fspath(path) if isinsta
 
 
 class SimulateConfig(Strict):
-    """A simulated log, made before the run if it is not there yet. Its truth is read by the report alone."""
+    """A simulated log, made before the run if it is not there yet.
+
+    Its truth is the oracle that rankers are shown beside; no model learns from it and no gate judges by it.
+    """
 
     out: AnyText = Field(description="Directory of the log tables; the truth goes to `truth/` in it.")
     log: SimulatorConfig = SimulatorConfig()
@@ -123,6 +126,11 @@ class PipelineConfig(Strict):
     @property
     def report_dir(self) -> str:
         return storage.join(self.run_dir, "report")
+
+    @property
+    def truth_dir(self) -> str:
+        """The true click probabilities of a simulated log, which rankers are shown beside; '' for a real one."""
+        return storage.absolute(storage.join(self.simulate.out, "truth")) if self.simulate else ""
 
     def push_dir(self, model: str) -> str:
         """A model's versions. The pipeline is part of the name: two pipelines' models never replace each other."""

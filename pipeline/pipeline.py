@@ -96,6 +96,7 @@ def create_pipeline(config: PipelineConfig):
             label=config.feature_spec.label,
             split=config.judged_split,
             serving_dir=storage.absolute(config.push_dir(name)),
+            **({} if stage == "retrieval" else {"truth": config.truth_dir}),
         )
         place = PushDestination.Filesystem(base_directory=storage.absolute(config.push_dir(name)))
         pusher = Pusher(

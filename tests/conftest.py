@@ -1,4 +1,4 @@
-"""What tests of several rooms share, made once a session. Imports stay inside: the tests of most rooms need no model."""
+"""What tests of several rooms share, made once a session. Imports stay inside: most rooms need no model."""
 
 import pyarrow.parquet as pq
 import pytest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from evaluation.metrics.rows import Array
 from features.config import Strict
 
 
@@ -20,7 +21,7 @@ class StageCost(Strict):
     per_item: float
 
     @classmethod
-    def fit(cls, items: np.ndarray, seconds: np.ndarray) -> StageCost:
+    def fit(cls, items: Array, seconds: Array) -> StageCost:
         """Fits measured seconds [n] of calls on numbers of items [n] by least squares; neither part is negative."""
         items, seconds = np.asarray(items, np.float64), np.asarray(seconds, np.float64)
         spread = items - items.mean()

@@ -26,6 +26,7 @@ from evaluation.cascade.metrics import (
 from evaluation.cascade.scores import CascadeScores, Selection, select
 from evaluation.gates import make_gate
 from evaluation.metrics.pointwise import row_log_loss
+from evaluation.metrics.rows import Array
 from evaluation.results import Estimate, GateResult, Verdict
 from features.config import Strict
 
@@ -162,10 +163,10 @@ def _grid(scores: CascadeScores, config: CascadeEvaluationConfig, top_k: int) ->
     return [(first, second) for first in retrieve for second in [*(n for n in coarse if n < first), first]]
 
 
-def _columns(scores: CascadeScores, selection: Selection, retrieve: int, k: int) -> dict[str, np.ndarray]:
+def _columns(scores: CascadeScores, selection: Selection, retrieve: int, k: int) -> dict[str, Array]:
     """Summands [R] by name; every metric is a quotient of their sums over requests."""
 
-    def by_request(values: np.ndarray) -> np.ndarray:
+    def by_request(values: Array) -> Array:
         return np.bincount(scores.request, values, minlength=len(scores))
 
     clicked, clicked_ideal = (clicked_ndcg(scores, rows) for rows in (selection.listed, scores.ideal[:, :k]))
@@ -190,7 +191,7 @@ def _columns(scores: CascadeScores, selection: Selection, retrieve: int, k: int)
     return columns | {f"ideal_{s}": share for s, share in ideal_hits(scores, selection, retrieve).items()}
 
 
-def _figures(sums: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _figures(sums: Mapping[str, Array]) -> dict[str, Array]:
     """Metrics from sums of `_columns`, elementwise; NaN where undefined."""
     with np.errstate(invalid="ignore", divide="ignore"):
         loss, ideal_loss = sums["loss"] / sums["impressions"], sums["ideal_loss"] / sums["impressions"]
@@ -211,10 +212,13 @@ def _figures(sums: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return found
 
 
-def _measure(scores: CascadeScores, points, k: int, config: CascadeEvaluationConfig):
+def _measure(
+    scores: CascadeScores, points: list[tuple[int, int | None]], k: int, config: CascadeEvaluationConfig
+) -> tuple[dict[tuple[int, int | None], dict[str, Estimate]], dict[str, Estimate]]:
     """Metrics of each point with intervals over shared resamples of users, and those of the ideal."""
     users, user = np.unique(scores.user, return_inverse=True)
-    per_user, names = [], ()
+    per_user: list[Array] = []
+    names: tuple[str, ...] = ()
     for retrieve, coarse in points:
         columns = _columns(scores, select(scores, retrieve, coarse, k), retrieve, k)
         names = tuple(columns)
@@ -222,7 +226,7 @@ def _measure(scores: CascadeScores, points, k: int, config: CascadeEvaluationCon
     table = np.stack(per_user, axis=1)  # [U, P, C]
     flat = table.reshape(len(users), -1)
 
-    def figures(weights: np.ndarray) -> np.ndarray:
+    def figures(weights: Array) -> Array:
         sums = (weights.astype(np.float64) @ flat).reshape(len(points), -1)
         return np.stack(list(_figures(dict(zip(names, sums.T, strict=True))).values()))  # [metrics, P]
 
@@ -253,19 +257,17 @@ def _point(point: tuple[int, int | None], metrics: dict[str, Estimate], costs: C
 
 def _judge(limits: CascadeGates, requests: int, chosen: CascadePoint) -> tuple[GateResult, ...]:
     gates = []
-
-    def add(name: str, field: str, value: float | None, minimum, maximum, found: str) -> None:
-        gates.append(make_gate(name, value, minimum, maximum, CascadeGates.model_fields[field].description, found))
-
     if limits.min_requests is not None:
-        add("min_requests", "min_requests", requests, limits.min_requests, None, f"{requests} requests.")
+        found = f"{requests} requests."
+        gates.append(make_gate(limits, "min_requests", "min_requests", requests, limits.min_requests, None, found))
     if limits.min_ndcg_kept is not None:
         kept = chosen.metrics["ndcg"]
         low = kept.value if kept.low is None else kept.low
         interval = "" if kept.low is None else f" [{kept.low:.4f}, {kept.high:.4f}]"
-        add("ndcg_kept", "min_ndcg_kept", low, limits.min_ndcg_kept, None, f"{kept.value:.4f}{interval} is kept.")
+        found = f"{kept.value:.4f}{interval} is kept."
+        gates.append(make_gate(limits, "min_ndcg_kept", "ndcg_kept", low, limits.min_ndcg_kept, None, found))
     if limits.max_cost_share is not None:
         share = chosen.cost_share
         found = "no cost was measured." if share is None else f"{share:.1%} of the ideal's cost."
-        add("cost_share", "max_cost_share", share, None, limits.max_cost_share, found)
+        gates.append(make_gate(limits, "max_cost_share", "cost_share", share, None, limits.max_cost_share, found))
     return tuple(gates)

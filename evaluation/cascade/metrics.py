@@ -26,33 +26,36 @@ from evaluation.cascade.scores import (
     is_member,
 )
 from evaluation.metrics.pointwise import row_log_loss
-from evaluation.metrics.ranking import group_ndcg, rank_within_groups
+from evaluation.metrics.ranking import NDCG
+from evaluation.metrics.rows import Array, rank_within_groups
 
 
-def sigmoid(logits: np.ndarray) -> np.ndarray:
+def sigmoid(logits: Array) -> Array:
     """Probabilities float64, 0 for -inf."""
     with np.errstate(over="ignore"):
-        return 1.0 / (1.0 + np.exp(-np.asarray(logits, np.float64)))
+        probabilities: Array = 1.0 / (1.0 + np.exp(-np.asarray(logits, np.float64)))
+    return probabilities
 
 
-def discounts(k: int) -> np.ndarray:
+def discounts(k: int) -> Array:
     """[k] of DCG: 1 / log2(1 + rank)."""
-    return 1.0 / np.log2(np.arange(2, k + 2))
+    found: Array = 1.0 / np.log2(np.arange(2, k + 2))
+    return found
 
 
-def dcg(gains: np.ndarray) -> np.ndarray:
+def dcg(gains: Array) -> Array:
     """[R] discounted cumulative gains of lists [R, k]."""
     return gains @ discounts(gains.shape[1])
 
 
-def kept_ndcg(scores: CascadeScores, selection: Selection) -> np.ndarray:
+def kept_ndcg(scores: CascadeScores, selection: Selection) -> Array:
     """[R] NDCG of the list, with the fine ranker's probabilities as gains; the ideal list's is 1."""
     k = selection.listed.shape[1]
     ideal = dcg(sigmoid(scores.ideal_logit[:, :k]))
     return dcg(sigmoid(selection.listed_logit)) / ideal
 
 
-def clicked_ndcg(scores: CascadeScores, listed: np.ndarray) -> np.ndarray:
+def clicked_ndcg(scores: CascadeScores, listed: Array) -> Array:
     """[R] NDCG of lists [R, k] of the whole catalogue, with clicks as gains; NaN for requests without a click."""
     request, item = scores.request[scores.label], scores.item[scores.label]
     # One gain an item, even where a request logged it twice.
@@ -65,16 +68,16 @@ def clicked_ndcg(scores: CascadeScores, listed: np.ndarray) -> np.ndarray:
         return np.where(count > 0, dcg(gains.astype(np.float64)) / best, np.nan)
 
 
-def logged_ndcg(scores: CascadeScores, order: np.ndarray, k: int) -> np.ndarray:
+def logged_ndcg(scores: CascadeScores, order: Array, k: int) -> Array:
     """[R] NDCG@k of the logged impressions ordered by `order` [I] (higher first, ties share); NaN without a click."""
     found = np.full(len(scores), np.nan)
     ranked = rank_within_groups(scores.label, order, scores.request)
     if len(ranked.keys):
-        found[ranked.keys] = group_ndcg(ranked, k)
+        found[ranked.keys] = NDCG(k).values(ranked)
     return found
 
 
-def cascade_order(scores: CascadeScores, selection: Selection) -> np.ndarray:
+def cascade_order(scores: CascadeScores, selection: Selection) -> Array:
     """[I] sort key of the impressions as the whole cascade orders them, higher first: see the module."""
     key = np.full(len(scores.item), -2.0)
     dropped = ~selection.reached_fine & (selection.coarse_rank < NOT_RETRIEVED)
@@ -84,7 +87,7 @@ def cascade_order(scores: CascadeScores, selection: Selection) -> np.ndarray:
     return key
 
 
-def log_losses(scores: CascadeScores, selection: Selection) -> np.ndarray:
+def log_losses(scores: CascadeScores, selection: Selection) -> Array:
     """[I] log loss of the impressions by the cascade's probabilities: see the module."""
     probability = sigmoid(scores.logit)
     dropped = ~selection.reached_fine
@@ -93,7 +96,7 @@ def log_losses(scores: CascadeScores, selection: Selection) -> np.ndarray:
     return row_log_loss(scores.label.astype(np.float64), probability)
 
 
-def stage_hits(scores: CascadeScores, selection: Selection) -> dict[str, np.ndarray]:
+def stage_hits(scores: CascadeScores, selection: Selection) -> dict[str, Array]:
     """[I] bool by stage: whether an impression's item passed it."""
     return {
         "retrieve": selection.retrieved_rank < NOT_RETRIEVED,
@@ -102,7 +105,7 @@ def stage_hits(scores: CascadeScores, selection: Selection) -> dict[str, np.ndar
     }
 
 
-def ideal_hits(scores: CascadeScores, selection: Selection, retrieve: int) -> dict[str, np.ndarray]:
+def ideal_hits(scores: CascadeScores, selection: Selection, retrieve: int) -> dict[str, Array]:
     """[R] by stage: share of the ideal's top k that passed it."""
     k = selection.listed.shape[1]
     ideal = scores.ideal[:, :k]

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from evaluation.metrics.rows import Array
+from features.arrow import to_numpy
+
 _LISTS = ("retrieved", "coarse", "fine", "ideal", "ideal_logit", "item", "label", "logit")
 NOT_RETRIEVED = np.iinfo(np.int32).max
 
@@ -38,19 +41,19 @@ class CascadeScores:
     """
 
     catalogue_size: int
-    user: np.ndarray
-    retrieved: np.ndarray
-    coarse: np.ndarray | None
-    fine: np.ndarray
-    ideal: np.ndarray
-    ideal_logit: np.ndarray
-    request: np.ndarray
-    item: np.ndarray
-    label: np.ndarray
-    logit: np.ndarray
+    user: Array
+    retrieved: Array
+    coarse: Array | None
+    fine: Array
+    ideal: Array
+    ideal_logit: Array
+    request: Array
+    item: Array
+    label: Array
+    logit: Array
     unknown_items: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         requests = len(self.user)
         for name in ("retrieved", "fine", *(["coarse"] if self.coarse is not None else [])):
             if getattr(self, name).shape != self.retrieved.shape or len(self.retrieved) != requests:
@@ -70,17 +73,17 @@ class CascadeScores:
         table = table.combine_chunks()
         lists = {name: table[name].combine_chunks() for name in table.column_names if name in _LISTS}
 
-        def flat(name: str) -> np.ndarray:
-            return lists[name].flatten().to_numpy(zero_copy_only=False)
+        def flat(name: str) -> Array:
+            return to_numpy(lists[name].flatten())
 
-        def matrix(name: str) -> np.ndarray:
+        def matrix(name: str) -> Array:
             return flat(name).reshape(len(table), -1)
 
         counts = np.diff(lists["item"].offsets.to_numpy())
         user = table["user_id"].combine_chunks().dictionary_encode().indices.fill_null(-1)
         return cls(
             catalogue_size=catalogue_size,
-            user=np.unique(user.to_numpy(zero_copy_only=False), return_inverse=True)[1].astype(np.int64),
+            user=np.unique(to_numpy(user), return_inverse=True)[1].astype(np.int64),
             retrieved=matrix("retrieved"),
             coarse=matrix("coarse") if "coarse" in lists else None,
             fine=matrix("fine"),
@@ -116,12 +119,12 @@ class Selection:
       coarse_passes: [R, P] columns of `CascadeScores.retrieved` that reach the fine ranker.
     """
 
-    listed: np.ndarray
-    listed_logit: np.ndarray
-    retrieved_rank: np.ndarray
-    coarse_rank: np.ndarray
-    reached_fine: np.ndarray
-    coarse_passes: np.ndarray
+    listed: Array
+    listed_logit: Array
+    retrieved_rank: Array
+    coarse_rank: Array
+    reached_fine: Array
+    coarse_passes: Array
 
 
 def select(scores: CascadeScores, retrieve: int, coarse: int | None, top_k: int) -> Selection:
@@ -166,12 +169,12 @@ def select(scores: CascadeScores, retrieve: int, coarse: int | None, top_k: int)
     )
 
 
-def is_member(rows: np.ndarray, request: np.ndarray, item: np.ndarray, catalogue_size: int) -> np.ndarray:
+def is_member(rows: Array, request: Array, item: Array, catalogue_size: int) -> Array:
     """Whether each item [I] is in its request's row of `rows` [R, k]."""
     return _columns_of(rows, request, item, catalogue_size) >= 0
 
 
-def _columns_of(rows: np.ndarray, request: np.ndarray, item: np.ndarray, catalogue_size: int) -> np.ndarray:
+def _columns_of(rows: Array, request: Array, item: Array, catalogue_size: int) -> Array:
     """[I] column of each item in its request's row of `rows` [R, W]; -1: not there."""
     size = catalogue_size + 1  # -1, which pads, is shifted to 0
     keys = (np.arange(len(rows))[:, np.newaxis] * size + rows + 1).ravel()
@@ -183,8 +186,9 @@ def _columns_of(rows: np.ndarray, request: np.ndarray, item: np.ndarray, catalog
     return np.where(keys[order[at]] == wanted, order[at] % rows.shape[1], -1)
 
 
-def _best_first(values: np.ndarray, items: np.ndarray) -> np.ndarray:
+def _best_first(values: Array, items: Array) -> Array:
     """Columns of each row by falling value, equal ones by rising item; pads (-1) last."""
     values = np.where(items >= 0, values, -np.inf)
     items = np.where(items >= 0, items, NOT_RETRIEVED)
-    return np.lexsort((items, -values), axis=1)
+    order: Array = np.lexsort((items, -values), axis=1)
+    return order

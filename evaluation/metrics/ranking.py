@@ -1,237 +1,203 @@
 """Metrics of order: AUC over all rows, within users and within requests; NDCG and reciprocal rank within requests.
 
-Everything rests on one sort: `rank_within_groups` finds, for each group, the runs of equal scores. Rows of equal score
-have no order, so every metric is its expectation over random orders of them (McSherry and Najork, Computing Information
-Retrieval Performance Measures Efficiently in the Presence of Tied Scores, ECIR 2008): a constant score earns what
-chance earns, whatever order the log was in. No Python runs per group.
+Those within groups rest on one sort: `rank_within_groups` finds, for each group, the runs of equal scores. Rows of
+equal score have no order, so every metric is its expectation over random orders of them (McSherry and Najork, Computing
+Information Retrieval Performance Measures Efficiently in the Presence of Tied Scores, ECIR 2008): a constant score
+earns what chance earns, whatever order the log was in. No Python runs per group.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import abc
 
 import numpy as np
 
-from evaluation.metrics.pointwise import _positive
-from evaluation.metrics.rows import (
-    CollectedMetric,
-    Metric,
-    ScoredRows,
-    SummedMetric,
-)
+from evaluation.metrics.metric import Metric, Users, divide
+from evaluation.metrics.pointwise import equal_width_bins
+from evaluation.metrics.rows import Array, RankedGroups, ScoredRows
+from features.errors import InputError
 
 
-@dataclass(frozen=True)
-class RankedGroups:
-    """G groups of rows, sorted by rising score, cut into R runs of equal score.
+class AUC(Metric):
+    """Area under the ROC curve: Σ w_i w_j [s_i > s_j] (ties one half) over pairs of a positive i and a negative j."""
 
-    Attributes:
-      keys: [G] the group's key.
-      sizes: [G] rows.
-      positives: [G] rows with label 1.
-      run_group: [R] index of the run's group, non-decreasing.
-      run_sizes: [R] rows.
-      run_positives: [R] rows with label 1.
-      run_below: [R] rows of the group with a lower score.
-    """
+    name, title = "auc", "AUC"
+    needs_probabilities = False
 
-    keys: np.ndarray
-    sizes: np.ndarray
-    positives: np.ndarray
-    run_group: np.ndarray
-    run_sizes: np.ndarray
-    run_positives: np.ndarray
-    run_below: np.ndarray
+    def sums(self, rows: ScoredRows, users: Users) -> Pairs:
+        return Pairs(rows.score, users.codes, rows.label > 0)
 
-    @property
-    def run_above(self) -> np.ndarray:
-        """[R] rows of the group with a higher score: the rank, from 0, of the run's first row."""
-        return self.sizes[self.run_group] - self.run_below - self.run_sizes
-
-    @property
-    def have_both_labels(self) -> np.ndarray:
-        """[G] bool."""
-        return (self.positives > 0) & (self.positives < self.sizes)
+    def finish(self, sums: Pairs, weights: Array) -> float:
+        cumulated = sums.cumulated
+        negative, positive = (weights[user] for user in sums.user)
+        np.cumsum(negative, dtype=np.int64, out=cumulated[1:])
+        wins = cumulated[sums.lower]
+        wins += cumulated[sums.not_higher]
+        wins *= positive
+        pairs = float(positive.sum(dtype=np.int64)) * float(cumulated[-1])
+        return divide(wins.sum(dtype=np.float64) / 2, pairs)
 
 
-def rank_within_groups(label: np.ndarray, score: np.ndarray, group: np.ndarray | None) -> RankedGroups:
-    """Sorts rows by group and score. Without `group` all rows are one group. Shapes [N]; O(N log N)."""
-    count = len(label)
-    if not count:
-        none = np.empty(0, np.int64)
-        return RankedGroups(none, none, none, none, none, none, none)
-    order = np.argsort(score, kind="stable") if group is None else np.lexsort((score, group))
-    scores, labels = score[order], label[order].astype(np.int64)
-    new_group = np.zeros(count, bool)
-    if group is not None:
-        keys = group[order]
-        new_group[1:] = keys[1:] != keys[:-1]
-    new_group[0] = True
-    new_run = new_group.copy()
-    new_run[1:] |= scores[1:] != scores[:-1]
-    starts, run_starts = np.flatnonzero(new_group), np.flatnonzero(new_run)
-    run_group = (np.cumsum(new_group) - 1)[run_starts]
-    return RankedGroups(
-        keys=keys[starts] if group is not None else np.zeros(1, np.int64),
-        sizes=np.diff(starts, append=count),
-        positives=np.add.reduceat(labels, starts),
-        run_group=run_group,
-        run_sizes=np.diff(run_starts, append=count),
-        run_positives=np.add.reduceat(labels, run_starts),
-        run_below=run_starts - starts[run_group],
-    )
-
-
-def group_auc(ranked: RankedGroups) -> np.ndarray:
-    """AUC of each group [G] by the rank sum (Mann and Whitney); NaN where labels are all alike.
-
-    Share of (positive, negative) pairs in which the positive scores higher; equal scores count one half.
-    """
-    middle = ranked.run_below + (ranked.run_sizes - 1) / 2
-    rank_sum = np.bincount(ranked.run_group, ranked.run_positives * middle, len(ranked.sizes))
-    positives = ranked.positives.astype(np.float64)
-    pairs = positives * (ranked.sizes - positives)
-    wins = rank_sum - positives * (positives - 1) / 2
-    return np.divide(wins, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
-
-
-def group_ndcg(ranked: RankedGroups, k: int) -> np.ndarray:
-    """NDCG@k of each group [G] with gains 0 and 1 and discount 1 / log2(1 + rank); NaN without a positive."""
-    reached = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(k) + 2))])  # discounts of the first 0 … k ranks
-    above = ranked.run_above
-    discount = (reached[np.minimum(above + ranked.run_sizes, k)] - reached[np.minimum(above, k)]) / ranked.run_sizes
-    gained = np.bincount(ranked.run_group, ranked.run_positives * discount, len(ranked.sizes))
-    ideal = reached[np.minimum(ranked.positives, k)]
-    return np.divide(gained, ideal, out=np.full(len(ideal), np.nan), where=ideal > 0)
-
-
-def group_reciprocal_rank(ranked: RankedGroups) -> np.ndarray:
-    """1 / rank of the first positive of each group [G]; NaN without a positive."""
-    found = np.full(len(ranked.sizes), np.nan)
-    with_positive = np.flatnonzero(ranked.run_positives > 0)
-    # Runs rise in score: the last one written for a group is its best that holds a positive.
-    best = np.zeros(len(ranked.sizes), np.int64)
-    best[ranked.run_group[with_positive]] = with_positive
-    groups = np.flatnonzero(ranked.positives > 0)
-    run = best[groups]
-    above, size, positives = ranked.run_above[run], ranked.run_sizes[run], ranked.run_positives[run]
-    value, not_yet = np.zeros(len(run)), np.ones(len(run))
-    active = np.arange(len(run))
-    step = 0
-    while len(active):  # step s: the chance that the run's row s is its first positive
-        left = size[active] - step
-        value[active] += not_yet[active] * positives[active] / left / (above[active] + step + 1)
-        not_yet[active] *= (left - positives[active]) / left
-        step += 1
-        active = active[size[active] - positives[active] >= step]
-    found[groups] = value
-    return found
-
-
-class AUC(CollectedMetric):
-    """Area under the ROC curve, exact with ties. Its state keeps the rows; `BinnedAUC` is the one of fixed size."""
-
-    def __init__(self):
-        super().__init__(None)
-
-    def result(self) -> float:
-        label, score, _ = self.collected()
-        return float(group_auc(rank_within_groups(label, score, None))[0]) if len(label) else np.nan
-
-
-class BinnedAUC(SummedMetric):
-    """AUC from counts of positives and negatives in bins of the score: fixed size, for rows that do not fit in memory.
-
-    Pairs within a bin count one half, so the error is at most `error_bound()`: half the share of such pairs.
+class Pairs:
+    """Scores and users of the negatives and of the positives, by rising score: sorted once, for all weights.
 
     Args:
-      num_bins: of equal width over [0, 1]; scores outside go to the outer bins.
+      score: [N].
+      user: [N] codes.
+      positive: [N] bool.
     """
 
-    def __init__(self, num_bins: int = 100_000):
-        super().__init__()
-        self.num_bins = _positive("num_bins", num_bins)
+    def __init__(self, score: Array, user: Array, positive: Array):
+        order = np.argsort(score, kind="stable")
+        score, user, positive = score[order], user[order], positive[order]
+        self.score, self.user = (score[~positive], score[positive]), (user[~positive], user[positive])
+        # For each positive: negatives that score lower, and those that do not score higher.
+        self.lower, self.not_higher = (np.searchsorted(*self.score, side) for side in ("left", "right"))
+        # Room for a replicate's cumulated weights of the negatives: to make it anew would take as long as to fill it.
+        self.cumulated = np.zeros(len(self.score[0]) + 1, np.int64)
 
-    def _sums(self, rows: ScoredRows) -> np.ndarray:
-        bins = np.clip((rows.score * self.num_bins).astype(np.int64), 0, self.num_bins - 1)
-        positives = np.bincount(bins, rows.label, self.num_bins)
-        return np.stack([positives, np.bincount(bins, minlength=self.num_bins) - positives])
+    def __add__(self, other: Pairs) -> Pairs:
+        scores, users = (*self.score, *other.score), (*self.user, *other.user)
+        positive = np.repeat([False, True, False, True], [len(each) for each in scores])
+        return Pairs(np.concatenate(scores), np.concatenate(users), positive)
 
-    def merge(self, other: Metric) -> Metric:
-        self._check_same(other, "num_bins")
-        return super().merge(other)
 
-    def result(self) -> float:
-        if self.is_empty or not self._pairs():
-            return np.nan
-        positives, negatives = self.sums
+class BinnedAUC(Metric):
+    """AUC from counts of positives and negatives in bins of the score: of fixed size, for rows beyond memory.
+
+    Pairs within a bin count one half, so the error is at most half the share of such pairs. It has no interval: counts
+    in so many bins for each user would take more room than the rows.
+    """
+
+    name, title = "auc_binned", "AUC (binned)"
+    needs_probabilities = False
+    has_interval = False
+    num_bins = 100_000
+
+    def sums(self, rows: ScoredRows, users: Users) -> Array:
+        bins = equal_width_bins(rows.score, self.num_bins)
+        return users.sums(rows.label, 1 - rows.label, bins=bins, num_bins=self.num_bins)
+
+    def finish(self, sums: Array, weights: Array) -> float:
+        positives, negatives = (weights @ sums).reshape(2, self.num_bins)
         below = np.cumsum(negatives) - negatives
-        return float((positives * (below + negatives / 2)).sum() / self._pairs())
-
-    def error_bound(self) -> float:
-        """The largest possible distance from the exact AUC."""
-        if self.is_empty or not self._pairs():
-            return np.nan
-        return float((self.sums[0] * self.sums[1]).sum() / self._pairs() / 2)
-
-    def _pairs(self) -> float:
-        return float(self.sums[0].sum() * self.sums[1].sum())
+        return divide((positives * (below + negatives / 2)).sum(), positives.sum() * negatives.sum())
 
 
-class GAUC(CollectedMetric):
-    """AUC within each user (or request), averaged with impressions as weights.
+class GroupMean(Metric):
+    """A mean over groups of rows, e.g. requests; groups that have no value are left out."""
 
-    Zhou et al., Deep Interest Network for Click-Through Rate Prediction, KDD 2018, equation 7. Groups whose labels are
-    all alike have no AUC: they are skipped, and `skipped()` counts them.
+    needs_probabilities = False
 
-    Args:
-      group: `user` or `request`.
+    @abc.abstractmethod
+    def groups(self, rows: ScoredRows) -> RankedGroups:
+        """Returns the groups."""
+
+    @abc.abstractmethod
+    def values(self, ranked: RankedGroups) -> Array:
+        """Returns the metric of each group [G]; NaN where it has none."""
+
+    def shares(self, ranked: RankedGroups) -> Array:
+        """Returns how much each group counts in the mean [G]."""
+        return np.ones(len(ranked.sizes))
+
+    def sums(self, rows: ScoredRows, users: Users) -> Array:
+        ranked = self.groups(rows)
+        values = self.values(ranked)
+        shares = self.shares(ranked) * ~np.isnan(values)
+        return users.of_groups(ranked).sums(np.nan_to_num(values) * shares, shares)
+
+    def finish(self, sums: Array, weights: Array) -> float:
+        return divide(*(weights @ sums))
+
+
+class UserGAUC(GroupMean):
+    """AUC within each user, averaged with impressions as weights; users whose labels are all alike have none.
+
+    Zhou et al., Deep Interest Network for Click-Through Rate Prediction, KDD 2018, equation 7.
     """
 
-    def __init__(self, group: str = "user"):
-        super().__init__(group)
+    name, title = "gauc_user", "GAUC per user"
 
-    def result(self) -> float:
-        ranked = rank_within_groups(*self.collected())
-        kept = ranked.have_both_labels
-        return float(np.average(group_auc(ranked)[kept], weights=ranked.sizes[kept])) if kept.any() else np.nan
+    def groups(self, rows: ScoredRows) -> RankedGroups:
+        return rows.by_user
 
-    def skipped(self) -> int:
-        """Groups whose labels are all alike."""
-        return int((~rank_within_groups(*self.collected()).have_both_labels).sum())
+    def shares(self, ranked: RankedGroups) -> Array:
+        return ranked.sizes.astype(np.float64)
+
+    def values(self, ranked: RankedGroups) -> Array:
+        """By the rank sum (Mann and Whitney): the share of pairs in which the positive scores higher, ties one half."""
+        rank_sum = ranked.total(ranked.run_positives * (ranked.run_below + (ranked.run_sizes - 1) / 2))
+        positives = ranked.positives.astype(np.float64)
+        pairs = positives * (ranked.sizes - positives)
+        wins = rank_sum - positives * (positives - 1) / 2
+        return np.divide(wins, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
 
 
-class NDCG(CollectedMetric):
+class RequestGAUC(UserGAUC):
+    """The same within each request."""
+
+    name, title = "gauc_request", "GAUC per request"
+
+    def groups(self, rows: ScoredRows) -> RankedGroups:
+        return rows.by_request
+
+
+class NDCG(GroupMean):
     """Normalised discounted cumulative gain at k, averaged over requests with a positive.
 
-    Järvelin and Kekäläinen, Cumulated Gain-based Evaluation of IR Techniques, TOIS 2002.
+    Gains are 0 and 1, the discount is 1 / log2(1 + rank). Järvelin and Kekäläinen, Cumulated Gain-based Evaluation of
+    IR Techniques, TOIS 2002.
 
     Args:
       k: ranks that count.
     """
 
-    def __init__(self, k: int = 10):
-        super().__init__("request")
-        self.k = _positive("k", k)
+    name = "ndcg@k"
 
-    def merge(self, other: Metric) -> Metric:
-        self._check_same(other, "k")
-        return super().merge(other)
+    def __init__(self, k: int):
+        if k < 1:
+            raise InputError(f"`k` should be a positive integer. Received: `k` = {k}.")
+        self.k = k
+        self.name, self.title = f"ndcg@{k}", f"NDCG@{k}"
 
-    def result(self) -> float:
-        return _mean_defined(group_ndcg(rank_within_groups(*self.collected()), self.k))
+    def groups(self, rows: ScoredRows) -> RankedGroups:
+        return rows.by_request
+
+    def values(self, ranked: RankedGroups) -> Array:
+        k, above = self.k, ranked.run_above
+        reached = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(k) + 2))])  # by the first 0 … k ranks
+        discount = (reached[np.minimum(above + ranked.run_sizes, k)] - reached[np.minimum(above, k)]) / ranked.run_sizes
+        ideal = reached[np.minimum(ranked.positives, k)]
+        gained = ranked.total(ranked.run_positives * discount)
+        return np.divide(gained, ideal, out=np.full(len(ideal), np.nan), where=ideal > 0)
 
 
-class MRR(CollectedMetric):
+class MRR(GroupMean):
     """Mean reciprocal rank of the first positive, over requests with a positive."""
 
-    def __init__(self):
-        super().__init__("request")
+    name, title = "mrr", "MRR"
 
-    def result(self) -> float:
-        return _mean_defined(group_reciprocal_rank(rank_within_groups(*self.collected())))
+    def groups(self, rows: ScoredRows) -> RankedGroups:
+        return rows.by_request
 
-
-def _mean_defined(values: np.ndarray) -> float:
-    values = values[~np.isnan(values)]
-    return float(values.mean()) if len(values) else np.nan
+    def values(self, ranked: RankedGroups) -> Array:
+        found = np.full(len(ranked.sizes), np.nan)
+        with_positive = np.flatnonzero(ranked.run_positives > 0)
+        # Runs rise in score: the last one written for a group is its best that holds a positive.
+        best = np.zeros(len(ranked.sizes), np.int64)
+        best[ranked.run_group[with_positive]] = with_positive
+        groups = np.flatnonzero(ranked.positives > 0)
+        run = best[groups]
+        above, size, positives = ranked.run_above[run], ranked.run_sizes[run], ranked.run_positives[run]
+        value, not_yet = np.zeros(len(run)), np.ones(len(run))
+        active = np.arange(len(run))
+        step = 0
+        while len(active):  # step s: the chance that the run's row s is its first positive
+            left = size[active] - step
+            value[active] += not_yet[active] * positives[active] / left / (above[active] + step + 1)
+            not_yet[active] *= (left - positives[active]) / left
+            step += 1
+            active = active[size[active] - positives[active] >= step]
+        found[groups] = value
+        return found

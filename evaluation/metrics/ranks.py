@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from evaluation.metrics.rows import Array
+
 _CHUNK_SCORES = 1 << 24
 """Scores held at once, 64 MB."""
 
 
-def count_above(queries: np.ndarray, items: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def count_above(queries: Array, items: Array, truth: Array) -> tuple[Array, Array]:
     """Counts the other items that score higher than each query's item, and those that score the same.
 
     Args:
@@ -39,43 +41,15 @@ def count_above(queries: np.ndarray, items: np.ndarray, truth: np.ndarray) -> tu
     return above, tied
 
 
-def expected_hits(above: np.ndarray, tied: np.ndarray, k: int) -> np.ndarray:
+def expected_hits(above: Array, tied: Array, k: int) -> Array:
     """P(the item is among the first k), [Q] float64."""
-    return np.clip((k - above) / (tied + 1.0), 0.0, 1.0)
+    share: Array = np.clip((k - above) / (tied + 1.0), 0.0, 1.0)
+    return share
 
 
-def expected_reciprocal_rank(above: np.ndarray, tied: np.ndarray, k: int) -> np.ndarray:
+def expected_reciprocal_rank(above: Array, tied: Array, k: int) -> Array:
     """E[1 / rank, 0 beyond rank k], [Q] float64: average precision at k with one relevant item."""
     harmonic = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, k + 1))])
     last = np.minimum(above + tied + 1, k)
-    return np.where(above < k, harmonic[last] - harmonic[np.minimum(above, k)], 0.0) / (tied + 1.0)
-
-
-def exact_top_k(queries: np.ndarray, items: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k items of highest inner product of each query, best first; of equal scores the lower index first.
-
-    Args:
-      queries: [Q, d].
-      items: [n, d].
-      k: how many, 1 to n.
-
-    Returns:
-      Indices [Q, k] int64 and scores [Q, k].
-    """
-    if not 1 <= k <= len(items):
-        raise ValueError(f"`k` must lie in 1 to the number of items, {len(items)}. Received: `k`={k}")
-    indices, values = [], []
-    chunk = max(1, _CHUNK_SCORES // len(items))
-    for start in range(0, len(queries), chunk):
-        scores = queries[start : start + chunk] @ items.T
-        # All that reach the k-th score, so that a tie at the border goes to the lower index.
-        border = np.partition(scores, len(items) - k, axis=1)[:, len(items) - k, np.newaxis]
-        rows, columns = np.nonzero(scores >= border)
-        order = np.lexsort((columns, -scores[rows, columns], rows))
-        rows, columns = rows[order], columns[order]
-        counts = np.bincount(rows, minlength=len(scores))
-        first = np.cumsum(counts) - counts
-        chosen = columns[first[:, np.newaxis] + np.arange(k)]
-        indices.append(chosen)
-        values.append(np.take_along_axis(scores, chosen, axis=1))
-    return np.concatenate(indices), np.concatenate(values)
+    mean: Array = np.where(above < k, harmonic[last] - harmonic[np.minimum(above, k)], 0.0) / (tied + 1.0)
+    return mean

@@ -1,101 +1,50 @@
-"""All metrics by name. Definitions and equations: docs/evaluation.md.
-
-```python
-states = make_metrics(["auc", "pcoc"])
-for part in parts:
-    update_metrics(states, part)
-values = results(states)  # {"auc": 0.71, "pcoc": 1.02}
-```
-"""
+"""All metrics by name: a new one is a class (`evaluation.metrics.metric`) and a row of `METRICS`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
-from evaluation.metrics.pointwise import (
-    PCOC,
-    EqualMassECE,
-    EqualWidthECE,
-    LogLoss,
-    NormalizedEntropy,
-)
-from evaluation.metrics.ranking import (
-    AUC,
-    GAUC,
-    MRR,
-    NDCG,
-    BinnedAUC,
-)
-from evaluation.metrics.rows import Metric, ScoredRows
+import numpy as np
+
+from evaluation.metrics.metric import Metric, Users
+from evaluation.metrics.pointwise import PCOC, EqualMassECE, EqualWidthECE, LogLoss, NormalizedEntropy
+from evaluation.metrics.ranking import AUC, MRR, NDCG, BinnedAUC, RequestGAUC, UserGAUC
+from evaluation.metrics.rows import ScoredRows
 from features.config import nearest
+from features.errors import InputError
 
-RANKING_METRICS = ("auc", "auc_binned", "gauc_user", "gauc_request", "mrr")
-"""They depend on the order of scores only, as does `ndcg@k`: any score has them."""
-
-CALIBRATION_METRICS = ("log_loss", "normalized_entropy", "pcoc", "ece_equal_mass", "ece_equal_width")
-"""They need probabilities."""
-
-_FACTORIES = {
+METRICS: dict[str, type[Metric]] = {
     "auc": AUC,
     "auc_binned": BinnedAUC,
-    "gauc_user": lambda: GAUC("user"),
-    "gauc_request": lambda: GAUC("request"),
-    "mrr": MRR,
+    "gauc_user": UserGAUC,
+    "gauc_request": RequestGAUC,
     "log_loss": LogLoss,
     "normalized_entropy": NormalizedEntropy,
     "pcoc": PCOC,
     "ece_equal_mass": EqualMassECE,
     "ece_equal_width": EqualWidthECE,
+    "ndcg@k": NDCG,
+    "mrr": MRR,
 }
-
-
-def ndcg_at(name: str) -> int | None:
-    """The k of a metric name: 5 for `ndcg@5`; None for other metrics."""
-    head, at, k = name.partition("@")
-    return int(k) if head == "ndcg" and at and k.isdigit() and int(k) > 0 else None
+"""Name → class; the classes of names that end with `@k` take a number."""
 
 
 def make_metric(name: str) -> Metric:
-    """An empty state of the metric. Raises ValueError for an unknown name."""
-    if (k := ndcg_at(name)) is not None:
-        return NDCG(k)
-    if name not in _FACTORIES:
-        known = [*_FACTORIES, "ndcg@10"]
-        raise ValueError(
-            f"`{name}` is not a metric.{nearest(name, known)} Known: {', '.join(known)} (any k after ndcg@)."
-        )
-    return _FACTORIES[name]()
+    """Returns the metric of a name, e.g. `auc` or `ndcg@5`.
 
-
-def is_ranking_metric(name: str) -> bool:
-    """Whether the metric depends on the order of scores only."""
-    return name in RANKING_METRICS or ndcg_at(name) is not None
-
-
-def make_metrics(names: Iterable[str]) -> dict[str, Metric]:
-    """Empty states by metric name."""
-    return {name: make_metric(name) for name in names}
-
-
-def update_metrics(states: Mapping[str, Metric], rows: ScoredRows) -> None:
-    """Adds rows to every state."""
-    for state in states.values():
-        state.update(rows)
-
-
-def merge_metrics(states: Mapping[str, Metric], others: Mapping[str, Metric]) -> None:
-    """Adds the other states, of the same names, to these."""
-    for name, state in states.items():
-        state.merge(others[name])
-
-
-def results(states: Mapping[str, Metric]) -> dict[str, float]:
-    """Metric values by name; NaN where undefined."""
-    return {name: state.result() for name, state in states.items()}
+    Raises:
+      InputError: for a name that is not in the table, with the nearest that is.
+    """
+    head, at, number = name.partition("@")
+    kind = METRICS.get(f"{head}@k" if at else name)
+    if kind is None or (at and not number.isdigit()):
+        known = ", ".join(METRICS)
+        raise InputError(f"`{name}` is not a metric.{nearest(name, METRICS)} Known: {known} (k is a number).")
+    return kind(*([int(number)] if at else []))
 
 
 def compute_metrics(rows: ScoredRows, names: Iterable[str]) -> dict[str, float]:
-    """Metric values over rows, by name; NaN where undefined."""
-    states = make_metrics(names)
-    update_metrics(states, rows)
-    return results(states)
+    """Returns metric values over rows, by name; NaN where undefined."""
+    everybody, once = Users.one(len(rows)), np.ones(1, np.int64)
+    metrics = {name: make_metric(name) for name in names}
+    return {name: metric.finish(metric.sums(rows, everybody), once) for name, metric in metrics.items()}

@@ -15,13 +15,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from evaluation.metrics.ranks import expected_hits, expected_reciprocal_rank
+from evaluation.metrics.rows import Array
 
 OVERALL = "all"
 SLICES = ("head", "tail", "unseen")
 HEAD_SHARE = 0.1
 
 
-def item_slices(train_counts: np.ndarray, head_share: float = HEAD_SHARE) -> np.ndarray:
+def item_slices(train_counts: Array, head_share: float = HEAD_SHARE) -> Array:
     """Returns the slice of each item, [n] int8 index into `SLICES`.
 
     Args:
@@ -36,46 +37,23 @@ def item_slices(train_counts: np.ndarray, head_share: float = HEAD_SHARE) -> np.
     return slices
 
 
-class RetrievalMetrics:
-    """Sums of hits and reciprocal ranks by slice; two states add up.
-
-    Example:
-      state = RetrievalMetrics(ks=(10, 50))
-      state.update(*count_above(queries, items, truth), slices[truth])
-      state.result()["tail"]["recall@10"]
+def retrieval_metrics(
+    above: Array, tied: Array, slices: Array, ks: Sequence[int] = (10, 50)
+) -> dict[str, dict[str, float]]:
+    """Returns `{slice: {"pairs", "recall@k", "map@k"}}` for `all` and each slice; NaN where a slice has no pair.
 
     Args:
+      above: [Q] other items that score higher than each pair's (`evaluation.metrics.ranks.count_above`).
+      tied: [Q] other items of the same score.
+      slices: [Q] index into `SLICES` of each pair's item.
       ks: cut-offs.
     """
-
-    def __init__(self, ks: Sequence[int] = (10, 50)):
-        if not ks or min(ks) < 1:
-            raise ValueError(f"`ks` must be positive. Received: `ks`={ks}")
-        self.ks = tuple(ks)
-        self.pairs = np.zeros(len(SLICES), np.int64)
-        self.sums = np.zeros((len(SLICES), 2, len(self.ks)))
-
-    def update(self, above: np.ndarray, tied: np.ndarray, slices: np.ndarray) -> None:
-        """Adds pairs: other items that score higher and the same (`evaluation.metrics.ranks`), and slices; all [Q]."""
-        self.pairs += np.bincount(slices, minlength=len(SLICES))
-        for index, k in enumerate(self.ks):
-            for row, values in enumerate((expected_hits(above, tied, k), expected_reciprocal_rank(above, tied, k))):
-                self.sums[:, row, index] += np.bincount(slices, values, len(SLICES))
-
-    def merge(self, other: RetrievalMetrics) -> None:
-        if other.ks != self.ks:
-            raise ValueError(f"states of different `ks` do not add up. Received: {other.ks}, expected {self.ks}.")
-        self.pairs += other.pairs
-        self.sums += other.sums
-
-    def result(self) -> dict[str, dict[str, float]]:
-        """`{slice: {"pairs", "recall@k", "map@k"}}` for `all` and each slice; NaN where a slice has no pair."""
-        rows = {OVERALL: (self.pairs.sum(), self.sums.sum(axis=0))}
-        rows |= {name: (self.pairs[i], self.sums[i]) for i, name in enumerate(SLICES)}
-        table = {}
-        for name, (pairs, sums) in rows.items():
-            means = sums / pairs if pairs else np.full(sums.shape, np.nan)
-            table[name] = {"pairs": int(pairs)}
-            table[name] |= {f"recall@{k}": float(means[0, i]) for i, k in enumerate(self.ks)}
-            table[name] |= {f"map@{k}": float(means[1, i]) for i, k in enumerate(self.ks)}
-        return table
+    if not ks or min(ks) < 1:
+        raise ValueError(f"`ks` must be positive. Received: `ks`={ks}")
+    values = {f"recall@{k}": expected_hits(above, tied, k) for k in ks}
+    values |= {f"map@{k}": expected_reciprocal_rank(above, tied, k) for k in ks}
+    table: dict[str, dict[str, float]] = {}
+    for name, rows in {OVERALL: slices >= 0, **{name: slices == i for i, name in enumerate(SLICES)}}.items():
+        means = {metric: float(each[rows].mean()) if rows.any() else np.nan for metric, each in values.items()}
+        table[name] = {"pairs": int(rows.sum()), **means}
+    return table

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from evaluation.cascade.evaluate import STAGES, CascadeEvaluation, CascadePoint
 from evaluation.report import format as fmt
 from evaluation.report.plots import Figure, dots
+
+Trace = dict[str, Any]
 
 _LINES = (("@model", "circle"), ("@good", "square"), ("@warning", "diamond"), ("@bad", "cross"), ("@baseline", "x"))
 _STAGE_TITLES = {"retrieve": "retrieved", "coarse": "reaches the fine ranker", "list": "in the list"}
@@ -40,7 +45,7 @@ def kept_curves(result: CascadeEvaluation) -> Figure:
 def kept_against_cost(result: CascadeEvaluation) -> Figure:
     """NDCG kept over the share of the ideal's cost: up and to the left is better."""
     data = [
-        _trace(name, points, number, [100 * point.cost_share for point in points], mode="markers")
+        _trace(name, points, number, [100 * (point.cost_share or 0) for point in points], mode="markers")
         for number, (name, points) in enumerate(lines_of(result).items())
     ]
     xaxis = {"title": {"text": "share of the ideal’s cost, %"}, "zeroline": False, "rangemode": "tozero"}
@@ -63,7 +68,9 @@ def stage_recall(result: CascadeEvaluation) -> Figure:
     return dots("cascade-recall", title, alt, list(labels), list(values), list(colors), hover, xrange=[-0.03, 1.03])
 
 
-def _trace(name: str, points: list[CascadePoint], number: int, x: list[float], mode: str = "lines+markers") -> dict:
+def _trace(
+    name: str, points: list[CascadePoint], number: int, x: Sequence[float], mode: str = "lines+markers"
+) -> Trace:
     color, symbol = _LINES[number % len(_LINES)]
     return {
         "type": "scatter",
@@ -78,7 +85,7 @@ def _trace(name: str, points: list[CascadePoint], number: int, x: list[float], m
     }
 
 
-def _figure(identifier: str, title: str, result: CascadeEvaluation, data: list[dict], xaxis: dict) -> Figure:
+def _figure(identifier: str, title: str, result: CascadeEvaluation, data: list[Trace], xaxis: Trace) -> Figure:
     gate = next((gate for gate in result.gates if gate.name == "ndcg_kept"), None)
     layout = {
         "xaxis": xaxis,

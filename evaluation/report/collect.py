@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib import metadata
-from pathlib import Path
+from typing import Any
 
 from evaluation.cascade.evaluate import CASCADE_EVALUATION_FILE, CascadeEvaluation
 from evaluation.report.data import (
@@ -20,33 +19,33 @@ from evaluation.report.data import (
     RetrieverSummary,
     RunInfo,
     SignatureFigures,
-    Training,
 )
+from evaluation.report.training_record import HISTORY_FILE, load_training
 from evaluation.results import EVALUATION_FILE, EvaluationResult
+from features import storage
+from features.errors import InputError
 from features.ingest.counts import COUNTS_FILE, IngestCounts
+from features.storage import AnyPath
 
 PACKAGES = ("clickmill", "tfx", "tensorflow", "tensorflow-recommenders", "apache-beam", "pyarrow", "numpy")
 SAMPLE_PER_REASON = 3
 TABLES_FILE = "behavior_tables.json"
-HISTORY_FILE = "training_history.json"
-
-PathLike = str | os.PathLike
 
 
 def collect(
     run: RunInfo,
     *,
-    counts: PathLike | None = None,
-    dead_letters: PathLike | None = None,
-    training_history: PathLike | None = None,
-    evaluation: PathLike | None = None,
+    counts: AnyPath | None = None,
+    dead_letters: AnyPath | None = None,
+    training_history: AnyPath | None = None,
+    evaluation: AnyPath | None = None,
     rankers: Sequence[RankerSummary] = (),
     retrievers: Sequence[RetrieverSummary] = (),
-    signatures: dict | None = None,
-    behavior_tables: PathLike | None = None,
-    cascade_evaluation: PathLike | None = None,
-    timings: PathLike | None = None,
-    ranked_example: PathLike | None = None,
+    signatures: dict[str, Any] | None = None,
+    behavior_tables: AnyPath | None = None,
+    cascade_evaluation: AnyPath | None = None,
+    timings: AnyPath | None = None,
+    ranked_example: AnyPath | None = None,
     pushed_version: str | int | None = None,
 ) -> ReportData:
     """Assembles the report of one run. Every path may be None, or name what the run did not leave: that part is absent.
@@ -67,26 +66,26 @@ def collect(
       pushed_version: of the pushed model; None where it was not pushed.
 
     Raises:
-      ValueError: (pydantic's ValidationError or JSONDecodeError) where a file is there but does not fit.
+      ValueError: where a file is there but does not fit.
     """
     counts_file = _file(counts, COUNTS_FILE)
     history_file = _file(training_history, HISTORY_FILE)
     evaluation_file = _file(evaluation, EVALUATION_FILE)
     cascade_file = _file(cascade_evaluation, CASCADE_EVALUATION_FILE)
-    tables = json.loads(file.read_text(encoding="utf-8")) if (file := _file(behavior_tables, TABLES_FILE)) else None
+    tables = json.loads(storage.read_text(file)) if (file := _file(behavior_tables, TABLES_FILE)) else None
     return ReportData(
         run=run if run.versions else run.model_copy(update={"versions": installed_versions()}),
-        counts=IngestCounts.load(counts_file.parent) if counts_file else None,
+        counts=IngestCounts.load(storage.parent(counts_file)) if counts_file else None,
         dead_letter_sample=sample_dead_letters(dead_letters) if dead_letters else (),
         training=load_training(history_file) if history_file else None,
-        evaluation=EvaluationResult.load(evaluation_file.parent) if evaluation_file else None,
+        evaluation=EvaluationResult.load(storage.parent(evaluation_file)) if evaluation_file else None,
         rankers=tuple(rankers),
         retrievers=tuple(retrievers),
         signatures=SignatureFigures(**signatures) if signatures else None,
         behavior_tables=BehaviorTableFigures(**{name: tables[name] for name in BehaviorTableFigures.model_fields})
         if tables
         else None,
-        cascade=CascadeEvaluation.load(cascade_file.parent) if cascade_file else None,
+        cascade=CascadeEvaluation.load(storage.parent(cascade_file)) if cascade_file else None,
         pushed_version=None if pushed_version is None else str(pushed_version),
         timings=tuple(ComponentTiming(**part) for part in _json_list(timings, "timings.json")),
         ranked_example=tuple(RankedItem(**part) for part in _json_list(ranked_example, "ranked_example.json")),
@@ -104,49 +103,39 @@ def installed_versions() -> dict[str, str]:
     return versions
 
 
-def sample_dead_letters(directory: PathLike, per_reason: int = SAMPLE_PER_REASON) -> tuple[DeadLetter, ...]:
+def sample_dead_letters(directory: AnyPath, per_reason: int = SAMPLE_PER_REASON) -> tuple[DeadLetter, ...]:
     """The first `per_reason` refused rows of each table and reason, sorted by both. Reads a batch at a time."""
-    taken: dict[tuple[str, str], list[DeadLetter]] = {}
-    for table, reason, letters in _letters_by_reason(Path(directory), per_reason):
-        kept = taken.setdefault((table, reason), [])
-        kept += letters[: per_reason - len(kept)]
-    return tuple(letter for key in sorted(taken) for letter in taken[key])
-
-
-def _letters_by_reason(directory: Path, per_reason: int) -> Iterator[tuple[str, str, list[DeadLetter]]]:
     import pyarrow as pa
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
-    for path in sorted(directory.glob("**/*.parquet")):
-        for batch in pq.ParquetFile(path).iter_batches():
+    from features.arrow import open_parquet
+
+    taken: dict[tuple[str, str], list[DeadLetter]] = {}
+    for path in storage.files_under(directory):
+        for batch in open_parquet(path).iter_batches() if path.endswith(".parquet") else ():
             # A millisecond column or a missing `detail` is no reason to lose the sample: everything is read as text.
             present = [name for name in DeadLetter.model_fields if name in batch.schema.names]
             letters = pa.table({name: pc.fill_null(batch.column(name).cast(pa.string()), "") for name in present})
             for key in letters.group_by(["table", "reason"]).aggregate([]).to_pylist():
+                kept = taken.setdefault((key["table"], key["reason"]), [])
                 same = pc.and_(pc.equal(letters["table"], key["table"]), pc.equal(letters["reason"], key["reason"]))
-                rows = letters.filter(same).slice(0, per_reason).to_pylist()
-                yield key["table"], key["reason"], [DeadLetter(**row) for row in rows]
+                kept += [DeadLetter(**row) for row in letters.filter(same).slice(0, per_reason - len(kept)).to_pylist()]
+    return tuple(letter for key in sorted(taken) for letter in taken[key])
 
 
-def _file(path: PathLike | None, name: str) -> Path | None:
+def _file(path: AnyPath | None, name: str) -> str | None:
     """The file itself, `name` in the directory, or None where there is none."""
     if path is None:
         return None
-    found = Path(path) / name if Path(path).is_dir() else Path(path)
-    return found if found.is_file() else None
+    found = storage.join(path, name) if storage.is_folder(path) else storage.join(path)
+    return found if storage.is_file(found) else None
 
 
-def _json_list(path: PathLike | None, name: str) -> list[dict]:
+def _json_list(path: AnyPath | None, name: str) -> list[dict[str, Any]]:
     found = _file(path, name)
     if found is None:
         return []
-    value = json.loads(found.read_text(encoding="utf-8"))
+    value = json.loads(storage.read_text(found))
     if not isinstance(value, list):
-        raise ValueError(f"`{found.name}` must be a JSON list of objects. Received: {type(value).__name__}.")
+        raise InputError(f"`{storage.name(found)}` must be a JSON list of objects. Received: {type(value).__name__}.")
     return value
-
-
-def load_training(path: PathLike) -> Training:
-    """Reads `training_history.json`, or that of the directory that holds it."""
-    return Training.model_validate_json(_file(path, HISTORY_FILE).read_text(encoding="utf-8"))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 
 from pydantic import Field
 
 from evaluation.cascade.evaluate import CascadeEvaluation
+from evaluation.report.training_record import Training
 from evaluation.results import Estimate, EvaluationResult
 from evaluation.retrieval import RetrievalEvaluation
 from features.config import Strict
@@ -43,26 +45,6 @@ class DeadLetter(Strict):
     detail: str = ""
     row: str = ""
     source: str = ""
-
-
-class Epoch(Strict):
-    """One pass over the train split."""
-
-    epoch: int
-    train_log_loss: float | None = None
-    val_log_loss: float | None = None
-    val_auc: float | None = None
-    metrics: dict[str, float] = Field({}, description="Further validation metrics, e.g. `recall@50`.")
-    examples_per_second: float | None = None
-    seconds: float | None = None
-
-
-class Training(Strict):
-    """How training went; `best_epoch` is the one whose weights were kept."""
-
-    epochs: tuple[Epoch, ...]
-    best_epoch: int | None = None
-    parameters: int | None = None
 
 
 class SignatureFigures(Strict):
@@ -195,7 +177,7 @@ class ReportData(Strict):
         return self.model_copy(update={"absent": tuple(_absences(self))})
 
 
-def _absences(data: ReportData):
+def _absences(data: ReportData) -> Iterator[str]:
     if data.counts is None:
         yield "Row counts: the run left no counts.json."
     elif "clicks" not in data.counts.tables:

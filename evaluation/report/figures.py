@@ -6,7 +6,7 @@ from typing import Any
 
 from evaluation.report import format as fmt
 from evaluation.report.cascade_figures import cascade_figures
-from evaluation.report.data import ComponentTiming, ReportData, Training
+from evaluation.report.data import ComponentTiming, ReportData
 from evaluation.report.plots import (
     ROW_HEIGHT,
     Figure,
@@ -17,6 +17,7 @@ from evaluation.report.plots import (
     slug,
 )
 from evaluation.report.quality_figures import metrics, reliability, slices
+from evaluation.report.training_record import Training
 from features.ingest.counts import IngestCounts, TableCounts
 from features.log_contract import Reason
 
@@ -163,10 +164,10 @@ def timings(parts: tuple[ComponentTiming, ...]) -> list[Figure]:
 def all_figures(data: ReportData) -> dict[str, list[Figure]]:
     """Every figure of the report by section; a section without data is empty."""
     counts, result = data.counts, data.evaluation
-    logged = [name for name in ("impressions", "clicks") if counts and name in counts.tables]
+    tables = counts.tables if counts else {}
     return {
-        "rows": [row_account(name, counts.tables[name]) for name in logged],
-        "dead_letters": [dead_letters(counts)] if counts and any(t.reasons for t in counts.tables.values()) else [],
+        "rows": [row_account(name, tables[name]) for name in ("impressions", "clicks") if name in tables],
+        "dead_letters": [dead_letters(counts)] if counts and any(t.reasons for t in tables.values()) else [],
         "metrics": metrics(result) if result else [],
         "learning": learning(data.training) if data.training and data.training.epochs else [],
         "reliability": [reliability(result.reliability)] if result and result.reliability else [],

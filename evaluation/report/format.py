@@ -4,23 +4,13 @@ from __future__ import annotations
 
 import math
 
+from evaluation.metrics.registry import make_metric
 from evaluation.results import Estimate
+from features.errors import InputError
 
 ABSENT = "–"
 """Stands where a number does not exist."""
 
-_METRICS = {
-    "auc": "AUC",
-    "auc_binned": "AUC (binned)",
-    "gauc_user": "GAUC per user",
-    "gauc_request": "GAUC per request",
-    "log_loss": "Log loss",
-    "normalized_entropy": "Normalised entropy",
-    "pcoc": "PCOC",
-    "ece_equal_mass": "ECE (equal mass)",
-    "ece_equal_width": "ECE (equal width)",
-    "mrr": "MRR",
-}
 _NAMES = {
     "model": "This model",
     "live": "Live model",
@@ -28,15 +18,14 @@ _NAMES = {
     "item_ctr": "Item CTR",
     "oracle": "Oracle",
 }
-_LOWER_IS_BETTER = ("log_loss", "normalized_entropy", "ece_equal_mass", "ece_equal_width")
 
 
 def metric_title(name: str) -> str:
-    """`log_loss` → `Log loss`, `ndcg@5` → `NDCG@5`."""
-    if name in _METRICS:
-        return _METRICS[name]
-    base, at, cutoff = name.partition("@")
-    return (base.upper() if base in ("ndcg", "map") else base.replace("_", " ").capitalize()) + at + cutoff
+    """`log_loss` → `Log loss`, `ndcg@5` → `NDCG@5`; what is not in the table of metrics is spelt as it is named."""
+    try:
+        return make_metric(name).title
+    except InputError:
+        return name.upper() if name.startswith("map@") else name.replace("_", " ").capitalize()
 
 
 def scores_title(name: str) -> str:
@@ -46,9 +35,8 @@ def scores_title(name: str) -> str:
 
 def better(metric: str) -> str:
     """Which way the metric is better, in words."""
-    if metric == "pcoc":
-        return "closer to 1 is better"
-    return "lower is better" if metric in _LOWER_IS_BETTER else "higher is better"
+    lower = make_metric(metric).lower_is_better
+    return "closer to 1 is better" if lower is None else f"{'lower' if lower else 'higher'} is better"
 
 
 def count(value: int | None) -> str:

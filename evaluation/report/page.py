@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from evaluation.report import format as report_format
-from evaluation.report.collect import collect
 from evaluation.report.data import ReportData
 from evaluation.report.figures import ORPHAN, all_figures
 from evaluation.report.quality_figures import all_scores
-
-__all__ = ["ReportPaths", "build_report", "collect", "render"]
+from features import storage
 
 HTML_FILE = "report.html"
 JSON_FILE = "report.json"
@@ -28,12 +25,12 @@ JSON_FILE = "report.json"
 class ReportPaths:
     """Where a report lies: the page and its figures."""
 
-    html: Path
-    json: Path
+    html: str
+    json: str
 
 
-def build_report(data: ReportData, out_dir: str | os.PathLike) -> ReportPaths:
-    """Writes `report.html` and `report.json` into `out_dir` (made if missing), each aside and then renamed.
+def build_report(data: ReportData, out_dir: storage.AnyPath) -> ReportPaths:
+    """Writes `report.html` and `report.json` into `out_dir`, which is made if it is missing; each appears whole.
 
     Args:
       data: the figures, e.g. from `collect`. Its `absent` is filled in.
@@ -43,12 +40,11 @@ def build_report(data: ReportData, out_dir: str | os.PathLike) -> ReportPaths:
       The two paths.
     """
     data = data.with_absences()
-    paths = ReportPaths(Path(out_dir) / HTML_FILE, Path(out_dir) / JSON_FILE)
-    paths.json.parent.mkdir(parents=True, exist_ok=True)
+    paths = ReportPaths(storage.join(out_dir, HTML_FILE), storage.join(out_dir, JSON_FILE))
     # Render first: a report that cannot be drawn leaves the files of the run before as they are.
     page = render(data)
-    _write(paths.json, data.model_dump_json(indent=2) + "\n")
-    _write(paths.html, page)
+    storage.write_text(paths.json, data.model_dump_json(indent=2) + "\n")
+    storage.write_text(paths.html, page)
     return paths
 
 
@@ -92,12 +88,3 @@ def _csp_hash(script: str) -> str:
     # HTML parsing turns CR LF and CR into LF before the hash is taken.
     text = script.replace("\r\n", "\n").replace("\r", "\n")
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def _write(path: Path, text: str) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        aside.write_text(text, encoding="utf-8")
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)

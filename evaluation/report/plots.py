@@ -8,6 +8,7 @@ with tick labels, so that `1`, `2024-01-01` or two labels cut to the same letter
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +50,7 @@ def rows_axis(labels: list[str]) -> dict[str, Any]:
     }
 
 
-def bar_trace(values, texts, marker: dict) -> dict:
+def bar_trace(values: Sequence[float | None], texts: Sequence[str], marker: dict[str, Any]) -> dict[str, Any]:
     """Horizontal bars, one a row from the top, each with its text outside."""
     return {
         "type": "bar",
@@ -65,20 +66,38 @@ def bar_trace(values, texts, marker: dict) -> dict:
     }
 
 
-def bars(identifier, title, alt, labels, values, texts, color="@model", **xaxis) -> Figure:
+def bars(
+    identifier: str,
+    title: str,
+    alt: str,
+    labels: list[str],
+    values: Sequence[float | None],
+    texts: Sequence[str],
+    color: str = "@model",
+) -> Figure:
     """Horizontal bars with their exact figure beside them."""
     top = max([value for value in values if value is not None], default=0) or 1
     data = bar_trace(values, texts, {"color": color})
     # Room on the right for the longest text outside the longest bar.
     layout = {
-        "xaxis": {"range": [0, top * 1.75], "showticklabels": False, "showgrid": False, "zeroline": False} | xaxis,
+        "xaxis": {"range": [0, top * 1.75], "showticklabels": False, "showgrid": False, "zeroline": False},
         "yaxis": rows_axis(labels),
         "margin": {"t": 4, "b": 4},
     }
     return Figure(identifier, title, alt, [data], layout, 16 + ROW_HEIGHT * len(values))
 
 
-def dots(identifier, title, alt, labels, estimates: list[Estimate], colors, hover, xrange=None, reference=None):
+def dots(
+    identifier: str,
+    title: str,
+    alt: str,
+    labels: list[str],
+    estimates: list[Estimate],
+    colors: str | list[str],
+    hover: list[str],
+    xrange: list[float] | None = None,
+    reference: float | None = None,
+) -> Figure:
     """A dot and its interval a row; `reference` is a vertical line."""
     values = [estimate.value for estimate in estimates]
     data = {

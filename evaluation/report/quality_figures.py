@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from evaluation.metrics.registry import make_metric
 from evaluation.report import format as fmt
 from evaluation.report.plots import (
     Figure,
@@ -55,7 +56,7 @@ def metrics(result: EvaluationResult) -> list[Figure]:
                 [e for _, e in shown],
                 colors,
                 [label(text, 200) for text in words],
-                reference=1.0 if name == "pcoc" else None,
+                reference=1.0 if make_metric(name).lower_is_better is None else None,
             )
         )
     return figures

@@ -9,19 +9,30 @@ Ids: 0 = missing, 1..oov_buckets = out of vocabulary by hash, then the terms by 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from features import storage
+from features.arrow import (
+    is_list,
+    list_lengths,
+    lists_of,
+    null_where,
+    one_chunk,
+    read_parquet,
+    splits_of,
+    to_numpy,
+    write_parquet,
+)
 from features.config import Strict
 from features.encoding import numeric
 from features.encoding.hashing import hash64
+from features.errors import NotFoundError
 from features.spec import MISSING_INT64, Feature, FeatureSpec
+from features.storage import AnyPath
 
 ENCODING_FILE = "feature_encoding.json"
 VOCABULARIES_DIR = "vocabularies"
@@ -79,7 +90,7 @@ class FeatureEncoding:
             if feature.transform == "bucketize" and feature.name not in self._boundaries:
                 raise ValueError(f"feature `{feature.name}` has no boundaries in the encoding: fit it again.")
         self._terms = {
-            name: _one_chunk(table["term"]).cast(_ARROW_TYPES[spec[name].dtype])
+            name: one_chunk(table["term"]).cast(_ARROW_TYPES[spec[name].dtype])
             for name, table in self._vocabularies.items()
         }
 
@@ -136,16 +147,15 @@ class FeatureEncoding:
           ValueError: if the values do not fit the feature's kind or dtype.
         """
         feature = self.spec[name]
-        if isinstance(values, pa.ChunkedArray):
-            values = _one_chunk(values)
-        if _is_list(values.type) and feature.multi_valued and not _is_list(values.type.value_type):
+        values = one_chunk(values)
+        if is_list(values.type) and feature.multi_valued and not is_list(values.type.value_type):
             return self._encode_sets(feature, values)
-        if _is_list(values.type):
-            return pa.ListArray.from_arrays(_offsets(_lengths(values)), self.encode(name, values.flatten()))
+        if is_list(values.type):
+            return lists_of(self.encode(name, values.flatten()), splits_of(list_lengths(values)))
         if feature.multi_valued and not pa.types.is_null(values.type):
             raise ValueError(f"feature `{name}` is multi-valued: its values must be lists. Received: {values.type}.")
         if feature.multi_valued:
-            return pa.ListArray.from_arrays(pa.array(np.zeros(len(values) + 1, np.int32)), pa.array([], pa.int32()))
+            return lists_of(pa.array([], pa.int32()), np.zeros(len(values) + 1))
         return pa.array(self._encode_flat(feature, values))
 
     def encoded_type(self, name: str) -> pa.DataType:
@@ -154,14 +164,10 @@ class FeatureEncoding:
         value = pa.int32() if feature.has_ids else pa.float32()
         return pa.list_(value) if feature.multi_valued else value
 
-    def save(self, directory: str | Path) -> None:
+    def save(self, directory: AnyPath) -> None:
         """Writes the encoding; the JSON file comes last, so that it stands for a complete one."""
-        directory = Path(directory)
-        (directory / VOCABULARIES_DIR).mkdir(parents=True, exist_ok=True)
         for name, table in self._vocabularies.items():
-            path = directory / VOCABULARIES_DIR / f"{name}.parquet"
-            pq.write_table(table, f"{path}.tmp", compression="zstd")
-            os.replace(f"{path}.tmp", path)
+            write_parquet(table, _vocabulary_file(directory, name))
         features = {}
         for feature in self.spec.features:
             entry = features[feature.name] = {}
@@ -172,29 +178,25 @@ class FeatureEncoding:
             if feature.name in self._boundaries:
                 entry["boundaries"] = self._boundaries[feature.name].tolist()
         text = json.dumps({"spec": self.spec.model_dump(mode="json"), "features": features}, indent=2)
-        path = directory / ENCODING_FILE
-        Path(f"{path}.tmp").write_text(text + "\n", encoding="utf-8")
-        os.replace(f"{path}.tmp", path)
+        storage.write_text(storage.join(directory, ENCODING_FILE), text + "\n")
 
     @classmethod
-    def load(cls, directory: str | Path) -> FeatureEncoding:
+    def load(cls, directory: AnyPath) -> FeatureEncoding:
         """Reads what `save` wrote.
 
         Raises:
-          FileNotFoundError: if there is no complete encoding.
+          NotFoundError: if there is no complete encoding.
         """
-        path = Path(directory) / ENCODING_FILE
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"`directory` holds no {ENCODING_FILE}: no encoding was fitted. Received: {directory}"
-            )
-        document = json.loads(path.read_text(encoding="utf-8"))
+        path = storage.join(directory, ENCODING_FILE)
+        if not storage.is_file(path):
+            raise NotFoundError(f"`directory` holds no {ENCODING_FILE}: no encoding was fitted. Received: {directory}")
+        document = json.loads(storage.read_text(path))
         spec = FeatureSpec.model_validate(document["spec"])
         features = document["features"]
         return cls(
             spec,
             {
-                feature.name: pq.read_table(Path(directory) / VOCABULARIES_DIR / f"{feature.name}.parquet")
+                feature.name: read_parquet(_vocabulary_file(directory, feature.name))
                 for feature in spec.features
                 if feature.vocabulary is not None
             },
@@ -204,23 +206,23 @@ class FeatureEncoding:
 
     def _encode_sets(self, feature: Feature, values: pa.Array) -> pa.Array:
         ids = self._encode_flat(feature, values.flatten())
-        lengths = _lengths(values)
+        lengths = list_lengths(values)
         kept = ids != 0
         if not kept.all():
             ends = np.cumsum(lengths)
             before = np.append(0, np.cumsum(kept))
             lengths = before[ends] - before[ends - lengths]
             ids = ids[kept]
-        return pa.ListArray.from_arrays(_offsets(lengths), pa.array(ids))
+        return lists_of(ids, splits_of(lengths))
 
     def _encode_flat(self, feature: Feature, values: pa.Array) -> np.ndarray:
         if feature.kind == "numeric":
             return self._encode_numbers(feature, numbers(values, feature))
         if pa.types.is_dictionary(values.type):
             table = np.append(self._encode_flat(feature, values.dictionary), np.int32(0))
-            return table[values.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)]
+            return table[to_numpy(values.indices.cast(pa.int64()).fill_null(-1))]
         values = terms(values, feature)
-        missing = values.is_null().to_numpy(zero_copy_only=False)
+        missing = to_numpy(values.is_null())
         if feature.hash_buckets is not None:
             ids = 1 + (hash64(values) % np.uint64(feature.hash_buckets)).astype(np.int32)
         else:
@@ -231,10 +233,10 @@ class FeatureEncoding:
     def _look_up(self, feature: Feature, values: pa.Array) -> np.ndarray:
         oov_buckets = feature.vocabulary.oov_buckets
         index = pc.index_in(values, value_set=self._terms[feature.name])
-        ids = index.fill_null(0).to_numpy(zero_copy_only=False) + np.int32(1 + oov_buckets)
+        ids = to_numpy(index.fill_null(0)) + np.int32(1 + oov_buckets)
         if index.null_count:
             unknown = index.is_null()
-            rows = unknown.to_numpy(zero_copy_only=False)
+            rows = to_numpy(unknown)
             if oov_buckets == 1:
                 ids[rows] = 1
             else:
@@ -256,6 +258,10 @@ class FeatureEncoding:
             raise ValueError(f"feature `{name}` has no {what}: it is {feature.kind}, transform {feature.transform}.")
 
 
+def _vocabulary_file(directory: AnyPath, name: str) -> str:
+    return storage.join(directory, VOCABULARIES_DIR, f"{name}.parquet")
+
+
 def terms(values: pa.Array, feature: Feature) -> pa.Array:
     """Raw values of a categorical feature in its dtype, with every missing value ('' and MISSING_INT64 too) as null.
 
@@ -265,7 +271,7 @@ def terms(values: pa.Array, feature: Feature) -> pa.Array:
     values = _cast(values, feature)
     none = pa.scalar("") if feature.dtype == "string" else pa.scalar(MISSING_INT64, pa.int64())
     missing = pc.equal(values, none)
-    return pc.if_else(missing, pa.scalar(None, values.type), values) if pc.any(missing).as_py() else values
+    return null_where(values, missing) if pc.any(missing).as_py() else values
 
 
 def numbers(values: pa.Array, feature: Feature) -> np.ndarray:
@@ -277,10 +283,10 @@ def numbers(values: pa.Array, feature: Feature) -> np.ndarray:
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
     if pa.types.is_floating(values.type) and feature.dtype == "float64":
-        return values.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        return to_numpy(values.cast(pa.float64()))
     if pa.types.is_integer(values.type) and not pa.types.is_uint64(values.type):
         # Not through Arrow's cast: it refuses integers above 2^53, TensorFlow rounds them.
-        filled = values.cast(pa.int64()).fill_null(MISSING_INT64).to_numpy(zero_copy_only=False)
+        filled = to_numpy(values.cast(pa.int64()).fill_null(MISSING_INT64))
         return np.where(filled == MISSING_INT64, np.nan, filled.astype(np.float64))
     values = _cast(values, feature)
     return numbers(values, feature)
@@ -298,19 +304,3 @@ def _cast(values: pa.Array, feature: Feature) -> pa.Array:
         raise ValueError(
             f"feature `{feature.name}` must hold {feature.dtype}. Received: {values.type}: {error}"
         ) from error
-
-
-def _one_chunk(values: pa.ChunkedArray) -> pa.Array:
-    return values.chunk(0) if values.num_chunks == 1 else values.combine_chunks()
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return pa.types.is_list(kind) or pa.types.is_large_list(kind)
-
-
-def _lengths(values: pa.Array) -> np.ndarray:
-    return pc.list_value_length(values).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
-
-
-def _offsets(lengths: np.ndarray) -> pa.Array:
-    return pa.array(np.append(0, np.cumsum(lengths)).astype(np.int32))

@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from features import storage
 from pipeline.config import PipelineConfig
@@ -46,6 +45,7 @@ def model_outcomes(config: PipelineConfig, components: Sequence[ComponentRun]) -
     Raises:
       FileNotFoundError: if a model that an earlier run pushed, or its tables, were deleted since.
     """
+    from evaluation.results import EvaluationResult
     from evaluation.retrieval import RetrievalEvaluation
 
     outputs = outputs_by_component(components)
@@ -54,7 +54,7 @@ def model_outcomes(config: PipelineConfig, components: Sequence[ComponentRun]) -
         if config.models.stage(name) == "retrieval":
             evaluation = RetrievalEvaluation.load(outputs[f"RetrievalEvaluator.{name}"]["evaluation"])
         else:
-            evaluation = _ranking_evaluation(config, outputs, name)
+            evaluation = EvaluationResult.load(outputs[f"RankingEvaluator.{name}"]["evaluation"])
         tables = _tables(config, outputs.get(f"BehaviorTables.{name}"), name)
         store = os.fspath(config.tables_dir(name)) if tables else None
         found[name] = ModelOutcome(evaluation, _pushed(config, components, name), tables, store)
@@ -68,31 +68,6 @@ def cascade_evaluation(config: PipelineConfig, components: Sequence[ComponentRun
     if config.cascade is None:
         return None
     return CascadeEvaluation.load(outputs_by_component(components)["CascadeEvaluator"]["evaluation"])
-
-
-def _ranking_evaluation(config: PipelineConfig, outputs, name: str):
-    """A ranker's evaluation; for a simulated log with the oracle beside, which no component may know."""
-    import pyarrow.parquet as pq
-
-    from evaluation.baselines import count_items, oracle
-    from evaluation.ranking import evaluate
-    from evaluation.results import EvaluationResult
-
-    directory = Path(outputs[f"RankingEvaluator.{name}"]["evaluation"])
-    result = EvaluationResult.load(directory)
-    truth = config.simulate.out / "truth" if config.simulate else None
-    if truth is None or not truth.is_dir():
-        return result
-    predictions = pq.read_table(directory / "predictions.parquet")
-    live = None
-    if "live_score" in predictions.column_names:
-        live = predictions.drop(["score"]).rename_columns(
-            ["score" if name == "live_score" else name for name in predictions.drop(["score"]).column_names]
-        )
-    items = count_items(outputs["LogIngest"]["examples"], config.feature_spec.label)
-    item_id = predictions["item_id"]
-    baselines = [items.popularity(item_id), items.click_rate(item_id), oracle(predictions, truth)]
-    return evaluate(predictions, config.evaluation_of(name), live_predictions=live, baselines=baselines)
 
 
 def _pushed(config: PipelineConfig, components: Sequence[ComponentRun], name: str) -> str | None:

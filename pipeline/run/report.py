@@ -31,15 +31,15 @@ def write_report(
       seconds: how long it took.
       ranked_example: one ranked request, if there is one.
     """
-    from evaluation.report.collect import load_training
+    from evaluation.report.collect import collect
     from evaluation.report.data import RankerSummary, RetrieverSummary, RunInfo
-    from evaluation.report.page import build_report, collect
+    from evaluation.report.page import build_report
+    from evaluation.report.training_record import load_training
 
     outputs = outputs_by_component(components)
     ranker = next(iter(config.models.rankers), None)
     pushed = None
     if ranker is not None:
-        outcomes[ranker].evaluation.save(config.report_dir)
         pushed = outcomes[ranker].pushed
     retrievals = [name for name in outcomes if config.models.stage(name) == "retrieval"]
     judged = [ranker, *(name for name in outcomes if name not in (ranker, *retrievals))] if ranker else []
@@ -65,7 +65,7 @@ def write_report(
         counts=outputs["LogIngest"]["examples"],
         dead_letters=outputs["LogIngest"]["dead_letters"],
         training_history=outputs[f"Trainer.{ranker}"]["model_run"] if ranker else None,
-        evaluation=config.report_dir if ranker else None,
+        evaluation=outputs[f"RankingEvaluator.{ranker}"]["evaluation"] if ranker else None,
         rankers=[
             summary(
                 RankerSummary,

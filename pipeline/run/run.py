@@ -38,8 +38,8 @@ class RunResult:
 
     components: tuple[ComponentRun, ...]
     models: dict[str, ModelOutcome]
-    report: storage.AnyPath
-    report_json: storage.AnyPath
+    report: str
+    report_json: str
     request: str | None
     cascade: object = None
 

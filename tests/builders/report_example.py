@@ -4,23 +4,22 @@ from datetime import datetime, timezone
 
 import numpy as np
 
-from evaluation.cascade.config import CascadeConfig
+from evaluation.cascade.config import CascadeConfig, CascadeEvaluationConfig
 from evaluation.cascade.costs import CascadeCosts, StageCost
-from evaluation.cascade.evaluate import CascadeEvaluationConfig, evaluate_cascade
+from evaluation.cascade.evaluate import evaluate_cascade
 from evaluation.cascade.scores import CascadeScores
 from evaluation.report.data import (
     BehaviorTableFigures,
     ComponentTiming,
     DeadLetter,
-    Epoch,
     RankedItem,
     RankerSummary,
     ReportData,
     RetrieverSummary,
     RunInfo,
     SignatureFigures,
-    Training,
 )
+from evaluation.report.training_record import Epoch, Training
 from evaluation.results import (
     Counts,
     Estimate,

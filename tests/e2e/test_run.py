@@ -136,9 +136,8 @@ def test_the_report_tells_the_run(first, outputs):
     assert all(timing["peak_rss_mb"] > 100 for timing in report["timings"] if timing["seconds"] > 1)
     assert {scores["name"] for scores in report["evaluation"]["baselines"]} == {"popularity", "item_ctr", "oracle"}
     assert len(report["training"]["epochs"]) >= 1
-    # The truth is the report's alone: the pipeline's own evaluation does not know it.
     own = json.loads((Path(outputs["RankingEvaluator.autoint"]["evaluation"]) / "evaluation.json").read_text())
-    assert {scores["name"] for scores in own["baselines"]} == {"popularity", "item_ctr"}
+    assert report["evaluation"] == own and own["lead_share"]["value"] is not None
     assert "<html" in Path(first.report).read_text()
     assert [retriever["name"] for retriever in report["retrievers"]] == ["SSL two-tower", "Distilled two-tower"]
     own = report["retrievers"][0]

@@ -1,18 +1,16 @@
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
 from evaluation.baselines import Baseline
+from evaluation.gates import GateConfig
 from evaluation.metrics.registry import compute_metrics
-from evaluation.ranking import (
-    EvaluationConfig,
-    GateConfig,
-    SliceConfig,
-    evaluate,
-    scored_rows,
-)
+from evaluation.ranking import EvaluationConfig, evaluate, scored_rows
 from evaluation.results import EvaluationResult
+from evaluation.slices import SliceConfig
 
 SLICES = SliceConfig(features=("city", "history_length"), min_rows=50)
 
@@ -46,7 +44,7 @@ def test_a_good_first_model_is_blessed_on_absolute_gates(simulate, tmp_path):
     assert sum(s.rows for s in result.slices if s.feature == "city") == result.counts.rows == 12_000
     assert 0.5 < result.lead_share.value < 1
     assert result.lead_share.low < result.lead_share.value < result.lead_share.high
-    assert EvaluationResult.load(result.save(tmp_path / "evaluation").parent) == result
+    assert EvaluationResult.load(Path(result.save(tmp_path / "evaluation")).parent) == result
 
 
 def test_scores_that_are_no_probabilities_have_ranking_metrics_only(simulate):
@@ -163,7 +161,9 @@ def test_the_two_rules_differ_where_evidence_is_thin(simulate, with_column):
 
 def test_a_gate_can_be_switched_off(simulate):
     table, _ = simulate(users=20)
-    every = {name: None for name in GateConfig.model_fields if name not in ("auc_loss_rule", "slice_features")}
+    every = {
+        name: None for name in GateConfig.model_fields if name not in ("auc_loss_rule", "slice_features", "limits")
+    }
     result = evaluate(table, config(**every), live_predictions=table)
     assert result.gates == ()
     assert result.blessed
@@ -186,8 +186,10 @@ def test_counts_are_those_of_a_loop(simulate):
 def test_seeds_decide_the_intervals(simulate):
     table, _ = simulate(users=50)
     settings = config()
-    assert evaluate(table, settings) == evaluate(table, settings)
-    assert evaluate(table, settings) != evaluate(table, settings.model_copy(update={"seed": 1}))
+    again, other = settings, settings.model_copy(update={"seed": 1})
+    first, same, new = (evaluate(table, each).model.metrics["log_loss"] for each in (settings, again, other))
+    assert (first.value, first.low, first.high) == pytest.approx((same.value, same.low, same.high))
+    assert abs(first.low - new.low) > 1e-6 and first.value == pytest.approx(new.value)
 
 
 def test_wrong_input_is_named(simulate, with_column):
@@ -206,5 +208,7 @@ def test_wrong_input_is_named(simulate, with_column):
         GateConfig(pcoc=(1.1, 0.9))
     with pytest.raises(ValidationError, match="must hold what the gates judge. Missing: pcoc"):
         EvaluationConfig(metrics=("auc",))
+    with pytest.raises(ValidationError, match="`gates.limits` must be among `metrics`. Received: .'mrr@3'"):
+        EvaluationConfig(gates=GateConfig(limits={"mrr@3": (0.1, None)}))
     with pytest.raises(ValidationError, match="must be among `slices.features`"):
         EvaluationConfig(gates=GateConfig(slice_features=("city",)))

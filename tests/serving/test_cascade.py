@@ -5,8 +5,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from evaluation.cascade.config import CascadeConfig
-from evaluation.cascade.evaluate import CascadeEvaluationConfig, CascadeGates, evaluate_cascade
+from evaluation.cascade.config import CascadeConfig, CascadeEvaluationConfig, CascadeGates
+from evaluation.cascade.evaluate import evaluate_cascade
 from evaluation.cascade.scores import CascadeScores, select
 from features.examples.raw_sample import json_request
 from features.histories.bucket_table import BucketTable

@@ -46,22 +46,21 @@ class LiveModelDriver(PropertyDriver):
 class Evaluator(base_component.BaseComponent):
     """Evaluates a model on `split` of the raw examples and blesses it if it passes every gate of `evaluation_config`.
 
-    Subclasses name the executor. Outputs: `evaluation` and `blessing`, both standard artifacts.
+    Subclasses name the executor; execution properties are those of their `SPEC_CLASS`. Outputs: `evaluation` and
+    `blessing`, both standard artifacts.
     """
 
     SPEC_CLASS = EvaluatorSpec
     DRIVER_CLASS = LiveModelDriver
 
-    def __init__(self, examples, behaviors, model, evaluation_config: Strict, label: str, split: str, serving_dir: str):
+    def __init__(self, examples, behaviors, model, evaluation_config: Strict, **properties: str):
         super().__init__(
-            EvaluatorSpec(
+            self.SPEC_CLASS(
                 examples=examples,
                 behaviors=behaviors,
                 model=model,
                 evaluation_config=evaluation_config.model_dump_json(),
-                label=label,
-                split=split,
-                serving_dir=serving_dir,
+                **properties,
                 evaluation=types.Channel(type=ModelEvaluation),
                 blessing=types.Channel(type=ModelBlessing),
             )

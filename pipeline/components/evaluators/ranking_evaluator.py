@@ -1,18 +1,23 @@
 """RankingEvaluator: judges a trained ranker on held-out requests, beside the model that serves now."""
 
-from pathlib import Path
-
 import pyarrow as pa
-import pyarrow.parquet as pq
 from tfx.dsl.components.base import base_executor, executor_spec
-from tfx.types import artifact_utils
+from tfx.types import artifact_utils, component_spec
 
-from evaluation.baselines import count_items
+from evaluation.baselines import count_items, oracle
 from evaluation.ranking import KEY_COLUMNS, EvaluationConfig, evaluate
 from evaluation.slices import HISTORY_LENGTH
-from pipeline.components.evaluators.evaluator import Evaluator, mark_blessing, serving_path
+from features import storage
+from features.arrow import write_parquet
+from pipeline.components.evaluators.evaluator import Evaluator, EvaluatorSpec, mark_blessing, serving_path
 
 PREDICTIONS_FILE = "predictions.parquet"
+
+
+class RankingEvaluatorSpec(EvaluatorSpec):
+    """Interface of RankingEvaluator: `truth` is the folder of a simulated log's true click probabilities, or ''."""
+
+    PARAMETERS = {**EvaluatorSpec.PARAMETERS, "truth": component_spec.ExecutionParameter(type=str)}
 
 
 class RankingEvaluatorExecutor(base_executor.BaseExecutor):
@@ -32,20 +37,25 @@ class RankingEvaluatorExecutor(base_executor.BaseExecutor):
         live_scored = score_examples(live, examples.uri, split, behaviors_dir=behaviors) if live else None
         items = count_items(examples.uri, exec_properties["label"])
         baselines = [items.popularity(scored["item_id"]), items.click_rate(scored["item_id"])]
+        truth = exec_properties["truth"]
+        if truth and storage.is_folder(truth):
+            baselines.append(oracle(scored, truth))
         result = evaluate(scored, config, live_predictions=live_scored, baselines=baselines)
 
         evaluation = artifact_utils.get_single_instance(output_dict["evaluation"])
         result.save(evaluation.uri)
-        write_predictions(Path(evaluation.uri) / PREDICTIONS_FILE, scored, live_scored)
+        write_predictions(storage.join(evaluation.uri, PREDICTIONS_FILE), scored, live_scored)
         mark_blessing(artifact_utils.get_single_instance(output_dict["blessing"]), result, model, live)
 
 
 class RankingEvaluator(Evaluator):
     """Evaluates a ranker on `split` of the raw examples and blesses it if it passes every gate.
 
-    Outputs: `evaluation` (evaluation.json and predictions.parquet) and `blessing`, both standard artifacts.
+    Outputs: `evaluation` (evaluation.json and predictions.parquet) and `blessing`, both standard artifacts. Beside the
+    model stand popularity, the items' click rates and, on a simulated log, the oracle; none of them decides a gate.
     """
 
+    SPEC_CLASS = RankingEvaluatorSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(RankingEvaluatorExecutor)
 
 
@@ -54,10 +64,8 @@ def slice_columns(config: EvaluationConfig) -> tuple[str, ...]:
     return tuple(name for name in config.slices.features if name != HISTORY_LENGTH and name not in KEY_COLUMNS)
 
 
-def write_predictions(path: Path, scored: pa.Table, live: pa.Table | None) -> None:
+def write_predictions(path: str, scored: pa.Table, live: pa.Table | None) -> None:
     """Keeps the scored rows, with the live model's score beside, for later questions."""
     if live is not None:
         scored = scored.append_column("live_score", live.column("score"))
-    aside = path.with_name(f".{path.name}.tmp")
-    pq.write_table(scored, aside, compression="zstd")
-    aside.replace(path)
+    write_parquet(scored, path)

@@ -8,14 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.cascade.config import CascadeConfig
+from evaluation.cascade.config import CascadeConfig, CascadeEvaluationConfig, CascadeGates
 from evaluation.cascade.costs import CascadeCosts, StageCost
-from evaluation.cascade.evaluate import (
-    CascadeEvaluation,
-    CascadeEvaluationConfig,
-    CascadeGates,
-    evaluate_cascade,
-)
+from evaluation.cascade.evaluate import CascadeEvaluation, evaluate_cascade
 from evaluation.cascade.metrics import (
     clicked_ndcg,
     kept_ndcg,
@@ -101,16 +96,17 @@ def test_closed_form_of_one_request():
 
 @given(seed=st.integers(0, 10**6), ties=st.booleans())
 @settings(max_examples=30, deadline=None)
-def test_passing_everything_is_the_ideal_exactly(seed, ties):
+def test_passing_everything_is_the_ideal(seed, ties):
     scores = random_scores(seed, ties=ties)
     result = evaluate(scores, retrieve=30, coarse=30)
     found = values(result.chosen)
     kept = result.chosen.metrics["ndcg"]
-    assert kept.value == 1.0 and kept.low in (1.0, None) and kept.high in (1.0, None)
-    assert found["log_loss_increase"] == 0.0
-    assert found["logged_ndcg"] == result.ideal["logged_ndcg"].value
-    assert found["clicked_ndcg"] == result.ideal["clicked_ndcg"].value
-    assert found["ideal_recall_list"] == found["click_recall_coarse"] in (1.0, None) or not scores.label.any()
+    assert all(end is None or end == pytest.approx(1.0, abs=1e-12) for end in (kept.value, kept.low, kept.high))
+    assert found["log_loss_increase"] == pytest.approx(0.0, abs=1e-12)
+    assert found["logged_ndcg"] == pytest.approx(result.ideal["logged_ndcg"].value)
+    assert found["clicked_ndcg"] == pytest.approx(result.ideal["clicked_ndcg"].value)
+    assert found["ideal_recall_list"] == pytest.approx(1.0)
+    assert found["click_recall_coarse"] == (pytest.approx(1.0) if scores.label.any() else None)
 
 
 @given(seed=st.integers(0, 10**6))
@@ -124,8 +120,8 @@ def test_a_wider_stage_never_loses_what_a_narrower_one_kept(seed):
         assert last is None or all(a is None or a <= b + 1e-12 for a, b in zip(last, now, strict=True))
         last = now
     kept = [values(evaluate(scores, retrieve=30, coarse=n).chosen)["ndcg"] for n in (5, 10, 20, 30)]
-    assert kept == sorted(kept)  # the fine ranker picks from a larger set
-    assert all(0 <= value <= 1 for value in kept)
+    assert (np.diff(kept) >= -1e-12).all()  # the fine ranker picks from a larger set
+    assert kept[0] >= 0 and kept[-1] <= 1 + 1e-12
 
 
 def naive(scores, retrieval, coarse, fine, retrieve, n2, k):
@@ -184,7 +180,7 @@ def test_without_a_coarse_ranker_the_fine_one_scores_all_retrieved():
     without = CascadeScores(**{**scores.__dict__, "coarse": None})
     point = evaluate(without, retrieve=12, coarse=5).chosen
     assert point.coarse is None
-    assert values(point) == values(evaluate(scores, retrieve=12, coarse=12).chosen)
+    assert values(point) == pytest.approx(values(evaluate(scores, retrieve=12, coarse=12).chosen))
     with pytest.raises(ValueError, match="no coarse scores"):
         select(without, 12, 5, 5)
 
@@ -281,6 +277,7 @@ def test_a_table_of_scores_is_read_back():
     table = pa.table({"user_id": [f"u{u}" for u in scores.user], "unknown_items": [1] * len(scores), **columns})
     read = CascadeScores.from_table(table, 30)
     assert read.unknown_items == len(scores)
-    assert values(evaluate(read, 12, 5).chosen) == values(evaluate(scores, 12, 5).chosen)
+    # Sums are of other memory: on some processors their last bit is another.
+    assert values(evaluate(read, 12, 5).chosen) == pytest.approx(values(evaluate(scores, 12, 5).chosen))
     for name in ("retrieved", "coarse", "fine", "request", "item", "label", "logit"):
         np.testing.assert_array_equal(getattr(read, name), getattr(scores, name))

@@ -9,14 +9,13 @@ import models  # noqa: F401  sets the Keras that TFRS needs
 from evaluation.metrics import ranks as retrieval_ranks
 from evaluation.metrics.ranks import (
     count_above,
-    exact_top_k,
     expected_hits,
     expected_reciprocal_rank,
 )
 from evaluation.metrics.retrieval import (
     SLICES,
-    RetrievalMetrics,
     item_slices,
+    retrieval_metrics,
 )
 
 
@@ -43,11 +42,10 @@ def small_integers(rng, rows, dim=3):
 def test_against_the_naive_reference(seed, pairs, items, k):
     rng = np.random.default_rng(seed)
     queries, corpus, truth = small_integers(rng, pairs), small_integers(rng, items), rng.integers(0, items, pairs)
-    state = RetrievalMetrics(ks=(k,))
-    state.update(*count_above(queries, corpus, truth), np.zeros(pairs, np.int8))
-    found = state.result()["all"]
+    table = retrieval_metrics(*count_above(queries, corpus, truth), np.zeros(pairs, np.int8), ks=(k,))
+    found = table["all"]
     assert (found[f"recall@{k}"], found[f"map@{k}"]) == pytest.approx(naive(queries, corpus, truth, k))
-    assert found == state.result()["head"] and np.isnan(state.result()["tail"][f"recall@{k}"])
+    assert found == pytest.approx(table["head"]) and np.isnan(table["tail"][f"recall@{k}"])
 
 
 def test_agrees_with_tfrs_factorized_top_k():
@@ -72,35 +70,19 @@ def test_equal_scores_earn_what_chance_earns():
     np.testing.assert_allclose(expected_reciprocal_rank(above, tied, 10), sum(1 / r for r in range(1, 11)) / 50)
 
 
-def test_chunks_and_parts_give_the_whole(monkeypatch):
+def test_slices_are_of_their_own_pairs_and_chunks_change_nothing(monkeypatch):
     rng = np.random.default_rng(1)
     queries, items, truth = small_integers(rng, 90), small_integers(rng, 70), rng.integers(0, 70, 90)
     slices = item_slices(rng.integers(0, 5, 70))[truth]
-    whole, parts = RetrievalMetrics(), RetrievalMetrics()
-    whole.update(*count_above(queries, items, truth), slices)
-    top = exact_top_k(queries, items, 9)
+    above, tied = count_above(queries, items, truth)
+    whole = retrieval_metrics(above, tied, slices)
+    for index, name in enumerate(SLICES):
+        rows = slices == index
+        assert whole[name] == pytest.approx(retrieval_metrics(above[rows], tied[rows], slices[rows])["all"])
+        assert whole[name]["pairs"] == rows.sum() > 0
     monkeypatch.setattr(retrieval_ranks, "_CHUNK_SCORES", 7 * 70)
-    for rows in (slice(40, 90), slice(0, 40)):
-        part = RetrievalMetrics()
-        part.update(*count_above(queries[rows], items, truth[rows]), slices[rows])
-        parts.merge(part)
-    assert whole.result()["all"] == pytest.approx(parts.result()["all"])
-    assert whole.result()["tail"] == pytest.approx(parts.result()["tail"])
-    for one, other in zip(top, exact_top_k(queries, items, 9), strict=True):
+    for one, other in zip((above, tied), count_above(queries, items, truth), strict=True):
         np.testing.assert_array_equal(one, other)
-    with pytest.raises(ValueError, match="ks"):
-        whole.merge(RetrievalMetrics(ks=(3,)))
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.integers(0, 10**6), st.integers(1, 30))
-def test_exact_top_k_is_a_stable_sort(seed, k):
-    rng = np.random.default_rng(seed)
-    queries, items = small_integers(rng, 5), small_integers(rng, 30)
-    indices, scores = exact_top_k(queries, items, k)
-    expected = np.argsort(-(queries @ items.T), axis=1, kind="stable")[:, :k]
-    np.testing.assert_array_equal(indices, expected)
-    np.testing.assert_array_equal(scores, np.take_along_axis(queries @ items.T, expected, axis=1))
 
 
 def test_slices_are_by_items_and_fixed_by_train_counts():
@@ -116,7 +98,5 @@ def test_slices_are_by_items_and_fixed_by_train_counts():
 def test_wrong_arguments_are_named():
     with pytest.raises(ValueError, match="`truth` must lie in 0 to 3"):
         count_above(np.zeros((1, 2)), np.zeros((4, 2)), np.array([4]))
-    with pytest.raises(ValueError, match="`k`=0"):
-        exact_top_k(np.zeros((1, 2)), np.zeros((4, 2)), 0)
     with pytest.raises(ValueError, match="ks"):
-        RetrievalMetrics(ks=(0,))
+        retrieval_metrics(np.zeros(1), np.zeros(1), np.zeros(1, np.int8), ks=(0,))

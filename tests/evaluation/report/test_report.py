@@ -1,8 +1,10 @@
 """The run report: page and JSON agree, nothing is loaded, nothing from the data runs, missing parts are named."""
 
 import json
+import os
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,6 +21,7 @@ from evaluation.report.data import (
     RunInfo,
 )
 from evaluation.report.figures import all_figures, row_account
+from features import storage
 from features.ingest.counts import TableCounts
 from tests.builders.report_example import (
     TIMINGS,
@@ -66,13 +69,14 @@ class Page(HTMLParser):
 def built(tmp_path_factory):
     data = report_data()
     paths = report.build_report(data, tmp_path_factory.mktemp("report"))
-    return data, paths, Page(paths.html.read_text(encoding="utf-8"))
+    return data, paths, Page(Path(paths.html).read_text(encoding="utf-8"))
 
 
 def test_json_reads_back_as_the_same_report(built):
     data, paths, page = built
-    assert ReportData.model_validate_json(paths.json.read_text(encoding="utf-8")) == data.with_absences()
-    assert page.blocks["report-data"] == json.loads(paths.json.read_text(encoding="utf-8"))
+    written = Path(paths.json).read_text(encoding="utf-8")
+    assert ReportData.model_validate_json(written) == data.with_absences()
+    assert page.blocks["report-data"] == json.loads(written)
 
 
 def test_page_shows_retrieval_and_long_histories(built):
@@ -108,7 +112,7 @@ def test_page_shows_the_cascade_and_its_curves(built):
     curves = {trace["name"]: trace for trace in figures["cascade-curves"]["data"]}
     assert set(curves) == {"n₂ = 5", "n₂ = 10", "no coarse stage"}
     assert curves["n₂ = 10"]["x"] == [20, 40] and curves["no coarse stage"]["x"] == [10, 20, 40]
-    assert curves["no coarse stage"]["y"][-1] == 1.0  # everything passes
+    assert curves["no coarse stage"]["y"][-1] == pytest.approx(1.0)  # everything passes
     by_size = {(point.retrieve, point.coarse): point for point in cascade.curves}
     assert curves["n₂ = 10"]["y"] == [by_size[n, 10].metrics["ndcg"].value for n in (20, 40)]
     cost = {trace["name"]: trace for trace in figures["cascade-cost"]["data"]}
@@ -268,12 +272,13 @@ def test_undefined_numbers_read_as_absent():
 
 def test_a_failed_report_leaves_the_old_one_whole(tmp_path, monkeypatch):
     paths = report.build_report(report_data(), tmp_path)
-    before = paths.html.read_bytes(), paths.json.read_bytes()
+    files = Path(paths.html), Path(paths.json)
+    before = [file.read_bytes() for file in files]
     # A disk that fills between writing and renaming.
-    monkeypatch.setattr(report.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("No space left on device")))
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("No space left on device")))
     with pytest.raises(OSError, match="No space"):
         report.build_report(report_data(pushed_version="2"), tmp_path)
-    assert (paths.html.read_bytes(), paths.json.read_bytes()) == before
+    assert [file.read_bytes() for file in files] == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.json"]
 
 
@@ -319,11 +324,31 @@ def test_collect_reads_what_the_components_left(tmp_path):
     assert data.run.versions == installed_versions() and "python" in data.run.versions
 
 
+def test_a_run_on_an_object_store_is_collected_and_reported(tmp_path):
+    write_run(tmp_path)
+    root = "memory://evaluation-report"
+    for name in ("evaluation", "dead_letters", "training_history.json", "timings.json", "ranked.json"):
+        path = tmp_path / name
+        (storage.copy_tree if path.is_dir() else storage.copy)(path, f"{root}/{name}")
+    paths = {
+        "evaluation": f"{root}/evaluation",
+        "dead_letters": f"{root}/dead_letters",
+        "training_history": root,
+        "timings": f"{root}/timings.json",
+        "ranked_example": f"{root}/ranked.json",
+    }
+    data, local = collect(RunInfo(pipeline="p", spec="s"), **paths), collected(tmp_path, counts=None)
+    assert data == local and data.evaluation == evaluation()
+    written = report.build_report(data, f"{root}/report")
+    assert written.html == f"{root}/report/report.html"
+    assert ReportData.model_validate_json(storage.read_text(written.json)) == data
+
+
 def test_collect_without_files_is_a_report_of_absences(tmp_path):
     data = collected(tmp_path)
     assert data.counts is data.evaluation is data.training is None
     assert len(data.absent) == 8
-    assert report.build_report(data, tmp_path / "out").html.is_file()
+    assert Path(report.build_report(data, tmp_path / "out").html).is_file()
 
 
 def test_collect_refuses_a_list_that_is_none(tmp_path):

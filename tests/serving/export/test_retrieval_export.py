@@ -6,7 +6,6 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
-from evaluation.metrics.ranks import exact_top_k
 from features.histories.windows import attach_histories
 from features.items.catalogue import item_rows, read_catalogue
 from models.inputs.input_pipeline import InputConfig, count_positives, make_dataset
@@ -23,6 +22,7 @@ from serving.export.two_tower import (
 )
 from serving.requests.tensors import feature_tensor, request_tensors
 from serving.saved.two_tower import SavedTwoTower
+from tests.builders.exact_top_k import exact_top_k
 from tests.builders.warmup_file import warmup_requests
 
 

@@ -8,7 +8,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from evaluation.metrics.ranks import exact_top_k
 from features.examples.config import CandidateSetConfig
 from features.histories.windows import attach_histories, read_behaviors
 from features.items.catalogue import read_catalogue
@@ -19,6 +18,7 @@ from serving.export.two_tower import ITEM_EMBEDDINGS_FILE, export_two_tower, rea
 from serving.offline.candidate_examples import make_coarse_examples
 from serving.offline.scoring import score_examples
 from serving.saved.two_tower import SavedTwoTower
+from tests.builders.exact_top_k import exact_top_k
 from tests.serving.export.test_coarse_export import coarse
 from tests.serving.export.test_retrieval_export import two_tower
 
