@@ -15,11 +15,13 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import fsspec
-import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 #: A local path, or a URI as a string. A `Path` cannot hold a URI: it makes `gs://b` into `gs:/b`.
 AnyPath = str | os.PathLike[str]
@@ -114,6 +116,8 @@ def open_arrow(path: AnyPath, mapped: bool = True) -> pa.NativeFile:
       path: the file.
       mapped: whether to map it; what is mapped and read counts as memory of the process.
     """
+    import pyarrow as pa  # here: configuration is read without it
+
     system, inner = _resolve(path)
     if isinstance(system, LocalFileSystem):
         return pa.memory_map(inner) if mapped else pa.OSFile(inner)

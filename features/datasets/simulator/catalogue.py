@@ -12,12 +12,10 @@ from functools import cached_property
 
 import numpy as np
 
+from features.datasets.simulator.config import CATEGORIES, ItemTree
+
 DAY_MS = 86_400_000
 
-CATEGORIES = (
-    "audio", "beauty", "books", "camping", "fashion", "garden", "grocery", "kitchen", "office", "pets",
-    "sports", "toys",
-)  # fmt: skip
 NUM_BRANDS = 40
 CITIES = (
     "amsterdam", "athens", "berlin", "dublin", "helsinki", "lisbon", "madrid", "oslo", "paris", "prague", "rome",
@@ -51,29 +49,6 @@ GROUP_WEIGHTS = np.array(
         [0.9, 0.8, 0.3, 0.6, -0.5, 0.3, 0.4, 0.6, 3.0],
     ]
 )
-
-
-@dataclass(frozen=True)
-class ItemTree:
-    """Categories hold `clusters_per_category` clusters each, clusters `niches_per_cluster` niches; all are numbered
-    through, parent by parent."""
-
-    clusters_per_category: int = 2
-    niches_per_cluster: int = 20
-
-    @property
-    def num_clusters(self) -> int:
-        return len(CATEGORIES) * self.clusters_per_category
-
-    @property
-    def num_niches(self) -> int:
-        return self.num_clusters * self.niches_per_cluster
-
-    def cluster_of(self, niche: np.ndarray) -> np.ndarray:
-        return niche // self.niches_per_cluster
-
-    def category_of(self, niche: np.ndarray) -> np.ndarray:
-        return self.cluster_of(niche) // self.clusters_per_category
 
 
 @dataclass(frozen=True)

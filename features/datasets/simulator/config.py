@@ -2,10 +2,43 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 from pydantic import Field, model_validator
 
 from features.config import Strict
-from features.datasets.simulator.catalogue import ItemTree
+
+if TYPE_CHECKING:
+    import numpy as np
+
+CATEGORIES = (
+    "audio", "beauty", "books", "camping", "fashion", "garden", "grocery", "kitchen", "office", "pets",
+    "sports", "toys",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ItemTree:
+    """Categories hold `clusters_per_category` clusters each, clusters `niches_per_cluster` niches; all are numbered
+    through, parent by parent."""
+
+    clusters_per_category: int = 2
+    niches_per_cluster: int = 20
+
+    @property
+    def num_clusters(self) -> int:
+        return len(CATEGORIES) * self.clusters_per_category
+
+    @property
+    def num_niches(self) -> int:
+        return self.num_clusters * self.niches_per_cluster
+
+    def cluster_of(self, niche: np.ndarray) -> np.ndarray:
+        return niche // self.niches_per_cluster
+
+    def category_of(self, niche: np.ndarray) -> np.ndarray:
+        return self.cluster_of(niche) // self.clusters_per_category
 
 
 class SimulatorConfig(Strict):
