@@ -82,5 +82,5 @@ def test_a_ranker_from_outside_goes_all_the_way(tmp_path):
     rows = predictions.to_pandas().query("request_id == @told['request']")
     expected = {str(item): score for item, score in zip(rows["item_id"], rows["score"], strict=True)}
     assert told["ranked"] == pytest.approx(expected, abs=1e-6) and len(expected) > 1
-    report = json.loads(Path(told["report"]).read_text())
+    report = json.loads((tmp_path / told["report"]).read_text())
     assert report["run"]["model"] == "DCN (dcn)"
