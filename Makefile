@@ -4,19 +4,31 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
+# The newer stack's wheels need glibc 2.39 (Ubuntu 24.04, Debian 13): where it is older, or unknown, the older one.
+STACKS := py310-tfx116 py313-tfx121
+NEEDS := 2.39
+GLIBC := $(shell getconf GNU_LIBC_VERSION 2>/dev/null | cut -d' ' -f2)
+STACK ?= $(if $(filter $(NEEDS),$(shell printf '%s\n' $(NEEDS) "$(GLIBC)" | sort -V | head -n 1)),py313-tfx121,py310-tfx116)
+$(if $(filter $(STACKS),$(STACK)),,$(error STACK is one of $(STACKS). Received: $(STACK)))
+PYTHON_OF = $(if $(filter py313-%,$(1)),3.13,3.10)
+PYTHON_VERSION := $(call PYTHON_OF,$(STACK))
+LOCK := requirements/$(STACK).lock
+
 UV_VERSION := 0.13.9
-PYTHON_VERSION := 3.10
 UV := .tools/bin/uv
 PYTHON := .venv/bin/python
-STAMP := .venv/.clickmill-installed
+STAMP := .venv/.clickmill-$(STACK)
 CONFIG ?= tfx_config/simulated.yaml
 
-.PHONY: help setup run test test-fast lint format bench lock clean
+.PHONY: help setup stack run test test-fast lint format bench lock clean
 
 help: ## what this file can do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-setup: $(STAMP) ## create .venv from requirements.lock and install clickmill in it
+setup: $(STAMP) ## create .venv from the lock of this machine's stack and install clickmill in it (STACK=… the other one)
+
+stack: ## which of the two stacks this machine takes
+	@echo $(STACK)
 
 run: $(STAMP) ## run the pipeline end to end on simulated logs (CONFIG=… another profile, MODELS=a,b only these)
 	@.venv/bin/clickmill run --config $(CONFIG) $(if $(MODELS),--models $(MODELS))
@@ -30,18 +42,34 @@ test-fast: $(STAMP) ## the tests that take seconds
 lint: $(STAMP) ## formatting and static checks
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
+	$(PYTHON) -m mypy clickmill features evaluation
 
 format: $(STAMP) ## apply the formatter and the safe fixes
 	$(PYTHON) -m ruff format .
 	$(PYTHON) -m ruff check --fix .
 
-bench: $(STAMP) ## measure data preparation and training (benchmarks.movielens_1m runs for hours: start it by hand)
-	$(PYTHON) -m benchmarks.data_prep
-	$(PYTHON) -m benchmarks.training
+.PHONY: map docs
+map: ## the structure of the code: rooms, folders, entries, import arrows, circles
+	@python3 tests/house/structure.py
 
-lock: $(UV) ## pin every dependency of setup.py again
-	$(UV) pip compile setup.py --extra dev --python-version $(PYTHON_VERSION) -o requirements.lock \
-		--no-emit-index-url --no-annotate --custom-compile-command "make lock"
+docs: $(STAMP) ## write the generated pages: configuration, command line, results
+	$(PYTHON) -m tests.house.config_reference
+	$(PYTHON) -m tests.house.cli_reference
+	$(PYTHON) -m benchmarks results
+
+bench: $(STAMP) ## measure data preparation and training (python -m benchmarks lists the others, some of which run for hours)
+	$(PYTHON) -m benchmarks data_prep
+	$(PYTHON) -m benchmarks training
+
+lock: $(UV) ## pin every dependency of setup.py again, for both stacks
+	$(call pin,py310-tfx116,x86_64-manylinux_2_28)
+	$(call pin,py313-tfx121,x86_64-manylinux_2_39)
+
+define pin
+UV_PYTHON_DOWNLOADS=never $(UV) pip compile setup.py --extra dev --quiet -o requirements/$(1).lock \
+		--python-version $(call PYTHON_OF,$(1)) --python-platform $(2) \
+		--no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock"
+endef
 
 clean: ## remove environments, runs and pushed models (data/ stays)
 	rm -rf .venv .tools .pytest_cache .ruff_cache .hypothesis build dist *.egg-info runs serving_models
@@ -57,14 +85,18 @@ $(UV): Makefile
 	fi
 	@touch $@
 
-$(STAMP): requirements.lock setup.py pyproject.toml | $(UV)
-	@$(UV) python find --no-project --quiet $(PYTHON_VERSION) >/dev/null 2>&1 \
+# Where pyenv finds several versions, its shims answer for the one that PYENV_VERSION names.
+$(STAMP): $(LOCK) setup.py pyproject.toml | $(UV)
+	@echo "clickmill: $(STACK) (Python $(PYTHON_VERSION)): $(if $(filter file,$(origin STACK)),glibc is $(or $(GLIBC),unknown) and the newer stack needs $(NEEDS),as asked for by STACK=)"
+	@if pyenv latest $(PYTHON_VERSION) >/dev/null 2>&1; then export PYENV_VERSION="$$(pyenv latest $(PYTHON_VERSION))"; fi; \
+	$(UV) python find --no-project --quiet $(PYTHON_VERSION) >/dev/null 2>&1 \
 		|| $(UV) python install $(PYTHON_VERSION) \
 		|| { echo "clickmill: no Python $(PYTHON_VERSION) was found and none could be downloaded." >&2; \
-		     echo "  TFX 1.16 has wheels for Python 3.9 and 3.10. Install 3.10 (pyenv install 3.10, apt install python3.10-venv" >&2; \
-		     echo "  or your distribution's package) so that python3.10 is on PATH, then run make again." >&2; exit 1; }
-	@[ -x $(PYTHON) ] || $(UV) venv --quiet --python $(PYTHON_VERSION) .venv
-	@echo "clickmill: installing $$(grep -c '==' requirements.lock) pinned packages in .venv"
-	@$(UV) pip install --quiet --python $(PYTHON) -r requirements.lock
+		     echo "  Install it (pyenv install $(PYTHON_VERSION), or your distribution's python$(PYTHON_VERSION) and python$(PYTHON_VERSION)-venv)" >&2; \
+		     echo "  so that python$(PYTHON_VERSION) is on PATH, then run make again." >&2; exit 1; }; \
+	[ "$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)" = "$(PYTHON_VERSION)" ] \
+		|| $(UV) venv --quiet --clear --python $(PYTHON_VERSION) .venv
+	@echo "clickmill: installing $$(grep -c '==' $(LOCK)) pinned packages in .venv"
+	@$(UV) pip install --quiet --python $(PYTHON) -r $(LOCK)
 	@$(UV) pip install --quiet --python $(PYTHON) --no-deps --no-build-isolation -e .
-	@touch $@
+	@rm -f .venv/.clickmill-* && touch $@

@@ -6,28 +6,41 @@ from setuptools import find_packages, setup
 
 ROOMS = ("clickmill", "features", "models", "evaluation", "serving", "pipeline")
 
-# TFX 1.16 with TensorFlow 2.16 is the newest pair whose wheels install on glibc older than 2.39.
+# Two stacks, each with a lock in requirements/; the older is the newest whose wheels install on glibc before 2.39.
+STACKS = ("python_version < '3.11'", "python_version >= '3.13'")
+PER_STACK = {
+    "apache-beam": ("==2.74.*", "==2.77.*"),
+    "ml-metadata": ("==1.16.*", "==1.21.*"),
+    "numpy": ("<2", ">=2"),
+    "pyarrow": ("==10.*", "==18.*"),
+    "tensorflow": ("==2.16.*", "==2.21.*"),
+    "tensorflow-data-validation": ("==1.16.*", "==1.21.*"),
+    "tensorflow-metadata": ("==1.16.*", "==1.21.*"),
+    "tensorflow-serving-api": ("==2.16.*", ">=2.19"),
+    "tf-keras": ("==2.16.*", "==2.21.*"),
+    "tfx": ("==1.16.*", "==1.21.*"),
+}
 REQUIRES = [
-    "tfx==1.16.0",
-    "tensorflow-recommenders==0.7.7",
+    "absl-py",
     "dill",  # TFX 1.16 imports it, newer Beam no longer brings it
     "fsspec",
     "google-crc32c",
     "jinja2",
     "lmdb",
-    "numpy",
-    "pandas",
     "plotly",
     "psutil",
-    "pyarrow",
     "pydantic>=2",
     "pyyaml",
     "rich",
     "setuptools",  # builds the editable install from the lock alone
     "tensorboard",
+    "tensorflow-recommenders==0.7.7",
     "threadpoolctl",
     "typer",
+    "typing-extensions",
 ]
+# Imported by tests and benchmarks alone, or run by hand.
+DEV = ["hypothesis", "mypy", "packaging", "pre-commit", "pytest", "ruff", "tensorflow-transform", "types-PyYAML"]
 
 setup(
     name="clickmill",
@@ -36,18 +49,22 @@ setup(
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    python_requires=">=3.10,<3.11",
+    python_requires=">=3.10,!=3.11.*,!=3.12.*,<3.14",
     packages=[*find_packages(include=[pattern for room in ROOMS for pattern in (room, f"{room}.*")]), "tfx_config"],
     package_data={
         "clickmill": ["py.typed"],
         "evaluation.report": ["templates/*"],
         "tfx_config": ["*.yaml"],
     },
-    install_requires=REQUIRES,
-    extras_require={"dev": ["hypothesis", "mypy", "pre-commit", "pytest", "ruff", "types-PyYAML"]},
+    install_requires=[
+        *REQUIRES,
+        *(f"{name}{pin}; {stack}" for name, pins in PER_STACK.items() for pin, stack in zip(pins, STACKS, strict=True)),
+    ],
+    extras_require={"dev": DEV},
     entry_points={"console_scripts": ["clickmill = pipeline.cli.app:main"]},
     classifiers=[
         "Operating System :: POSIX :: Linux",
         "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.13",
     ],
 )

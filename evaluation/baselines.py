@@ -87,7 +87,7 @@ def count_items(examples_dir: storage.AnyPath, label: str, split: str = "train")
     """Counts impressions and clicks per item over the raw examples of a split, file by file.
 
     Args:
-      examples_dir: holds `Split-<split>/requests-*.parquet` (docs/data_formats.md).
+      examples_dir: holds `Split-<split>/requests-*.parquet` (docs/reference/data_formats.md).
       label: name of the label column.
       split: the split to count; baselines may only see `train`.
 
@@ -98,16 +98,13 @@ def count_items(examples_dir: storage.AnyPath, label: str, split: str = "train")
     for file in list_shards(examples_dir, split):
         table = read_parquet(file, ["item_id", label])
         flat = pa.table({name: pc.list_flatten(table[name]) for name in ("item_id", label)})
-        parts.append(
-            flat.group_by("item_id")
-            .aggregate([(label, "sum"), ("item_id", "count")])
-            .rename_columns(["clicks", "impressions", "item_id"])
-        )
-    total = pa.concat_tables(parts).group_by("item_id").aggregate([("clicks", "sum"), ("impressions", "sum")])
+        parts.append(flat.group_by("item_id").aggregate([(label, "sum"), ("item_id", "count")]))
+    total = pa.concat_tables(parts).group_by("item_id")
+    total = total.aggregate([(f"{label}_sum", "sum"), ("item_id_count", "sum")])
     return ItemCounts(
         one_chunk(total["item_id"]),
-        total["impressions_sum"].to_numpy().astype(np.float64),
-        total["clicks_sum"].to_numpy().astype(np.float64),
+        total["item_id_count_sum"].to_numpy().astype(np.float64),
+        total[f"{label}_sum_sum"].to_numpy().astype(np.float64),
     )
 
 

@@ -110,9 +110,9 @@ def _flatten(array: pa.Array) -> tuple[Array, pa.Array]:
 
 def _value_codes(array: pa.Array, ordered: bool) -> tuple[Array, list[str]]:
     if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
-        array = null_where(array, pc.equal(array, "").fill_null(True))
+        array = null_where(array, pc.equal(array, ""))
     elif pa.types.is_int64(array.type):
-        array = null_where(array, pc.equal(array, MISSING_INT64).fill_null(True))
+        array = null_where(array, pc.equal(array, MISSING_INT64))
     encoded = pc.dictionary_encode(array)
     values = encoded.dictionary
     codes = pc.fill_null(encoded.indices, len(values)).to_numpy(zero_copy_only=False).astype(np.int64)

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from features import storage
+from features.errors import InputError
 
 
 def one_chunk(values: pa.Array | pa.ChunkedArray) -> pa.Array:
@@ -36,7 +37,10 @@ def to_numpy(values: pa.Array) -> np.ndarray:
 
 def list_lengths(lists: pa.Array) -> np.ndarray:
     """Returns the length of each list, [n] int64; 0 for a null."""
-    return to_numpy(pc.list_value_length(lists).fill_null(0)).astype(np.int64)
+    lengths = np.diff(to_numpy(lists.offsets)).astype(np.int64)
+    if lists.null_count:
+        lengths[to_numpy(lists.is_null())] = 0
+    return lengths
 
 
 def list_splits(lists: pa.Array) -> np.ndarray:
@@ -91,9 +95,12 @@ def open_parquet(path: storage.AnyPath, **options: object) -> pq.ParquetFile:
 
 
 def read_parquet(path: storage.AnyPath, columns: Sequence[str] | None = None) -> pa.Table:
-    """Reads a Parquet file, or some columns of it. Raises `FileNotFoundError`."""
+    """Reads a Parquet file, or some columns of it. Raises `FileNotFoundError`, and `InputError` if it is no Parquet."""
     with storage.open_arrow(path) as file:
-        return pq.read_table(file, columns=None if columns is None else list(columns))
+        try:
+            return pq.read_table(file, columns=None if columns is None else list(columns))
+        except (pa.ArrowInvalid, OSError) as error:
+            raise InputError(f"{path}: not a Parquet file, or a damaged one: {error}") from error
 
 
 def write_parquet(table: pa.Table, path: storage.AnyPath, row_group_size: int | None = None) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Hashable, Iterable
-from pathlib import Path
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import yaml
@@ -12,11 +11,12 @@ from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, Validatio
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 from typing_extensions import Self
 
+from features import storage
 from features.errors import InputError
 
 _UNKNOWN_KEY = "unknown_key"
 
-_Model = TypeVar("_Model", bound=BaseModel)
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class SpecError(InputError):
@@ -55,13 +55,12 @@ class _UniqueKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def read_yaml(path: str | Path) -> dict:
+def read_yaml(path: storage.AnyPath) -> dict[str, Any]:
     """Reads a mapping from a YAML file. Raises `SpecError` if the file is missing or holds anything else."""
-    path = Path(path)
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)  # noqa: S506  a SafeLoader
+        values = yaml.load(storage.read_text(path), _UniqueKeys)
     except OSError as error:
-        raise SpecError(f"{path}: cannot be read ({error.strerror}).") from error
+        raise SpecError(f"{path}: cannot be read ({error.strerror or error}).") from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise SpecError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(values, dict):
@@ -69,7 +68,7 @@ def read_yaml(path: str | Path) -> dict:
     return values
 
 
-def parse_model(values: dict, model: type[_Model], source: str) -> _Model:
+def parse_model(values: Mapping[str, Any], model: type[Model], source: str) -> Model:
     """Checks a mapping against a pydantic model.
 
     Raises:
@@ -98,5 +97,5 @@ def _with_nearest(problem: ErrorDetails, known: Iterable[str]) -> InitErrorDetai
     kind, message = problem["type"], problem["msg"]
     if kind == "extra_forbidden" and len(problem["loc"]) == 1:
         kind, message = _UNKNOWN_KEY, f"is not a known key.{nearest(str(problem['loc'][0]), known)}"
-    told = PydanticCustomError(kind, "{message}", {"message": message})  # type: ignore[arg-type]
+    told = PydanticCustomError(kind, "{message}", {"message": message})
     return InitErrorDetails(type=told, loc=problem["loc"], input=problem["input"])

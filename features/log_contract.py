@@ -13,16 +13,18 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
+from features.errors import InputError, RunError
+
 #: Valid timestamps, UTC milliseconds: 1973-03-03 to 2100-01-01. Seconds since 1970 fall below: a common slip.
 MIN_TIMESTAMP = 100_000_000_000
 MAX_TIMESTAMP = 4_102_444_800_000
 
 
-class LogContractError(ValueError):
+class LogContractError(InputError):
     """A log that cannot be read at all: a table or a column is missing. The message says which and what is there."""
 
 
-class BadRowsError(RuntimeError):
+class BadRowsError(RunError):
     """More rows of a table were bad than `max_bad_row_fraction` allows."""
 
 
@@ -87,7 +89,7 @@ def rows_as_json(batch: pa.RecordBatch, mask: np.ndarray) -> list[str]:
     """Returns the rows of `batch` where `mask` holds, each as JSON. Only bad rows come here, so Python is fine."""
     bad = batch.filter(pa.array(mask))
     names = [name for name in bad.schema.names if not name.startswith("_")]
-    columns = [bad.column(bad.schema.get_field_index(name)).to_pylist() for name in names]
+    columns = [bad[name].to_pylist() for name in names]
     return [
         json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False, default=str)
         for row in zip(*columns, strict=True)

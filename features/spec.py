@@ -20,12 +20,14 @@ history: {features: [item_id], short_length: 50, long_length: 1000}
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Literal
+import os
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
+from typing_extensions import Self
 
 from features.config import Strict, nearest, parse_model, read_yaml
+from features.storage import AnyPath
 
 Table = Literal["impressions", "items", "users"]
 Scope = Literal["request", "candidate"]
@@ -66,10 +68,10 @@ class Feature(Strict):
 
     name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")
     table: Table
-    column: str | None = None
+    column: str = ""
     kind: Literal["categorical", "multi_categorical", "numeric"] = "categorical"
-    dtype: Literal["string", "int64", "float64"] | None = None
-    scope: Scope | None = None
+    dtype: Literal["string", "int64", "float64"] = "string"
+    scope: Scope = "request"
     vocabulary: VocabularyRule | None = None
     hash_buckets: int | None = Field(None, ge=1)
     transform: Literal["none", "log_squared", "log_squared_floor", "standardize", "min_max", "bucketize"] = "none"
@@ -78,7 +80,8 @@ class Feature(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _fill_defaults(cls, values):
+    def _fill_defaults(cls, values: Any) -> Any:
+        """Fills what depends on other fields; the defaults above only say the types."""
         if not isinstance(values, dict):
             return values
         values = dict(values)
@@ -94,7 +97,7 @@ class Feature(Strict):
         return values
 
     @model_validator(mode="after")
-    def _check(self):
+    def _check(self) -> Self:
         where = f"feature `{self.name}`"
         if self.kind == "numeric":
             if self.vocabulary is not None or self.hash_buckets is not None:
@@ -145,7 +148,7 @@ class FeatureSpec(Strict):
     history: HistorySpec | None = None
 
     @model_validator(mode="after")
-    def _check(self):
+    def _check(self) -> Self:
         names = [feature.name for feature in self.features]
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
@@ -156,9 +159,9 @@ class FeatureSpec(Strict):
         if self.label in names:
             raise ValueError(f"the label `{self.label}` is also a feature: the model would read the answer.")
         for name in self.history.features if self.history else ():
-            feature = next((f for f in self.features if f.name == name), None)
-            if feature is None:
+            if name not in names:
                 raise ValueError(f"history feature `{name}` is not a feature.{nearest(name, names)}")
+            feature = self[name]
             if feature.table != "items" or not feature.has_ids:
                 raise ValueError(f"history feature `{name}` must be a categorical feature of `items`.")
         return self
@@ -179,6 +182,6 @@ class FeatureSpec(Strict):
         return self[name].embedding_dim or self.embedding_dim
 
 
-def load_spec(path: str | Path) -> FeatureSpec:
+def load_spec(path: AnyPath) -> FeatureSpec:
     """Reads a feature spec from YAML. Raises `SpecError`; see `parse_model`."""
-    return parse_model(read_yaml(path), FeatureSpec, source=str(path))
+    return parse_model(read_yaml(path), FeatureSpec, source=os.fspath(path))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ from typing import IO, TYPE_CHECKING, Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from features.errors import InputError, OccupiedError
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -28,13 +31,13 @@ AnyPath = str | os.PathLike[str]
 
 
 def is_local(path: AnyPath) -> bool:
-    """Whether the path lies on this machine's file system; asks no store and needs no client of one."""
-    return fsspec.utils.get_protocol(os.fspath(path)) in LocalFileSystem.protocol
+    """Whether the path lies on this machine's file system."""
+    return fsspec.core.split_protocol(os.fspath(path))[0] in (None, "file", "local")
 
 
 def absolute(path: AnyPath) -> str:
     """Returns a local path from the root of its file system, and a URI with a scheme unchanged."""
-    return os.path.abspath(path) if is_local(path) else os.fspath(path)
+    return _resolve(path)[1] if is_local(path) else os.fspath(path)
 
 
 def join(folder: AnyPath, *parts: str) -> str:
@@ -103,6 +106,31 @@ def files_under(folder: AnyPath) -> list[str]:
     return sorted(join(folder, *found[len(root) :].strip("/").split("/")) for found in system.find(inner))
 
 
+def match(path: AnyPath) -> list[str]:
+    """Returns the files that a path stands for, sorted: a file itself, all files below a folder, or those of a glob.
+
+    In a glob, `*`, `?` and `[…]` stay within a name, and `**` stands for any folders; a folder that it meets gives all
+    its files.
+    """
+    text = os.fspath(path).rstrip("/")
+    system, inner = _resolve(text)
+    if system.isfile(inner):
+        return [text]
+    wild = re.search(r"[*?[]", text)
+    if system.isdir(inner) or wild is None:
+        return files_under(text)
+    # What stands before the first wildcard stays as it was given: relative, or with its scheme.
+    head, cut = text[: wild.start()], len(inner) - len(text) + wild.start()
+    found = {head + each[cut:]: info["type"] for each, info in system.glob(inner, detail=True).items()}
+    return sorted({file for each, kind in found.items() for file in ([each] if kind == "file" else files_under(each))})
+
+
+def modified(path: AnyPath) -> float:
+    """Returns when a file was last written, in seconds since 1970. Raises `FileNotFoundError`."""
+    system, inner = _resolve(path)
+    return float(system.modified(inner).timestamp())
+
+
 def open_read(path: AnyPath) -> IO[bytes]:
     """Opens a file for reading bytes. Raises `FileNotFoundError`."""
     system, inner = _resolve(path)
@@ -116,7 +144,7 @@ def open_arrow(path: AnyPath, mapped: bool = True) -> pa.NativeFile:
       path: the file.
       mapped: whether to map it; what is mapped and read counts as memory of the process.
     """
-    import pyarrow as pa  # here: configuration is read without it
+    import pyarrow as pa  # Not above: configuration is read without it, in half the time.
 
     system, inner = _resolve(path)
     if isinstance(system, LocalFileSystem):
@@ -181,17 +209,23 @@ def write_text(path: AnyPath, content: str) -> None:
 
 
 @contextlib.contextmanager
-def publishing(folder: AnyPath) -> Iterator[str]:
+def publishing(folder: AnyPath, replace: bool = False) -> Iterator[str]:
     """Yields a new local folder to fill, which takes the place of `folder` when the block ends, unless it raises.
 
     On a local file system one rename publishes it. Elsewhere its files are put one after the other, those named first
     that lie deepest, so that what names the others (a manifest at the top) comes last.
 
+    Args:
+      folder: the folder that appears.
+      replace: whether to delete, once the new folder is whole, one that is there.
+
     Raises:
-      FileExistsError: if `folder` is there and not empty.
+      OccupiedError: if a file of that name is there, or `folder` is there and not empty, and is not to be replaced.
     """
-    if is_folder(folder) and (entries(folder) or entries(folder, ".*")):
-        raise FileExistsError(f"{os.fspath(folder)} is there already and not empty.")
+    if is_file(folder):
+        raise OccupiedError(f"{os.fspath(folder)} is a file: it is not replaced by a folder.")
+    if not replace and (entries(folder) or entries(folder, ".*")):
+        raise OccupiedError(f"{os.fspath(folder)} is there already and not empty.")
     system, inner = _resolve(folder)
     if isinstance(system, LocalFileSystem):
         target = Path(inner)
@@ -200,13 +234,16 @@ def publishing(folder: AnyPath) -> Iterator[str]:
         os.chmod(local, 0o777 & ~_umask())
         try:
             yield local
-            os.replace(local, target)
+            with _set_aside(target, Path(f"{local}.old")) if replace else contextlib.nullcontext():
+                os.replace(local, target)
         except BaseException:
             shutil.rmtree(local, ignore_errors=True)
             raise
     else:
         with tempfile.TemporaryDirectory(prefix="clickmill-") as local:
             yield local
+            if replace:
+                delete(folder)
             found = [path.relative_to(local) for path in Path(local).rglob("*") if path.is_file()]
             for relative in sorted(found, key=lambda path: (-len(path.parts), path)):
                 system.put_file(os.path.join(local, relative), f"{inner.rstrip('/')}/{relative.as_posix()}")
@@ -264,8 +301,28 @@ def make_folder(path: AnyPath) -> None:
 
 
 def _resolve(path: AnyPath) -> tuple[Any, str]:
-    system, inner = fsspec.core.url_to_fs(os.fspath(path))
-    return system, inner
+    try:
+        return fsspec.core.url_to_fs(os.fspath(path))
+    except (ImportError, ValueError) as error:  # A scheme that is not known, or whose package is not installed.
+        raise InputError(f"{os.fspath(path)}: {error}.") from error
+
+
+@contextlib.contextmanager
+def _set_aside(target: Path, old: Path) -> Iterator[None]:
+    """Moves a local folder to another name, deletes it there when the block ends and moves it back if that raises.
+
+    rename(2) replaces no folder that holds something, and deleting takes its time: this way only two renames part the
+    old from the new.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(target, old)
+    try:
+        yield
+    except BaseException:
+        if old.exists():
+            os.rename(old, target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _fresh(system: Any) -> dict[str, bool]:

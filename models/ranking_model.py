@@ -12,7 +12,7 @@ class RankingModel(tfrs.Model):
     """A TFRS model whose `call(batch, training)` returns logits `[N]` of the batch's N candidates.
 
     The loss is the mean binary cross-entropy of the candidates (AutoInt, Eq. 10), computed from logits so that
-    confident predictions stay finite. `batch` is described in docs/data_formats.md.
+    confident predictions stay finite. `batch` is described in docs/reference/data_formats.md.
 
     Training and prediction trace `call` without AutoGraph: branch on Python values or with `tf.cond`, loop with
     `tf.while_loop`.

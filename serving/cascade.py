@@ -1,22 +1,24 @@
 """The whole cascade in process: retrieve n₁ items → coarse n₂ → fine → top k, from exported SavedModels.
 
-The pure logic, without a server: each stage is a loaded export, and a request is one raw row. docs/cascade.md.
+The pure logic, without a server: each stage is a loaded export, and a request is one raw row
+(docs/reference/cascade.md).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from evaluation.cascade.config import CascadeConfig
+from features import storage
 from serving.ranker import Ranker
 from serving.requests.item_catalogue import ItemCatalogue
 from serving.requests.json_request import row_from_request
 from serving.saved.attention import FieldAttention, strongest_pairs
+from serving.saved.coarse import SavedCoarse
 from serving.saved.two_tower import SavedTwoTower
 
 RETRIEVE, COARSE, FINE = "retrieve", "coarse", "fine"
@@ -91,12 +93,12 @@ class Cascade:
     @classmethod
     def load(
         cls,
-        two_tower: str | Path,
-        ranker: str | Path,
-        items: str | Path,
+        two_tower: storage.AnyPath,
+        ranker: storage.AnyPath,
+        items: storage.AnyPath,
         *,
-        coarse: str | Path | None = None,
-        tables: str | Path | None = None,
+        coarse: storage.AnyPath | None = None,
+        tables: storage.AnyPath | None = None,
         config: CascadeConfig | None = None,
     ) -> Cascade:
         """Loads the exports; each is a SavedModel, or a base directory of versions, of which the latest is taken.
@@ -113,11 +115,7 @@ class Cascade:
           VersionMismatch: if the store's tables are another version's.
         """
         fine = Ranker(ranker) if tables is None else Ranker.with_store(ranker, tables)
-        coarse_ranker = None
-        if coarse is not None:
-            from serving.saved.coarse import SavedCoarse
-
-            coarse_ranker = SavedCoarse(coarse)
+        coarse_ranker = None if coarse is None else SavedCoarse(coarse)
         return cls(SavedTwoTower(two_tower), fine, ItemCatalogue.load(items, fine.spec), coarse_ranker, config)
 
     def recommend(self, request: dict[str, Any], *, explain: bool = False) -> list[RecommendedItem]:
@@ -131,7 +129,7 @@ class Cascade:
         Raises:
           RequestError: if the request does not fit the features; the message says why.
         """
-        return self.recommend_row(row_from_request(self.ranker.spec, request), explain=explain)
+        return self.recommend_row(row_from_request(self.ranker.spec, request, candidates=False), explain=explain)
 
     def recommend_row(self, row: pa.Table, *, explain: bool = False) -> list[RecommendedItem]:
         """Returns the `top_k` items for one raw request row with its windows, best first; see `recommend`."""

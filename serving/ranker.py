@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from features import storage
+from features.errors import InputError
 from features.histories.bucket_table import BucketTable
 from features.histories.windows import history_column
 from features.spec import FeatureSpec
-from serving.requests.json_request import tensors_from_request, windows_from_request
-from serving.requests.tensors import (
-    feature_tensor,
-    request_tensors,
-    table_tensor,
-    window_tensors,
-)
-from serving.saved.saved_model import SavedRanker
+from serving.requests.json_request import row_from_request
+from serving.requests.tensors import feature_tensor, request_tensors, single_request_tensors, table_tensor
+from serving.saved.ranker import SavedRanker
+from serving.signature_specs import ENCODE_BEHAVIORS, EXPLAIN, SERVING_DEFAULT
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,7 @@ class Ranker:
       directory: the version that was loaded, for example `serving_models/autoint/3`.
     """
 
-    def __init__(self, model_dir: str | Path, tables: Callable[[str | int], BucketTable | None] | None = None):
+    def __init__(self, model_dir: storage.AnyPath, tables: Callable[[str | int], BucketTable | None] | None = None):
         """Loads the latest version under `serving_models/<name>/`, or the version directory itself.
 
         Args:
@@ -62,26 +59,26 @@ class Ranker:
         self._tables = tables
 
     @classmethod
-    def with_store(cls, model_dir: str | Path, store_dir: str | Path) -> Ranker:
+    def with_store(cls, model_dir: storage.AnyPath, store_dir: storage.AnyPath) -> Ranker:
         """Loads a ranker that reads long histories from a BSE store.
 
         Raises:
           FileNotFoundError: if there is no SavedModel.
-          ValueError: if the ranker takes no tables.
+          InputError: if the ranker takes no tables.
           VersionMismatch: if the store has no tables of this ranker's version.
           StoreError: if the store cannot be opened.
         """
         ranker = cls(model_dir)
         history = ranker._saved.history
         if history is None or history.simhash is None:
-            raise ValueError(f"the ranker in {ranker.directory} takes no bucket tables: leave the store out.")
+            raise InputError(f"the ranker in {ranker.directory} takes no bucket tables: leave the store out.")
         from serving.bse.store import BseStore
 
         ranker._tables = BseStore(store_dir, history.version).get
         return ranker
 
     @property
-    def directory(self) -> Path:
+    def directory(self) -> str:
         return self._saved.directory
 
     @property
@@ -102,14 +99,12 @@ class Ranker:
         """
         if k is not None and k < 1:
             raise ValueError(f"`k` must be positive. Received: `k`={k}.")
-        tensors = tensors_from_request(self.spec, request)
+        history = self._saved.history
+        row = row_from_request(self.spec, request, histories=history is not None)
         candidates = request["candidates"]
         if not candidates:
             return []
-        if self._saved.history is not None:
-            user_id = (request.get("user") or {}).get("user_id")
-            tensors |= self._history_tensors(windows_from_request(self.spec, request), user_id)
-        outputs = self._saved.serving_default(tensors)
+        outputs = self.score_tensors(single_request_tensors(self.spec, row, history, self._long_sums(row)))
         # By logit, not score: probabilities near 1 are equal in float32 while their logits still differ.
         order = np.argsort(-outputs["logit"], kind="stable")[:k]
         return [
@@ -139,13 +134,13 @@ class Ranker:
 
     def score_tensors(self, tensors: dict) -> dict[str, np.ndarray]:
         """`score_items` of tensors that were made before: `request_tensors` and candidate features [n]."""
-        return self._saved.serving_default(tensors)
+        return self._saved.run(SERVING_DEFAULT, tensors)
 
     def attention(self, row: pa.Table, items: dict[str, np.ndarray]) -> np.ndarray | None:
         """Where the ranker looks, [n, layers, H, M, M] over `attention_fields`; None: its export does not say."""
         if self.attention_fields is None:
             return None
-        return self._saved.explain(self.request_tensors(row) | items)["attention"]
+        return self._saved.run(EXPLAIN, self.request_tensors(row) | items)["attention"]
 
     @property
     def attention_fields(self) -> tuple[str, ...] | None:
@@ -154,28 +149,28 @@ class Ranker:
 
     def request_tensors(self, row: pa.Table) -> dict[str, np.ndarray]:
         """The inputs of `serving_default` that belong to the request; `row` as in `score_items`."""
-        tensors = request_tensors(self.spec, row, [f.name for f in self.spec.of_scope("request")], {})
-        if self._saved.history is None:
-            return tensors
-        user_id = row["user_id"][0].as_py() if self._tables is not None else None
-        return tensors | self._history_tensors(row, user_id)
+        history, names = self._saved.history, [feature.name for feature in self.spec.of_scope("request")]
+        if history is None:
+            return request_tensors(self.spec, row, names, {})
+        tensors = request_tensors(self.spec, row, names, history.windows(with_table=True))
+        return tensors | table_tensor(history, self._long_sums(row))
 
-    def _history_tensors(self, row: pa.Table, user_id: str | int | None) -> dict[str, np.ndarray]:
-        history = self._saved.history
-        tensors = window_tensors(self.spec, history.windows(with_table=True), row)
-        if history.simhash is None:
-            return tensors
+    def _long_sums(self, row: pa.Table) -> np.ndarray | None:
+        """Bucket sums of the user's long history, from the store or from the request's own window."""
+        if self._saved.history is None or self._saved.history.simhash is None:
+            return None
         if self._tables is None:
-            return tensors | table_tensor(history, self._sums_of(row))
+            return self._sums_of(row)
+        user_id = row["user_id"][0].as_py()
         table = None if user_id is None else self._tables(user_id)
-        return tensors | table_tensor(history, None if table is None else table.sums)
+        return None if table is None else table.sums
 
     def _sums_of(self, row: pa.Table) -> np.ndarray:
         """Bucket sums of the long window of a request."""
         history = self._saved.history
         columns = {name: row[history_column("long", name)].combine_chunks().flatten() for name in history.long_features}
-        encoded = self._saved.encode_behaviors(
-            {name: feature_tensor(self.spec[name], values) for name, values in columns.items()}
+        encoded = self._saved.run(
+            ENCODE_BEHAVIORS, {name: feature_tensor(self.spec[name], values) for name, values in columns.items()}
         )
         known = encoded["known"]
         values, signatures = encoded["embedding"][known], encoded["signature"][known].astype(np.uint8)

@@ -52,15 +52,11 @@ def cascade_work(tmp_path_factory):
 @pytest.fixture(scope="session")
 def encoding(raw_examples_dir, tmp_path_factory):
     """Vocabularies and moments fitted on the train split."""
-    from features.beam_runner import make_pipeline
-    from features.encoding.feature_encoding import FeatureEncoding
     from features.encoding.fit import fit_encoding
     from tests.builders.small_ranker import SPEC
 
     directory = tmp_path_factory.mktemp("encoding") / "encoding"
-    with make_pipeline() as root:
-        fit_encoding(root, str(raw_examples_dir), SPEC, str(directory))
-    return FeatureEncoding.load(str(directory))
+    return fit_encoding(raw_examples_dir, SPEC, directory)
 
 
 @pytest.fixture(scope="session")
@@ -83,7 +79,7 @@ def base_dir(model, encoding, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def saved(base_dir):
-    from serving.saved.saved_model import SavedRanker
+    from serving.saved.ranker import SavedRanker
 
     return SavedRanker(base_dir)
 

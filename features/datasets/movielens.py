@@ -16,15 +16,17 @@ Song et al., "AutoInt", CIKM 2019, as in the authors' `featureRec/movielens/data
 
 from __future__ import annotations
 
-import os
 import random
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
-import pyarrow.parquet as pq
+
+from features import storage
+from features.arrow import write_parquet
+from features.errors import InputError, NotFoundError
+from features.storage import AnyPath
 
 SPLIT_SEED = 2019
 TABLES = ("impressions", "users", "items")
@@ -51,30 +53,26 @@ _COLUMN_TYPES = {
 }
 
 
-def convert(source: str | Path, out: str | Path) -> dict[str, int]:
+def convert(source: AnyPath, out: AnyPath) -> dict[str, int]:
     """Converts `ml-1m.inter`, `ml-1m.item` and `ml-1m.user` of `source` into the tables `out/<table>.parquet`.
 
     Returns:
       The counts of `count_features`, and `users`, `items`, `impressions`, `clicks`.
 
     Raises:
-      FileNotFoundError: if a file is missing.
-      ValueError: if the files contradict one another, e.g. a rating of an unknown movie.
+      NotFoundError: if a file is missing.
+      InputError: if the files contradict one another, e.g. a rating of an unknown movie.
     """
-    source, out = Path(source), Path(out)
     ratings, users, items = read_ratings(source), read_users(source), read_items(source)
     for key, table in (("user_id", users), ("item_id", items)):
         if pc.count_distinct(table[key]).as_py() != table.num_rows:
-            raise ValueError(f"{source}: `{key}` must be unique in its table; it is not.")
+            raise InputError(f"{source}: `{key}` must be unique in its table; it is not.")
         unknown = pc.invert(pc.is_in(ratings[key], value_set=table[key].combine_chunks()))
         if pc.any(unknown).as_py():
-            raise ValueError(f"{source}: a rating has the unknown `{key}`={ratings[key].filter(unknown)[0].as_py()!r}.")
+            raise InputError(f"{source}: a rating has the unknown `{key}`={ratings[key].filter(unknown)[0].as_py()!r}.")
     impressions = make_impressions(ratings)
-    out.mkdir(parents=True, exist_ok=True)
     for name, table in (("impressions", impressions), ("users", users), ("items", items)):
-        aside = out / f".{name}.parquet.tmp"
-        pq.write_table(table, aside, compression="zstd", row_group_size=65_536)
-        os.replace(aside, out / f"{name}.parquet")
+        write_parquet(table, storage.join(out, f"{name}.parquet"), row_group_size=65_536)
     return {
         "users": users.num_rows,
         "items": items.num_rows,
@@ -111,9 +109,9 @@ def reference_split(rows: int) -> pa.Array:
     It shuffles `range(rows)` with Python's generator, seed 2019; the first 80% train, the next 10% validate, the rest
     test.
     """
-    order = list(range(rows))
-    random.Random(SPLIT_SEED).shuffle(order)
-    order = np.asarray(order, dtype=np.int64)
+    shuffled = list(range(rows))
+    random.Random(SPLIT_SEED).shuffle(shuffled)
+    order = np.asarray(shuffled, dtype=np.int64)
     split = np.full(rows, 2, dtype=np.int8)
     split[order[: int(rows * 0.8)]] = 0
     split[order[int(rows * 0.8) : int(rows * 0.9)]] = 1
@@ -151,7 +149,7 @@ def count_features(users: pa.Table, items: pa.Table) -> dict[str, int]:
 
 
 def check_counts(counts: dict[str, int]) -> None:
-    """Raises ValueError unless `counts` (of `convert`) are those of the whole MovieLens-1M."""
+    """Raises InputError unless `counts` (of `convert`) are those of the whole MovieLens-1M."""
     expected = {
         "users": 6_040,
         "items": 3_883,
@@ -166,12 +164,12 @@ def check_counts(counts: dict[str, int]) -> None:
         if counts[name] != value
     ]
     if wrong:
-        raise ValueError("not MovieLens-1M: " + " ".join(wrong))
+        raise InputError("not MovieLens-1M: " + " ".join(wrong))
 
 
-def read_ratings(source: str | Path) -> pa.Table:
+def read_ratings(source: AnyPath) -> pa.Table:
     """Reads `ml-1m.inter` in file order: `user_id`, `item_id` (strings), `rating`, `seconds` (int64)."""
-    table = _read(Path(source), "inter")
+    table = _read(source, "inter")
     return pa.table(
         {
             "user_id": _plain_user_id(table["user_id:token"]),
@@ -182,9 +180,9 @@ def read_ratings(source: str | Path) -> pa.Table:
     )
 
 
-def read_users(source: str | Path) -> pa.Table:
+def read_users(source: AnyPath) -> pa.Table:
     """Reads `ml-1m.user`; age is the lower end of its band, occupation its code in the original README."""
-    table = _read(Path(source), "user")
+    table = _read(source, "user")
     return pa.table(
         {
             "user_id": _plain_user_id(table["user_id:token"]),
@@ -196,9 +194,9 @@ def read_users(source: str | Path) -> pa.Table:
     )
 
 
-def read_items(source: str | Path) -> pa.Table:
+def read_items(source: AnyPath) -> pa.Table:
     """Reads `ml-1m.item`; titles, with their year, are unique and are the item ids."""
-    table = _read(Path(source), "item")
+    table = _read(source, "item")
     years = table["release_year:float"]
     return pa.table(
         {
@@ -215,13 +213,13 @@ def _plain_user_id(values: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.replace_substring_regex(values, pattern="^1m_", replacement="")
 
 
-def _read(source: Path, kind: str) -> pa.Table:
-    path = source / f"ml-1m.{kind}"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist: expected the files ml-1m.inter, ml-1m.item and ml-1m.user.")
+def _read(source: AnyPath, kind: str) -> pa.Table:
+    path = storage.join(source, f"ml-1m.{kind}")
+    if not storage.is_file(path):
+        raise NotFoundError(f"{path} does not exist: expected the files ml-1m.inter, ml-1m.item and ml-1m.user.")
     types = _COLUMN_TYPES[kind]
     return pyarrow.csv.read_csv(
-        path,
+        storage.open_arrow(path),
         # Titles hold quotes and commas that mean nothing.
         parse_options=pyarrow.csv.ParseOptions(delimiter="\t", quote_char=False),
         convert_options=pyarrow.csv.ConvertOptions(

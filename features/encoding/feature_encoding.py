@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -168,7 +169,7 @@ class FeatureEncoding:
         """Writes the encoding; the JSON file comes last, so that it stands for a complete one."""
         for name, table in self._vocabularies.items():
             write_parquet(table, _vocabulary_file(directory, name))
-        features = {}
+        features: dict[str, dict[str, Any]] = {}
         for feature in self.spec.features:
             entry = features[feature.name] = {}
             if feature.has_ids:
@@ -226,13 +227,14 @@ class FeatureEncoding:
         if feature.hash_buckets is not None:
             ids = 1 + (hash64(values) % np.uint64(feature.hash_buckets)).astype(np.int32)
         else:
-            ids = self._look_up(feature, values)
+            ids = self._look_up(feature.name, values)
         ids[missing] = 0
         return ids
 
-    def _look_up(self, feature: Feature, values: pa.Array) -> np.ndarray:
-        oov_buckets = feature.vocabulary.oov_buckets
-        index = pc.index_in(values, value_set=self._terms[feature.name])
+    def _look_up(self, name: str, values: pa.Array) -> np.ndarray:
+        terms = self._terms[name]
+        oov_buckets = self.vocabulary_size(name) - 1 - len(terms)
+        index = pc.index_in(values, value_set=terms)
         ids = to_numpy(index.fill_null(0)) + np.int32(1 + oov_buckets)
         if index.null_count:
             unknown = index.is_null()

@@ -1,23 +1,26 @@
 """Fits the feature encoding: one pass over the train split, and over nothing else.
 
 Each file is read once, column by column in batches, into one state a feature (`features/encoding/states.py`); the
-states
-of the files are merged and the vocabularies cut. Features of scope `request` count once a request, features of scope
-`candidate` once a candidate. Memory: one batch and the distinct terms.
+states of the files are merged and the vocabularies cut. Features of scope `request` count once a request, features of
+scope `candidate` once a candidate. Memory: one batch and the distinct terms.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import apache_beam as beam
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from features import storage
+from features.arrow import is_list, open_parquet
+from features.beam_runner import make_pipeline
 from features.encoding.feature_encoding import FeatureEncoding, numbers, terms
 from features.encoding.states import MomentsState, QuantileState, TermCounts
+from features.errors import InputError, NotFoundError
 from features.spec import Feature, FeatureSpec
+from features.storage import AnyPath
 
 TRAIN_SPLIT = "Split-train"
 _BATCH_REQUESTS = 16_384
@@ -38,7 +41,7 @@ class FeatureState:
 
     def update(self, values: pa.Array, file: str) -> None:
         """Adds raw values, in lists of any depth, of the named file."""
-        while pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
+        while is_list(values.type):
             values = values.flatten()
         if self.terms is not None:
             self.terms.update(_dictionary_of_terms(values, self.feature))
@@ -49,9 +52,9 @@ class FeatureState:
                 self.quantiles.update(x)
 
     def merge(self, other: FeatureState) -> None:
-        if self.terms is not None:
+        if self.terms is not None and other.terms is not None:
             self.terms.merge(other.terms)
-        if self.quantiles is not None:
+        if self.quantiles is not None and other.quantiles is not None:
             self.quantiles.merge(other.quantiles)
         for file, moments in other.moments.items():
             self.moments.setdefault(file, MomentsState()).merge(moments)
@@ -63,37 +66,45 @@ class FeatureState:
         return total
 
 
-def fit_encoding(root, examples_dir: str | Path, spec: FeatureSpec, output_dir: str | Path):
-    """Adds to a Beam pipeline: fit the encoding on `Split-train` of `examples_dir` and save it to `output_dir`.
+@dataclasses.dataclass(eq=False, repr=False)
+class FitEncoding(beam.PTransform):
+    """Fits the feature encoding on `Split-train` and saves it; applied to a pipeline.
 
-    Args:
-      root: a pipeline or its beginning; see `features.beam_runner.make_pipeline`.
-      examples_dir: raw examples (docs/data_formats.md); the files must exist when the pipeline is built.
-      spec: the features.
+    It gives one element, the written directory.
+
+    Attributes:
+      examples_dir: raw examples (docs/data_formats.md); the files must exist when the transform is applied, else it
+        raises `NotFoundError`.
+      spec: the features. A file that lacks one raises `InputError` while the pipeline runs.
       output_dir: where `FeatureEncoding.save` writes.
-
-    Returns:
-      A PCollection of the written directory, one element.
-
-    Raises:
-      FileNotFoundError: if the train split has no files.
-      ValueError: if a file lacks a feature.
     """
-    files = train_files(examples_dir)
-    return (
-        root
-        | "TrainFiles" >> beam.Create(files, reshuffle=False)
-        | "SummariseFile" >> beam.FlatMap(summarise_file, spec)
-        | "MergeSummaries" >> beam.CombineGlobally(_MergeStates())
-        | "SaveEncoding" >> beam.Map(_save, spec, str(output_dir))
-    )
+
+    examples_dir: AnyPath
+    spec: FeatureSpec
+    output_dir: AnyPath
+
+    def expand(self, root: beam.pvalue.PBegin) -> beam.PCollection:
+        return (
+            root
+            | "TrainFiles" >> beam.Create(train_files(self.examples_dir), reshuffle=False)
+            | "SummariseFile" >> beam.FlatMap(summarise_file, self.spec)
+            | "MergeSummaries" >> beam.CombineGlobally(_MergeStates())
+            | "SaveEncoding" >> beam.Map(_save, self.spec, storage.join(self.output_dir))
+        )
 
 
-def train_files(examples_dir: str | Path) -> list[str]:
-    """Returns the files of the train split. Raises FileNotFoundError if there are none."""
-    files = sorted(str(path) for path in Path(examples_dir, TRAIN_SPLIT).glob("*.parquet"))
+def fit_encoding(examples_dir: AnyPath, spec: FeatureSpec, output_dir: AnyPath) -> FeatureEncoding:
+    """Fits the feature encoding in this process, saves it to `output_dir` and returns it; see `FitEncoding`."""
+    with make_pipeline() as root:
+        _ = root | FitEncoding(examples_dir, spec, output_dir)
+    return FeatureEncoding.load(output_dir)
+
+
+def train_files(examples_dir: AnyPath) -> list[str]:
+    """Returns the files of the train split. Raises `NotFoundError` if there are none."""
+    files = storage.entries(storage.join(examples_dir, TRAIN_SPLIT), "*.parquet")
     if not files:
-        raise FileNotFoundError(
+        raise NotFoundError(
             f"`examples_dir` holds no {TRAIN_SPLIT}/*.parquet: ingest logs first. Received: {examples_dir}"
         )
     return files
@@ -102,17 +113,17 @@ def train_files(examples_dir: str | Path) -> list[str]:
 def summarise_file(path: str, spec: FeatureSpec) -> Iterator[dict[str, FeatureState]]:
     """Reads one raw file, yields its states by feature."""
     states = {feature.name: FeatureState(feature) for feature in spec.features}
-    with pq.ParquetFile(path) as file:
+    with open_parquet(path) as file:
         absent = [name for name in states if name not in file.schema_arrow.names]
         if absent:
-            raise ValueError(f"{path} has no column for the features {', '.join(absent)}: ingest with this spec again.")
+            raise InputError(f"{path} has no column for the features {', '.join(absent)}: ingest with this spec again.")
         empty = file.schema_arrow.empty_table()
         for batch in file.iter_batches(_BATCH_REQUESTS, columns=list(states)):
             for name, state in states.items():
-                state.update(batch.column(batch.schema.get_field_index(name)), Path(path).name)
+                state.update(batch[name], storage.name(path))
         if not file.metadata.num_rows:
             for name, state in states.items():
-                state.update(empty[name].combine_chunks(), Path(path).name)
+                state.update(empty[name].combine_chunks(), storage.name(path))
     yield states
 
 
@@ -121,7 +132,7 @@ def encoding_of(spec: FeatureSpec, states: dict[str, FeatureState]) -> FeatureEn
     vocabularies, moments, boundaries = {}, {}, {}
     for feature in spec.features:
         state = states[feature.name]
-        if feature.vocabulary is not None:
+        if feature.vocabulary is not None and state.terms is not None:
             vocabularies[feature.name] = state.terms.cut(feature.vocabulary)
         if feature.kind == "numeric":
             moments[feature.name] = state.total_moments().result()

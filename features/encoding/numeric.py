@@ -9,7 +9,12 @@ products with a stored reciprocal, where a graph compiler may replace a division
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+
+#: Of NumPy or of TensorFlow: what `ops` works on.
+Array = Any
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 FLOAT32_TINY = float(np.finfo(np.float32).tiny)
@@ -35,20 +40,20 @@ class NumpyOps:
     absolute = staticmethod(np.abs)
 
     @staticmethod
-    def split(x):
+    def split(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns m in [1, 2) and k, both float64, with x = m * 2^k, for normal positive x."""
         bits = np.ascontiguousarray(x, np.float64).view(np.int64)
         mantissa = ((bits & 0x000FFFFFFFFFFFFF) | 0x3FF0000000000000).view(np.float64)
         return mantissa, ((bits >> 52) - 1023).astype(np.float64)
 
 
-def clean(x, ops=NumpyOps):
+def clean(x: Array, ops: Any = NumpyOps) -> Array:
     """Clips float64 numbers to the range of float32 (infinities too) and flushes what is below it to 0; no NaN."""
     x = ops.minimum(ops.maximum(x, -FLOAT32_MAX), FLOAT32_MAX)
     return ops.where(ops.absolute(x) < FLOAT32_TINY, 0.0, x)
 
 
-def natural_log(x, ops=NumpyOps):
+def natural_log(x: Array, ops: Any = NumpyOps) -> Array:
     """log(x) of normal positive float64 numbers; the same bits in every `ops`."""
     mantissa, exponent = ops.split(x)
     high = mantissa > _SQRT2
@@ -63,7 +68,7 @@ def natural_log(x, ops=NumpyOps):
     return exponent * _LN2_HIGH - ((half_square - (s * (half_square + (even + odd)) + exponent * _LN2_LOW)) - f)
 
 
-def transform(x, name: str, center: float, scale: float, ops=NumpyOps):
+def transform(x: Array, name: str, center: float, scale: float, ops: Any = NumpyOps) -> Array:
     """Transforms clean numbers (`clean`; no NaN), float64 to float64 in the range of float32.
 
     Args:

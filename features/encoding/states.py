@@ -20,7 +20,7 @@ _COMPACT_TERMS = 1 << 16
 class TermCounts:
     """How often each term was seen. Terms are Arrow arrays; a merge only collects, `_compact` sums now and then."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._tables: list[pa.Table] = []
         self._compacted = 0
 
@@ -69,7 +69,7 @@ class TermCounts:
 class MomentsState:
     """Count, mean, sum of squared deviations, extremes; merged by Chan, Golub and LeVeque (1979)."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.count = self.missing = 0
         self.mean = self.squares = 0.0
         self.minimum, self.maximum = float("inf"), float("-inf")
@@ -125,7 +125,7 @@ class QuantileState:
     MAX_EXACT = 1 << 16
     _MASK = ~((1 << 42) - 1)
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._values = np.zeros(0, np.float64)
         self._counts = np.zeros(0, np.int64)
         self._exact = True

@@ -11,13 +11,13 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 
+from features.arrow import list_splits, lists_of, one_chunk, splits_of
+from features.encoding.columns import ITEM_ROW, is_label_column, key_column
+from features.errors import InputError
 from features.spec import FeatureSpec
 
-#: Columns of encoded examples, one value a candidate: float32 weight, int32 source, float32 logit of the fine ranker.
-WEIGHT, SOURCE, TEACHER_LOGIT = "_weight", "_source", "_teacher_logit"
-
 IMPRESSION, RETRIEVED = 0, 1
-"""Values of `_source`."""
+"""Values of the column `SOURCE`."""
 
 NO_POSITION = -1
 """The position of an item that was not shown."""
@@ -57,7 +57,7 @@ def sample_unshown(
     taken = np.take_along_axis(order, columns, axis=1) < np.inf
     rows = np.take_along_axis(retrieved, columns, axis=1)[taken]
     weights = np.repeat(unshown / np.maximum(drawn, 1), drawn).astype(np.float32)
-    return rows, np.concatenate([[0], np.cumsum(drawn)]), weights
+    return rows, splits_of(drawn), weights
 
 
 def append_candidates(
@@ -75,27 +75,28 @@ def append_candidates(
       The table, all other columns as they were, and [N + S] bool: which of all its candidates are new.
 
     Raises:
-      ValueError: if the lists of a column do not fit those of `count_by`.
+      InputError: if the lists of a column do not fit those of `count_by`.
     """
-    counts = _offsets(requests, count_by)
+    counts = list_splits(one_chunk(requests[count_by]))
     places_old, places_new, joined = _places(counts, splits)
     order = np.empty(len(places_old) + len(places_new), np.int64)
     order[places_old] = np.arange(len(places_old))
     order[places_new] = len(places_old) + np.arange(len(places_new))
-    offsets = pa.array(joined.astype(np.int32))
     for name, values in added.items():
-        if not np.array_equal(_offsets(requests, name), counts):
-            raise ValueError(f"column `{name}` must hold one value a candidate, as `{count_by}` does.")
-        old = requests[name].combine_chunks().flatten()
-        flat = pa.concat_arrays([old, values.cast(old.type)]).take(pa.array(order))
-        column = pa.ListArray.from_arrays(offsets, flat)
+        lists = one_chunk(requests[name])
+        if not np.array_equal(list_splits(lists), counts):
+            raise InputError(f"column `{name}` must hold one value a candidate, as `{count_by}` does.")
+        old = lists.flatten()
+        column = lists_of(pa.concat_arrays([old, values.cast(old.type)]).take(pa.array(order)), joined)
         requests = requests.set_column(requests.column_names.index(name), name, column)
     new = np.zeros(len(order), bool)
     new[places_new] = True
     return requests, new
 
 
-def catalogue_values(requests: pa.Table, catalogue: pa.Table, rows: np.ndarray, spec: FeatureSpec, encoded: bool):
+def catalogue_values(
+    requests: pa.Table, catalogue: pa.Table, rows: np.ndarray, spec: FeatureSpec, encoded: bool
+) -> dict[str, pa.Array]:
     """Returns what candidates from the catalogue hold in each candidate column of the examples.
 
     Args:
@@ -109,35 +110,33 @@ def catalogue_values(requests: pa.Table, catalogue: pa.Table, rows: np.ndarray, 
       By column, [S] values. Labels are 0, positions `NO_POSITION`, propensities null; features of a candidate that are
       not of `items` are missing.
     """
-    prefix, size = "_" if encoded else "", len(rows)
+    size = len(rows)
+    item_id, position, propensity = (
+        key_column(key) if encoded else key for key in ("item_id", "position", "propensity")
+    )
     take = pa.array(rows.astype(np.int64) - 1)
     candidate = {feature.name: feature for feature in spec.of_scope("candidate")}
-    values = {f"{prefix}item_id": catalogue[f"{prefix}item_id"].combine_chunks().take(take)}
+    values = {item_id: one_chunk(catalogue[item_id]).take(take)}
     for name in requests.column_names:
         kind = requests.schema.field(name).type
         if name in candidate and name in catalogue.column_names:
-            values[name] = catalogue[name].combine_chunks().take(take)
+            values[name] = one_chunk(catalogue[name]).take(take)
         elif name in candidate:
             values[name] = _missing(kind.value_type, size, encoded)
-        elif name == f"{prefix}position":
+        elif name == position:
             values[name] = pa.array(np.full(size, NO_POSITION, np.int32))
-        elif name == "_item_row" and encoded:
+        elif name == ITEM_ROW and encoded:
             values[name] = pa.array(rows.astype(np.int32))
-        elif name == f"{prefix}propensity":
+        elif name == propensity:
             values[name] = pa.nulls(size, pa.float64())
         elif _is_label(name, kind, spec, encoded):
             values[name] = pa.array(np.zeros(size, np.float32))
     return values
 
 
-def list_column(values: np.ndarray, splits: np.ndarray) -> pa.ListArray:
-    """Values of candidates as one list a request."""
-    return pa.ListArray.from_arrays(pa.array(splits.astype(np.int32)), pa.array(values))
-
-
 def _is_label(name: str, kind: pa.DataType, spec: FeatureSpec, encoded: bool) -> bool:
     if encoded:
-        return name.startswith("_label_")
+        return is_label_column(name)
     known = {feature.name for feature in spec.features}
     keys = ("item_id", "position", "propensity")
     return (
@@ -150,13 +149,8 @@ def _missing(kind: pa.DataType, size: int, encoded: bool) -> pa.Array:
     if not encoded:
         return pa.nulls(size, kind)
     if pa.types.is_list(kind):
-        return pa.ListArray.from_arrays(pa.array(np.zeros(size + 1, np.int32)), pa.nulls(0, kind.value_type))
+        return lists_of(pa.nulls(0, kind.value_type), np.zeros(size + 1))
     return pa.array(np.zeros(size, kind.to_pandas_dtype()))
-
-
-def _offsets(requests: pa.Table, name: str) -> np.ndarray:
-    offsets = requests[name].combine_chunks().offsets.to_numpy().astype(np.int64)
-    return offsets - offsets[0]
 
 
 def _places(old: np.ndarray, new: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

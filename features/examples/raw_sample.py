@@ -2,41 +2,47 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from features import storage
+from features.arrow import open_parquet, write_parquet
 from features.histories.windows import attach_histories, history_column, read_behaviors
 from features.spec import FeatureSpec
+from features.storage import AnyPath
 
 #: In the artifact of the encoded examples.
 RAW_SAMPLE_FILE = "raw_sample/requests.parquet"
 
 
 def write_raw_sample(
-    examples_dir: Path, behaviors_dir: Path, spec: FeatureSpec, requests: int, output: Path, split: str = "train"
+    examples_dir: AnyPath,
+    behaviors_dir: AnyPath,
+    spec: FeatureSpec,
+    requests: int,
+    output: AnyPath,
+    split: str = "train",
 ) -> None:
     """Copies the first `requests` requests of a split of raw examples into one Parquet file; 0 writes nothing."""
     tables = read_requests(examples_dir, behaviors_dir, spec, split, requests)
     if tables:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(pa.concat_tables(tables), output, compression="zstd")
+        write_parquet(pa.concat_tables(tables), output)
 
 
 def read_requests(
-    examples_dir: Path, behaviors_dir: Path, spec: FeatureSpec, split: str, requests: int
+    examples_dir: AnyPath, behaviors_dir: AnyPath, spec: FeatureSpec, split: str, requests: int
 ) -> list[pa.Table]:
     """Reads the first `requests` requests of a split, as few tables as there are shards needed.
 
     They stand on their own: where the spec has histories, the windows are written out (`features.histories.windows`).
     """
     tables, missing = [], requests
-    for path in sorted((examples_dir / f"Split-{split}").glob("requests-*.parquet")):
+    for path in storage.entries(storage.join(examples_dir, f"Split-{split}"), "requests-*.parquet"):
         if missing <= 0:
             break
-        first = next(pq.ParquetFile(path).iter_batches(missing), None)
+        with open_parquet(path) as file:
+            first = next(file.iter_batches(missing), None)
         if first is not None and first.num_rows:
             table = pa.Table.from_batches([first])
             if spec.history is not None:

@@ -6,16 +6,16 @@ sample of requests; sharing the items of a group lets a student embed them once 
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from features.examples.candidate_sets import list_column
+from features import storage
+from features.arrow import lists_of, read_parquet, splits_of, write_parquet
+from features.errors import NotFoundError
 from features.examples.config import TeacherListsConfig
+from features.storage import AnyPath
 
 #: Where coarse examples hold the lists that belong to them.
 LISTS_FOLDER = "teacher_lists"
@@ -36,7 +36,9 @@ class TeacherList:
     logits: np.ndarray
 
 
-def draw_items(retrieved: np.ndarray, num_items: int, config: TeacherListsConfig, rng: np.random.Generator):
+def draw_items(
+    retrieved: np.ndarray, num_items: int, config: TeacherListsConfig, rng: np.random.Generator
+) -> np.ndarray:
     """Draws the items of a group.
 
     Args:
@@ -54,13 +56,12 @@ def draw_items(retrieved: np.ndarray, num_items: int, config: TeacherListsConfig
     return rng.permutation(np.union1d(uniform, near))
 
 
-def write_lists(lists: list[TeacherList], path: Path) -> None:
-    """Writes the lists of a split, one row a group; the file appears whole."""
+def write_lists(lists: list[TeacherList], path: AnyPath) -> None:
+    """Writes the lists of a split, one row a group."""
 
-    def column(arrays: list[np.ndarray], dtype) -> pa.ListArray:
-        splits = np.cumsum([0] + [array.size for array in arrays])
+    def column(arrays: list[np.ndarray], dtype: type) -> pa.ListArray:
         values = np.concatenate([array.ravel() for array in arrays]) if arrays else np.zeros(0)
-        return list_column(values.astype(dtype), splits)
+        return lists_of(values.astype(dtype), splits_of([array.size for array in arrays]))
 
     table = pa.table(
         {
@@ -69,22 +70,20 @@ def write_lists(lists: list[TeacherList], path: Path) -> None:
             "teacher_logit": column([each.logits for each in lists], np.float32),
         }
     )
-    aside = path.with_name(f".{path.name}.tmp")
-    pq.write_table(table, aside, compression="zstd")
-    os.replace(aside, path)
+    write_parquet(table, path)
 
 
-def read_lists(lists_dir: str | Path, split: str) -> list[TeacherList]:
+def read_lists(lists_dir: AnyPath, split: str) -> list[TeacherList]:
     """Reads the lists of a split.
 
     Raises:
-      FileNotFoundError: if there are none.
+      NotFoundError: if there are none.
     """
     path = lists_path(lists_dir, split)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no teacher lists of split `{split}`; TeacherLists writes them.")
+    if not storage.is_file(path):
+        raise NotFoundError(f"{path}: no teacher lists of split `{split}`; TeacherLists writes them.")
     found = []
-    for row in pq.read_table(path).to_batches():
+    for row in read_parquet(path).to_batches():
         columns = [row.column(name) for name in ("request", "item_row", "teacher_logit")]
         for requests, items, logits in zip(*columns, strict=True):
             requests, items, logits = (each.values.to_numpy() for each in (requests, items, logits))
@@ -92,6 +91,6 @@ def read_lists(lists_dir: str | Path, split: str) -> list[TeacherList]:
     return found
 
 
-def lists_path(lists_dir: str | Path, split: str) -> Path:
+def lists_path(lists_dir: AnyPath, split: str) -> str:
     """The file of a split's lists."""
-    return Path(lists_dir, f"teacher_lists-{split}.parquet")
+    return storage.join(lists_dir, f"teacher_lists-{split}.parquet")

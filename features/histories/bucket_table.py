@@ -157,7 +157,7 @@ class BucketTable:
         rows = self.normalised().reshape(-1, self.dim)
         return one_hot(signatures, self.num_buckets) @ rows / np.float32(groups)
 
-    def _row(self, value, signature) -> tuple[np.ndarray, tuple]:
+    def _row(self, value: np.ndarray, signature: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
         value, signature = np.asarray(value, np.float32), np.asarray(signature)
         groups = len(self.counts)
         if value.shape != (self.dim,) or signature.shape != (groups,):

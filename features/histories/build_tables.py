@@ -6,6 +6,7 @@ Each item is embedded and signed once, whoever met it how often. A user's table 
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,9 @@ import pyarrow.parquet as pq
 from apache_beam.metrics import Metrics, MetricsFilter
 from threadpoolctl import threadpool_limits
 
+from features.arrow import list_splits, open_parquet, splits_of
 from features.beam_runner import make_pipeline
+from features.errors import InputError
 from features.histories.bucket_table import bucket_sums, check_signatures
 from features.histories.windows import window_bounds
 from features.items.config import SimHashConfig
@@ -72,12 +75,29 @@ class TableBlock(NamedTuple):
     unknown_behaviors: int
 
 
+@dataclasses.dataclass(eq=False, repr=False)
+class BuildTables(beam.PTransform):
+    """Builds the tables of the users of log files and gives them to a sink; applied to a PCollection of the files.
+
+    It gives the files again, each once its tables are written, and counts in metrics of the names `COUNTERS`. The sink
+    must be reachable from every worker: for a store on local disk, workers of one machine.
+
+    Attributes:
+      encoder: of the ranker. An embedding that is not finite raises `ValueError` while the pipeline runs.
+      sink: gets blocks of users who have a long history.
+    """
+
+    encoder: BehaviorEncoder
+    sink: TableSink
+
+    def expand(self, files: beam.PCollection) -> beam.PCollection:
+        return files | "BuildShard" >> beam.ParDo(_BuildTables(self.encoder, self.sink))
+
+
 def build_tables(
     files: list[str], encoder: BehaviorEncoder, sink: TableSink, like: beam.Pipeline | None = None
 ) -> dict[str, int]:
-    """Runs a Beam pipeline that builds the tables of the users of `files` and gives them to `sink`.
-
-    The sink must be reachable from every worker: for a store on local disk, workers of one machine.
+    """Runs `BuildTables` over the raw behaviour log.
 
     Args:
       files: the raw behaviour log, `behaviors-*.parquet` (docs/data_formats.md).
@@ -94,11 +114,7 @@ def build_tables(
       ValueError: while running, if the log lacks a feature, or an embedding is not finite.
     """
     pipeline = beam.Pipeline(runner=like.runner, options=like.options) if like is not None else make_pipeline()
-    _ = (
-        pipeline
-        | "Shards" >> beam.Create(files, reshuffle=False)
-        | "BuildTables" >> beam.ParDo(_BuildTables(encoder, sink))
-    )
+    _ = pipeline | "Shards" >> beam.Create(files, reshuffle=False) | BuildTables(encoder, sink)
     result = pipeline.run()
     result.wait_until_finish()
     found = result.metrics().query(MetricsFilter().with_namespace(_BuildTables.__name__))["counters"]
@@ -112,13 +128,14 @@ class _BuildTables(beam.DoFn):
         self._sink = sink
         self._counters = {name: Metrics.counter(type(self).__name__, name) for name in COUNTERS}
 
-    def setup(self):
+    def setup(self) -> None:
         self._items = ItemEncodings(self._encoder)
 
-    def process(self, path: str) -> None:
+    def process(self, path: str) -> Iterator[str]:
         # Threads of ours each multiply for another user; BLAS splitting such small products only wastes the processor.
         with threadpool_limits(1, user_api="blas"):
             self._build(path)
+        yield path
 
     def _build(self, path: str) -> None:
         items = len(self._items)
@@ -130,7 +147,7 @@ class _BuildTables(beam.DoFn):
                 self._counters[name].inc(getattr(block, name))
         self._counters["items"].inc(len(self._items) - items)
 
-    def finish_bundle(self):
+    def finish_bundle(self) -> None:
         self._sink.close()
 
 
@@ -227,30 +244,31 @@ def shard_tables(path: str, items: ItemEncodings, history: HistorySpec) -> Itera
     `long_length` before those make the table.
 
     Raises:
-      ValueError: if the log lacks a history feature or holds lists of other lengths than `item_id`'s.
+      InputError: if the log lacks a history feature or holds lists of other lengths than `item_id`'s.
     """
     names = list(dict.fromkeys([ITEM, *history.features]))
     # Buffered, a row group is read page by page: neither all of it nor a mapped file counts as memory.
-    with pq.ParquetFile(path, buffer_size=1 << 20) as file:
+    with open_parquet(path, buffer_size=1 << 20) as file:
         for name in (USER, *names):
             if name not in file.schema_arrow.names:
-                raise ValueError(f"{path}: the behaviour log has no column `{name}`: ingest with this spec again.")
+                raise InputError(f"{path}: the behaviour log has no column `{name}`: ingest with this spec again.")
         for batch in file.iter_batches(_batch_users(file.metadata), columns=[USER, *names]):
             yield from _batch_tables(path, batch, names, items, history)
 
 
-def _batch_tables(path, batch, names, items, history) -> Iterator[TableBlock]:
-    lists = {name: batch.column(batch.schema.get_field_index(name)) for name in names}
-    # Of a slice, offsets begin anywhere; flattened values begin at 0.
-    offsets = {name: (found := column.offsets.to_numpy()) - found[0] for name, column in lists.items()}
+def _batch_tables(
+    path: str, batch: pa.RecordBatch, names: list[str], items: ItemEncodings, history: HistorySpec
+) -> Iterator[TableBlock]:
+    lists = {name: batch[name] for name in names}
+    offsets = {name: list_splits(column) for name, column in lists.items()}
     for name in names:
         if not np.array_equal(offsets[name], offsets[ITEM]):
-            raise ValueError(f"{path}: the lists of `{name}` and those of `{ITEM}` differ in length.")
+            raise InputError(f"{path}: the lists of `{name}` and those of `{ITEM}` differ in length.")
     values = {name: column.flatten() for name, column in lists.items()}
-    bounds = offsets[ITEM].astype(np.int64)
+    bounds = offsets[ITEM]
     first, end = window_bounds(bounds[1:], bounds[:-1], history)["long"]
     lengths = end - first
-    splits = np.concatenate([[0], np.cumsum(lengths)])
+    splits = splits_of(lengths)
     positions = np.arange(splits[-1]) + np.repeat(first - splits[:-1], lengths)
 
     def features_at(indices: np.ndarray) -> pa.Table:
@@ -258,7 +276,7 @@ def _batch_tables(path, batch, names, items, history) -> Iterator[TableBlock]:
         return pa.table({name: values[name].take(taken) for name in history.features})
 
     rows = items.rows(values[ITEM].take(pa.array(positions)), features_at)
-    user_ids = batch.column(batch.schema.get_field_index(USER))
+    user_ids = batch[USER]
     for start in range(0, len(user_ids), _WRITE_USERS):
         part = splits[start : start + _WRITE_USERS + 1]
         wide = items.tables(rows, part)
@@ -271,7 +289,7 @@ def _batch_tables(path, batch, names, items, history) -> Iterator[TableBlock]:
         yield TableBlock(ids, wide[kept, ..., :-1], counts[kept], len(added) - len(kept), total, unknown)
 
 
-def _batch_users(metadata) -> int:
+def _batch_users(metadata: pq.FileMetaData) -> int:
     """Users of a batch, so that it holds about a million behaviours."""
     groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
     columns = [group.column(index) for group in groups for index in range(group.num_columns)]

@@ -8,13 +8,16 @@ export's warm-up file, a JSON request or a scored table, its windows are written
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from features import storage
+from features.arrow import list_splits, lists_of, one_chunk, read_parquet, splits_of
+from features.errors import NotFoundError
+from features.examples.shards import behaviors_file
 from features.spec import HistorySpec
+from features.storage import AnyPath
 
 WINDOWS = ("short", "long")
 
@@ -45,7 +48,7 @@ def attach_histories(
     """Adds the windows of raw requests as list columns.
 
     Args:
-      requests: raw requests of one shard (docs/data_formats.md), with `user_index` and `history_end`.
+      requests: raw requests of one shard (docs/reference/data_formats.md), with `user_index` and `history_end`.
       behaviors: the whole raw behaviour log of the same shard.
       spec: features and lengths.
       windows: which windows.
@@ -57,28 +60,23 @@ def attach_histories(
     users = requests["user_index"].to_numpy()
     ends = requests["history_end"].to_numpy()
     known = users >= 0
-    lists = {name: _one_chunk(behaviors[name]) for name in spec.features}
-    offsets = lists[spec.features[0]].offsets.to_numpy().astype(np.int64)
-    starts = np.where(known, (offsets - offsets[0])[np.maximum(users, 0)], 0)
+    lists = {name: one_chunk(behaviors[name]) for name in spec.features}
+    starts = np.where(known, list_splits(lists[spec.features[0]])[np.maximum(users, 0)], 0)
     bounds = window_bounds(np.where(known, starts + ends, 0), starts, spec)
     for window in windows:
         first, end = bounds[window]
         lengths = end - first
-        splits = np.concatenate([[0], np.cumsum(lengths)])
+        splits = splits_of(lengths)
         rows = pa.array(np.arange(splits[-1]) + np.repeat(first - splits[:-1], lengths))
         for name in spec.features:
-            column = pa.ListArray.from_arrays(pa.array(splits.astype(np.int32)), lists[name].flatten().take(rows))
+            column = lists_of(lists[name].flatten().take(rows), splits)
             requests = requests.append_column(history_column(window, name), column)
     return requests
 
 
-def read_behaviors(behaviors_dir: str | Path, requests_file: str | Path, spec: HistorySpec) -> pa.Table:
-    """Reads the raw behaviours that a file of requests refers to. Raises `FileNotFoundError` if they are not there."""
-    path = Path(behaviors_dir) / Path(requests_file).name.replace("requests-", "behaviors-", 1)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no behaviours for the requests in {requests_file}. Ingest the log again.")
-    return pq.read_table(path, columns=list(spec.features))
-
-
-def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+def read_behaviors(behaviors_dir: AnyPath, requests_file: AnyPath, spec: HistorySpec) -> pa.Table:
+    """Reads the raw behaviours that a file of requests refers to. Raises `NotFoundError` if they are not there."""
+    path = storage.join(behaviors_dir, behaviors_file(requests_file))
+    if not storage.is_file(path):
+        raise NotFoundError(f"{path}: no behaviours for the requests in {requests_file}. Ingest the log again.")
+    return read_parquet(path, spec.features)

@@ -8,6 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from features.arrow import lists_of, splits_of
+
 
 @dataclasses.dataclass(frozen=True)
 class BehaviorLog:
@@ -40,8 +42,7 @@ class BehaviorLog:
         rank[ranking] = np.arange(len(ranking))
         users = rank[encoded.indices.to_numpy()]
         order = np.lexsort((ties, timestamps, users))
-        offsets = np.zeros(len(ranking) + 1, np.int64)
-        np.cumsum(np.bincount(users, minlength=len(ranking)), out=offsets[1:])
+        offsets = splits_of(np.bincount(users, minlength=len(ranking)))
         return cls(encoded.dictionary.take(pa.array(ranking)), offsets, order, timestamps[order])
 
     def user_index(self, user_ids: pa.Array) -> np.ndarray:
@@ -71,4 +72,4 @@ class BehaviorLog:
 
     def lists(self, values: pa.Array) -> pa.ListArray:
         """Returns [U] lists of values that are in the log's order."""
-        return pa.ListArray.from_arrays(pa.array(self.offsets.astype(np.int32)), values)
+        return lists_of(values, self.offsets)

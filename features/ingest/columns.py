@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from features.arrow import list_lengths, lists_of, null_where, splits_of, to_numpy
 from features.spec import Feature
 
 ARROW_TYPES = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64()}
@@ -71,7 +72,7 @@ def to_milliseconds(values: pa.Array) -> tuple[pa.Array, np.ndarray]:
 
 
 def _mask(values: pa.Array) -> np.ndarray:
-    return values.fill_null(False).to_numpy(zero_copy_only=False)
+    return to_numpy(values.fill_null(False))
 
 
 def _decode(values: pa.Array) -> tuple[pa.Array, np.ndarray]:
@@ -103,7 +104,7 @@ def _to_int64(values: pa.Array) -> tuple[pa.Array, np.ndarray]:
     if pa.types.is_string(values.type):
         return _from_text(values, _INTEGER, pa.int64())
     if pa.types.is_floating(values.type):
-        numbers = values.to_numpy(zero_copy_only=False)
+        numbers = to_numpy(values)
         missing = np.isnan(numbers)
         fits = (np.floor(numbers) == numbers) & (np.abs(numbers) < 2**63)
         whole = np.where(fits, numbers, 0).astype(np.int64)
@@ -113,7 +114,7 @@ def _to_int64(values: pa.Array) -> tuple[pa.Array, np.ndarray]:
             return values.cast(pa.int64()), none_bad(len(values))
         except pa.ArrowInvalid:  # uint64 beyond int64.
             bad = _mask(pc.greater(values, pa.scalar(2**63 - 1, pa.uint64())))
-            return pc.if_else(pa.array(bad), pa.scalar(None, values.type), values).cast(pa.int64()), bad
+            return null_where(values, bad).cast(pa.int64()), bad
     return pa.nulls(len(values), pa.int64()), _mask(values.is_valid())
 
 
@@ -125,16 +126,16 @@ def _to_float64(values: pa.Array) -> tuple[pa.Array, np.ndarray]:
     if pa.types.is_boolean(values.type):
         values = values.cast(pa.int8())
     numbers = values.cast(pa.float64(), safe=False)
-    return pc.if_else(pc.is_nan(numbers), pa.scalar(None, pa.float64()), numbers), none_bad(len(values))
+    return null_where(numbers, pc.is_nan(numbers)), none_bad(len(values))
 
 
 def _from_text(values: pa.Array, pattern: str, kind: pa.DataType) -> tuple[pa.Array, np.ndarray]:
     texts = pc.utf8_trim_whitespace(values)
-    texts = pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
+    texts = null_where(texts, pc.equal(texts, ""))
     fits = pc.match_substring_regex(texts, pattern)
     bad = ~_mask(pc.fill_null(fits, True))
     if bad.any():
-        texts = pc.if_else(pa.array(bad), pa.scalar(None, pa.string()), texts)
+        texts = null_where(texts, bad)
     if kind == pa.int64():
         texts = pc.replace_substring_regex(texts, r"^\+", "")
     return texts.cast(kind), bad
@@ -147,10 +148,8 @@ def _to_lists(values: pa.Array, item: str) -> tuple[pa.Array, np.ndarray]:
         values = values.cast(pa.list_(values.type.value_type))
     elif not pa.types.is_list(values.type):
         # One value is a list of one; a null stays a null.
-        given = _mask(values.is_valid())
-        offsets = np.append(0, np.cumsum(given)).astype(np.int32)
-        missing = pa.array(offsets, mask=np.append(~given, False))
-        values = pa.ListArray.from_arrays(missing, values.drop_null())
+        given = to_numpy(values.is_valid())
+        values = lists_of(values.drop_null(), splits_of(given), missing=~given)
     inner, bad_inner = convert(values.flatten(), item)
     bad = none_bad(len(values))
     if bad_inner.any():
@@ -160,8 +159,4 @@ def _to_lists(values: pa.Array, item: str) -> tuple[pa.Array, np.ndarray]:
 
 def rebuild_lists(lists: pa.ListArray, inner: pa.Array) -> pa.ListArray:
     """Returns `lists` with other values: `inner` stands for `lists.flatten()`. Offsets are rebased, nulls kept."""
-    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
-    offsets = np.zeros(len(lists) + 1, np.int32)
-    np.cumsum(lengths, out=offsets[1:])
-    missing = np.append(_mask(lists.is_null()), False)
-    return pa.ListArray.from_arrays(pa.array(offsets, mask=missing if missing.any() else None), inner)
+    return lists_of(inner, splits_of(list_lengths(lists)), missing=to_numpy(lists.is_null()))

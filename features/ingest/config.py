@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from pydantic import Field, model_validator
+from typing_extensions import Self
 
 from features.config import Strict
 from features.spec import FeatureSpec
@@ -13,7 +14,7 @@ SPLITS = ("train", "eval", "test")
 
 
 class LogTables(Strict):
-    """Where each table of the log contract lies: a file, a directory or a glob, on any filesystem Beam opens.
+    """Where each table of the log contract lies: a file, a directory or a glob, local or a URI.
 
     Without `clicks` the labels are columns of `impressions`; without `behaviors` the positive impressions are the
     behaviours.
@@ -44,7 +45,7 @@ class SplitConfig(Strict):
     seed: int = 0
 
     @model_validator(mode="after")
-    def _check(self):
+    def _check(self) -> Self:
         if self.eval_fraction + self.test_fraction >= 1:
             raise ValueError(
                 "`eval_fraction` + `test_fraction` must leave something to train on. "

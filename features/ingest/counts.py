@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
+from features import storage
 from features.config import Strict
+from features.errors import RunError
 
 COUNTS_FILE = "counts.json"
 
 
-class RowAccountError(AssertionError):
+class RowAccountError(RunError):
     """A row account that does not balance: rows were lost or counted twice."""
 
 
@@ -79,21 +80,17 @@ class IngestCounts(Strict):
         if kept != sum(self.impressions.values()):
             raise RowAccountError(f"{kept} impressions kept, but the splits hold {self.impressions}.")
 
-    def save(self, directory: str | Path) -> None:
-        """Writes `counts.json` aside and renames it."""
-        path = Path(directory) / COUNTS_FILE
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
-        aside.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        os.replace(aside, path)
+    def save(self, directory: storage.AnyPath) -> None:
+        """Writes `counts.json`."""
+        storage.write_text(storage.join(directory, COUNTS_FILE), self.model_dump_json(indent=2) + "\n")
 
     @classmethod
-    def load(cls, directory: str | Path) -> IngestCounts:
+    def load(cls, directory: storage.AnyPath) -> IngestCounts:
         """Reads `counts.json` of the examples in `directory`."""
-        return cls.model_validate_json((Path(directory) / COUNTS_FILE).read_text(encoding="utf-8"))
+        return cls.model_validate_json(storage.read_text(storage.join(directory, COUNTS_FILE)))
 
 
-def counts_from(tally: Mapping[tuple[str, ...], int], plan: Mapping[str, int | None], **known) -> IngestCounts:
+def counts_from(tally: Mapping[tuple[str, ...], int], plan: Mapping[str, int | None], **known: Any) -> IngestCounts:
     """Returns the counts that a tally adds up to.
 
     Args:
@@ -115,6 +112,6 @@ def counts_from(tally: Mapping[tuple[str, ...], int], plan: Mapping[str, int | N
         impressions={split: tally["impressions", split] for split in splits},
         positives={n: {split: tally["positives", n, split] for split in splits} for n in known["labels"]},
         **{n: tally[n,] for n in ("behaviors", "behavior_users", "unknown_items", "unknown_users")},
-        **plan,
+        **dict[str, Any](plan),
         num_shards=known["num_shards"],
     )

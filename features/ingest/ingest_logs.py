@@ -12,17 +12,17 @@ of their user: impressions are shuffled once.
 
 from __future__ import annotations
 
-import glob
+import dataclasses
 import math
-import os
-import shutil
 import uuid
 from collections import Counter
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import pyarrow as pa
-from apache_beam.io.filesystems import FileSystems
 
+from features import storage
 from features.beam_runner import make_pipeline
 from features.ingest.config import IngestConfig, LogTables, SplitConfig
 from features.ingest.counts import IngestCounts, counts_from
@@ -45,8 +45,9 @@ from features.ingest.stages import (
 from features.ingest.validate import plan_tables
 from features.log_contract import BadRowsError, dead_letters
 from features.spec import FeatureSpec
+from features.storage import AnyPath
 
-__all__ = ["IngestConfig", "LogTables", "SplitConfig", "finalize_ingest", "ingest_logs", "run_ingest"]
+__all__ = ["IngestConfig", "IngestLogs", "LogTables", "SplitConfig", "finalize_ingest", "run_ingest"]
 
 IMPRESSIONS_PER_SHARD = 128_000
 MIN_SHARDS = 4
@@ -54,94 +55,84 @@ MIN_SHARDS = 4
 _Keyed = tuple[int, pa.RecordBatch]
 
 
-def ingest_logs(
-    root: beam.Pipeline,
-    config: IngestConfig,
-    spec: FeatureSpec,
-    examples_dir: str,
-    behaviors_dir: str,
-    dead_letters_dir: str,
-) -> beam.PCollection:
-    """Adds LogIngest to a pipeline; call `finalize_ingest` after the run.
+class Ingested(NamedTuple):
+    """What `IngestLogs` gives on.
+
+    Attributes:
+      counts: one `IngestCounts`, once all files are written.
+      dead_letters: pairs of a shard and a RecordBatch of `DEAD_LETTER_SCHEMA`; they are written too.
+    """
+
+    counts: beam.PCollection
+    dead_letters: beam.PCollection
+
+
+@dataclasses.dataclass(eq=False, repr=False)
+class IngestLogs(beam.PTransform):
+    """LogIngest, applied to a pipeline; call `finalize_ingest` after the run.
 
     Writes `Split-*/requests-*.parquet`, `catalogue/items.parquet` and `counts.json` to `examples_dir`,
     `behaviors-*.parquet` to `behaviors_dir` and `dead_letters-*.parquet` to `dead_letters_dir`; see
-    docs/data_formats.md.
+    docs/data_formats.md. The tables are looked at, and `LogContractError` raised, when the transform is applied.
 
-    Args:
-      root: the pipeline.
+    Attributes:
       config: tables, labels, split.
       spec: the features to keep.
       examples_dir, behaviors_dir, dead_letters_dir: output directories.
-
-    Returns:
-      A PCollection of one `IngestCounts`.
-
-    Raises:
-      LogContractError: if a table or a column is missing.
     """
-    examples_dir, behaviors_dir, dead_letters_dir = (
-        os.fspath(path).rstrip("/") for path in (examples_dir, behaviors_dir, dead_letters_dir)
-    )
-    plans = plan_tables(config, spec)
-    units = {table: plan_reads(plan.path) for table, plan in plans.items()}
-    files = {table: [unit.path for unit in found] for table, found in units.items()}
-    num_shards = config.num_shards or _default_shards(sum(unit.rows for unit in units["impressions"]))
-    _make_local_directories(examples_dir, behaviors_dir, dead_letters_dir)
 
-    # One read for all tables: every transform costs a local run a fixed time.
-    read = (
-        root
-        | "Plan" >> beam.Create([(table, unit) for table, found in units.items() for unit in found])
-        | "Spread" >> beam.Reshuffle()
-        | "Read"
-        >> beam.ParDo(ReadTable(plans, num_shards)).with_outputs(BY_REQUEST, ITEMS, DEAD, TALLY, LAST, main="by_user")
-    )
-    dead = [read[DEAD]]
-    tallies = [read[TALLY]]
+    config: IngestConfig
+    spec: FeatureSpec
+    examples_dir: AnyPath
+    behaviors_dir: AnyPath
+    dead_letters_dir: AnyPath
 
-    def group(name: str, *collections):
-        typed = [
-            each | f"{name}/Type{i}" >> beam.Map(lambda pair: pair).with_output_types(_Keyed)
-            for i, each in enumerate(collections)
-        ]
-        whole = typed | f"{name}/Flatten" >> beam.Flatten() if len(typed) > 1 else typed[0]
-        return whole | f"{name}/Group" >> beam.GroupByKey()
+    def expand(self, root: beam.pvalue.PBegin) -> Ingested:
+        config, spec = self.config, self.spec
+        examples_dir, behaviors_dir = storage.join(self.examples_dir), storage.join(self.behaviors_dir)
+        plans = plan_tables(config, spec)
+        units = {table: plan_reads(plan.path) for table, plan in plans.items()}
+        files = {table: [unit.path for unit in found] for table, found in units.items()}
+        num_shards = config.num_shards or _default_shards(sum(unit.rows for unit in units["impressions"]))
 
-    routed = group("ByRequest", read[BY_REQUEST]) | "RouteClicks" >> beam.ParDo(
-        RouteClicks(num_shards, files)
-    ).with_outputs(DEAD, TALLY, TIMES, main="rows")
-    dead.append(routed[DEAD])
-    tallies.append(routed[TALLY])
-
-    end = read[LAST] | "EndOfLog" >> beam.CombineGlobally(_latest)
-    times = routed[TIMES] | "RequestTimes" >> beam.CombineGlobally(MergeHistograms())
-    window = config.window_ms if config.tables.clicks is not None and config.label_maturity else None
-    plan = (
-        root
-        | "Once" >> beam.Create([None])
-        | "PlanTimes"
-        >> beam.Map(
-            lambda _, end, times: plan_times(end, times, config.split, window),
-            end=beam.pvalue.AsSingleton(end),
-            times=beam.pvalue.AsSingleton(times),
+        # One read for all tables: every transform costs a local run a fixed time.
+        tags = (BY_REQUEST, ITEMS, DEAD, TALLY, LAST)
+        read = (
+            root
+            | "Plan" >> beam.Create([(table, unit) for table, found in units.items() for unit in found])
+            | "Spread" >> beam.Reshuffle()
+            | "Read" >> beam.ParDo(ReadTable(plans, num_shards)).with_outputs(*tags, main="by_user")
         )
-    )
+        route = beam.ParDo(RouteClicks(num_shards, files)).with_outputs(DEAD, TALLY, TIMES, main="rows")
+        routed = _group("ByRequest", read[BY_REQUEST]) | "RouteClicks" >> route
+        tallies = [read[TALLY], routed[TALLY]]
 
-    if "items" in plans:
-        items_path = f"{examples_dir}/_items-{uuid.uuid4().hex}.arrow"
-        items = group("Items", read[ITEMS]) | "WriteItems" >> beam.ParDo(
-            WriteItems(items_path, spec, examples_dir)
-        ).with_outputs(TALLY, main="path")
-        tallies.append(items[TALLY])
-        item_paths = items.path
-    else:
-        item_paths = root | "NoItems" >> beam.Create([])
+        window = config.window_ms if config.tables.clicks is not None and config.label_maturity else None
+        end = read[LAST] | "EndOfLog" >> beam.CombineGlobally(_latest)
+        times = routed[TIMES] | "RequestTimes" >> beam.CombineGlobally(MergeHistograms())
+        plan = beam.pvalue.AsSingleton(
+            root
+            | "Once" >> beam.Create([None])
+            | "PlanTimes"
+            >> beam.Map(
+                lambda _, end, times: plan_times(end, times, config.split, window),
+                end=beam.pvalue.AsSingleton(end),
+                times=beam.pvalue.AsSingleton(times),
+            )
+        )
 
-    # Every shard writes its files, also the one that no row falls into.
-    seeds = root | "Shards" >> beam.Create(range(num_shards)) | "Seed" >> beam.Map(lambda shard: (shard, _seed()))
-    built = group("ByUser", seeds, routed.rows, read.by_user) | "BuildShard" >> beam.ParDo(
-        BuildShard(
+        if "items" in plans:
+            items_path = storage.join(examples_dir, f"_items-{uuid.uuid4().hex}.arrow")
+            write_items = beam.ParDo(WriteItems(items_path, spec, examples_dir))
+            items = _group("Items", read[ITEMS]) | "WriteItems" >> write_items.with_outputs(TALLY, main="path")
+            tallies.append(items[TALLY])
+            item_paths = items.path
+        else:
+            item_paths = root | "NoItems" >> beam.Create([])
+
+        # Every shard writes its files, also the one that no row falls into.
+        seeds = root | "Shards" >> beam.Create(range(num_shards)) | "Seed" >> beam.Map(lambda shard: (shard, _seed()))
+        build = BuildShard(
             config,
             spec,
             num_shards,
@@ -150,50 +141,49 @@ def ingest_logs(
             behaviors_dir,
             plans["impressions"].empty(),
             "behaviors" in plans and plans["behaviors"].has("action"),
-        ),
-        plan=beam.pvalue.AsSingleton(plan),
-        item_paths=beam.pvalue.AsIter(item_paths),
-    ).with_outputs(DEAD, TALLY, main="none")
-    dead.append(built[DEAD])
-    tallies.append(built[TALLY])
-
-    # One file at least, so that "no dead letter" can be told from "not written".
-    none = (
-        root | "NoLetter" >> beam.Create([0]) | "Letterhead" >> beam.Map(lambda key: (key, dead_letters("", *[[]] * 4)))
-    )
-    written = group("DeadLetters", none, *dead) | "WriteDeadLetters" >> beam.ParDo(
-        WriteDeadLetters(dead_letters_dir, num_shards)
-    )
-    known = {
-        "tables": list(plans),
-        "splits": config.split.names,
-        "labels": config.label_columns(spec),
-        "num_shards": num_shards,
-    }
-    return (
-        tallies
-        | "Tallies" >> beam.Flatten()
-        | "Sum" >> beam.CombineGlobally(_add_up)
-        | "WriteCounts"
-        >> beam.Map(
-            _write_counts,
-            plan=beam.pvalue.AsSingleton(plan),
-            dead_letters=beam.pvalue.AsIter(written),
-            known=known,
-            examples_dir=examples_dir,
         )
-    )
+        built = _group("ByUser", seeds, routed.rows, read.by_user) | "BuildShard" >> beam.ParDo(
+            build, plan=plan, item_paths=beam.pvalue.AsIter(item_paths)
+        ).with_outputs(DEAD, TALLY, main="none")
+        tallies.append(built[TALLY])
+
+        # One file at least, so that "no dead letter" can be told from "not written".
+        none = root | "NoLetter" >> beam.Create([0]) | "Letterhead" >> beam.Map(lambda key: (key, _no_letters()))
+        dead = (read[DEAD], routed[DEAD], built[DEAD]) | "DeadLetters" >> beam.Flatten()
+        written = _group("WriteLetters", none, dead) | "WriteDeadLetters" >> beam.ParDo(
+            WriteDeadLetters(storage.join(self.dead_letters_dir), num_shards)
+        )
+        known = {
+            "tables": list(plans),
+            "splits": config.split.names,
+            "labels": config.label_columns(spec),
+            "num_shards": num_shards,
+        }
+        counts = (
+            tallies
+            | "Tallies" >> beam.Flatten()
+            | "Sum" >> beam.CombineGlobally(_add_up)
+            | "WriteCounts"
+            >> beam.Map(
+                _write_counts,
+                plan=plan,
+                written=beam.pvalue.AsIter(written),
+                known=known,
+                examples_dir=examples_dir,
+            )
+        )
+        return Ingested(counts, dead)
 
 
-def finalize_ingest(config: IngestConfig, examples_dir: str | os.PathLike) -> IngestCounts:
+def finalize_ingest(config: IngestConfig, examples_dir: AnyPath) -> IngestCounts:
     """Checks the accounts after the run, removes scratch files and splits of a `column` that nothing is in.
 
     Raises:
       BadRowsError: if a table's share of dead letters is above `max_bad_row_fraction`. They are written by then.
       RowAccountError: if rows were lost.
     """
-    for scratch in glob.glob(f"{glob.escape(os.fspath(examples_dir))}/_items-*.arrow"):
-        os.remove(scratch)
+    for scratch in storage.entries(examples_dir, "_items-*.arrow"):
+        storage.delete(scratch)
     counts = IngestCounts.load(examples_dir)
     counts.check_balance()
     for name, table in counts.tables.items():
@@ -206,21 +196,30 @@ def finalize_ingest(config: IngestConfig, examples_dir: str | os.PathLike) -> In
     if config.split.by == "column":
         empty = [name for name, requests in counts.requests.items() if not requests]
         for name in empty:
-            shutil.rmtree(f"{os.fspath(examples_dir)}/Split-{name}", ignore_errors=True)
+            storage.delete(storage.join(examples_dir, f"Split-{name}"))
     return counts
 
 
 def run_ingest(
     config: IngestConfig,
     spec: FeatureSpec,
-    examples_dir: str | os.PathLike,
-    behaviors_dir: str | os.PathLike,
-    dead_letters_dir: str | os.PathLike,
+    examples_dir: AnyPath,
+    behaviors_dir: AnyPath,
+    dead_letters_dir: AnyPath,
 ) -> IngestCounts:
-    """Runs LogIngest in this process; see `ingest_logs` and `finalize_ingest`."""
+    """Runs LogIngest in this process; see `IngestLogs` and `finalize_ingest`."""
     with make_pipeline() as root:
-        ingest_logs(root, config, spec, os.fspath(examples_dir), os.fspath(behaviors_dir), os.fspath(dead_letters_dir))
+        _ = root | IngestLogs(config, spec, examples_dir, behaviors_dir, dead_letters_dir)
     return finalize_ingest(config, examples_dir)
+
+
+def _group(name: str, *collections: beam.PCollection) -> beam.PCollection:
+    typed = [
+        each | f"{name}/Type{i}" >> beam.Map(lambda pair: pair).with_output_types(_Keyed)
+        for i, each in enumerate(collections)
+    ]
+    whole = typed | f"{name}/Flatten" >> beam.Flatten() if len(typed) > 1 else typed[0]
+    return whole | f"{name}/Group" >> beam.GroupByKey()
 
 
 def _default_shards(impressions: int) -> int:
@@ -231,29 +230,25 @@ def _seed() -> pa.RecordBatch:
     return mark(pa.RecordBatch.from_arrays([pa.array([], pa.null())], names=["none"]), "seed")
 
 
-def _latest(times) -> int | None:
+def _no_letters() -> pa.RecordBatch:
+    return dead_letters("", [], [], [], [])
+
+
+def _latest(times: Iterable[int | None]) -> int | None:
     return max((time for time in times if time is not None), default=None)
 
 
-def _add_up(tallies) -> Counter:
+def _add_up(tallies: Iterable[Counter]) -> Counter:
     total: Counter = Counter()
     for tally in tallies:
         total.update(tally)
     return total
 
 
-def _write_counts(tally: Counter, plan, dead_letters, known, examples_dir: str) -> IngestCounts:
-    sum(dead_letters)  # The dead letters are written before the counts are.
+def _write_counts(
+    tally: Counter, plan: dict[str, int | None], written: Iterable[int], known: dict[str, Any], examples_dir: str
+) -> IngestCounts:
+    sum(written)  # The dead letters are written before the counts are.
     counts = counts_from(tally, plan, **known)
-    if "://" not in examples_dir:
-        counts.save(examples_dir)
-    else:
-        with FileSystems.create(f"{examples_dir}/counts.json", "application/json") as stream:
-            stream.write(counts.model_dump_json(indent=2).encode())
+    counts.save(examples_dir)
     return counts
-
-
-def _make_local_directories(*directories: str) -> None:
-    for directory in directories:
-        if "://" not in directory:
-            os.makedirs(directory, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Readers of log tables: Parquet, CSV and JSON Lines, on any filesystem Beam opens, as Arrow RecordBatches.
+"""Readers of log tables: Parquet, CSV and JSON Lines, wherever they lie (`features.storage`), as RecordBatches.
 
 A file is planned into units that can be read alone (row groups of Parquet, whole text files). Values keep the type
 they have in the file; `features.ingest.columns` converts them. Text that cannot be parsed is handed back line by line
@@ -8,16 +8,16 @@ and never stops a read.
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
-import os
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pyarrow as pa
-from apache_beam.io.filesystem import CompressionTypes
-from apache_beam.io.filesystems import FileSystems
+import pyarrow.parquet as pq
 
+from features import storage
+from features.arrow import columns_of
 from features.log_contract import LogContractError
 
 BATCH_ROWS = 1 << 17
@@ -25,6 +25,11 @@ TEXT_BLOCK_BYTES = 16 << 20
 _PEEK_BYTES = 1 << 20
 _PYTHON_LINES = 256
 _SUFFIX = re.compile(r"\.(parquet|pq|csv|jsonl|ndjson|json)(\.gz|\.bz2|\.zst)?$", re.IGNORECASE)
+_PACKED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
+
+
+#: Rows, and lines that could not be parsed.
+_Read = tuple[pa.RecordBatch, list[tuple[str, str]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,17 +58,12 @@ def match_files(path: str) -> list[str]:
       LogContractError: if nothing is there.
     """
     base = path.rstrip("/")
-    is_pattern = any(character in path for character in "*?[")
-    pattern = path if is_pattern or (_SUFFIX.search(base) and not os.path.isdir(base)) else f"{base}/**"
-    skip = 0 if pattern == path else len(base)
     try:
-        found = FileSystems.match([pattern])[0].metadata_list
-    except Exception as error:  # Beam's filesystems raise each their own.
+        found = storage.match(path)
+    except Exception as error:  # File systems raise each their own.
         raise LogContractError(f"{path}: cannot be listed: {error}") from error
-    files = sorted(metadata.path for metadata in found if _SUFFIX.search(metadata.path))
-    files = [
-        file for file in files if not re.search(r"(^|/)[_.][^/]*", file[skip:] if skip else os.path.basename(file))
-    ]
+    below = {file: file[len(base) :] if file.startswith(f"{base}/") else storage.name(file) for file in found}
+    files = [file for file in found if _SUFFIX.search(file) and not re.search(r"(^|/)[_.]", below[file])]
     if not files:
         raise LogContractError(f"{path}: no .parquet, .csv or .jsonl file found.")
     return files
@@ -73,12 +73,11 @@ def plan_reads(path: str) -> list[ReadUnit]:
     """Returns the units of a table, with their row counts (estimated from the size for text)."""
     units: list[ReadUnit] = []
     for file in match_files(path):
-        kind = _SUFFIX.search(file).group(1).lower()
-        if kind not in ("parquet", "pq"):
-            kind = "csv" if kind == "csv" else "jsonl"
+        kind = _format(file)
+        if kind != "parquet":
             units.append(ReadUnit(file, kind, len(units), None, _estimate_lines(file)))
             continue
-        with _open(file, "parquet") as stream:
+        with _open(file) as stream:
             footer = _parquet(stream, file).metadata
         groups, rows = [], 0
         for group in range(footer.num_row_groups):
@@ -93,11 +92,11 @@ def plan_reads(path: str) -> list[ReadUnit]:
 def read_schema(path: str) -> pa.Schema:
     """Returns the schema of a table's first file. CSV columns are strings; JSON Lines are inferred from its start."""
     file = match_files(path)[0]
-    kind = _SUFFIX.search(file).group(1).lower()
-    if kind in ("parquet", "pq"):
-        with _open(file, "parquet") as stream:
+    kind = _format(file)
+    if kind == "parquet":
+        with _open(file) as stream:
             return _parquet(stream, file).schema_arrow
-    with _open(file, kind) as stream:
+    with _open(file) as stream:
         block = _read(stream, _PEEK_BYTES)
     if kind == "csv":
         import csv
@@ -123,8 +122,15 @@ def read_batches(unit: ReadUnit, columns: Sequence[str]) -> Iterator[RawBatch]:
         yield RawBatch(_select(batch, columns), rejected)
 
 
-def _read_parquet(unit: ReadUnit, columns: list[str]):
-    with _open(unit.path, "parquet") as stream:
+def _format(file: str) -> str:
+    """Returns what a file holds, by its suffix: `parquet`, `csv` or `jsonl`."""
+    found = _SUFFIX.search(file)
+    suffix = found[1].lower() if found else ""
+    return {"parquet": "parquet", "pq": "parquet", "csv": "csv"}.get(suffix, "jsonl")
+
+
+def _read_parquet(unit: ReadUnit, columns: list[str]) -> Iterator[_Read]:
+    with _open(unit.path) as stream:
         file = _parquet(stream, unit.path)
         present = [name for name in columns if name in file.schema_arrow.names]
         groups = list(unit.row_groups or range(file.metadata.num_row_groups))
@@ -136,16 +142,16 @@ def _read_parquet(unit: ReadUnit, columns: list[str]):
             yield batch, []
 
 
-def _read_csv(unit: ReadUnit, columns: list[str]):
+def _read_csv(unit: ReadUnit, columns: list[str]) -> Iterator[_Read]:
     from pyarrow import csv
 
     rejected: list[tuple[str, str]] = []
 
-    def set_aside(row) -> str:
+    def set_aside(row: Any) -> str:
         rejected.append((row.text or "", f"{row.actual_columns} columns, the header has {row.expected_columns}"))
         return "skip"
 
-    with _open(unit.path, "csv") as stream:
+    with _open(unit.path) as stream:
         # Binary, so that bytes that are no UTF-8 are found later, row by row.
         convert = csv.ConvertOptions(
             column_types={name: pa.binary() for name in columns},
@@ -174,8 +180,8 @@ def _read_csv(unit: ReadUnit, columns: list[str]):
             yield empty if empty is not None else _select(None, columns), rejected
 
 
-def _read_json(unit: ReadUnit, columns: list[str]):
-    with _open(unit.path, "jsonl") as stream:
+def _read_json(unit: ReadUnit, columns: list[str]) -> Iterator[_Read]:
+    with _open(unit.path) as stream:
         rest = b""
         while block := _read(stream, TEXT_BLOCK_BYTES):
             block = rest + block
@@ -187,7 +193,7 @@ def _read_json(unit: ReadUnit, columns: list[str]):
             yield from _json_parts(rest, columns)
 
 
-def _json_parts(block: bytes, columns: list[str]):
+def _json_parts(block: bytes, columns: list[str]) -> Iterator[_Read]:
     """Parses a block of lines; a block that fails is halved until the bad lines stand alone."""
     try:
         block.decode("utf-8")
@@ -216,7 +222,7 @@ def _json_parts(block: bytes, columns: list[str]):
 def _parse_json(block: bytes, columns: list[str]) -> pa.RecordBatch:
     from pyarrow import json as arrow_json
 
-    def parse(schema):
+    def parse(schema: pa.Schema | None) -> pa.Table:
         table = arrow_json.read_json(
             pa.BufferReader(block),
             arrow_json.ReadOptions(use_threads=False, block_size=len(block) + 1),
@@ -248,13 +254,13 @@ def _count_rows(block: bytes) -> int:
     return sum(1 for line in block.splitlines() if line.strip())
 
 
-def _array_of(values: list) -> pa.Array:
+def _array_of(values: list[Any]) -> pa.Array:
     try:
         return pa.array(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError):
         pass
 
-    def text(value):
+    def text(value: Any) -> str | None:
         return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
     if any(isinstance(value, list) for value in values):
@@ -264,56 +270,29 @@ def _array_of(values: list) -> pa.Array:
 
 
 def _select(batch: pa.RecordBatch | None, columns: Sequence[str]) -> pa.RecordBatch:
-    rows = 0 if batch is None else batch.num_rows
-    names = [] if batch is None else batch.schema.names
-    arrays = [batch.column(names.index(name)) if name in names else pa.nulls(rows) for name in columns]
+    rows, present = (0, {}) if batch is None else (batch.num_rows, columns_of(batch))
+    arrays = [present[name] if name in present else pa.nulls(rows) for name in columns]
     return pa.RecordBatch.from_arrays(arrays, names=list(columns))
 
 
-class _Unpacked(io.RawIOBase):
-    """A Beam stream that unpacks as it reads. Arrow reads `closed` as an attribute, which Beam has as a method."""
-
-    def __init__(self, stream):
-        super().__init__()
-        self._stream = stream
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer) -> int:
-        part = self._stream.read(len(buffer))
-        buffer[: len(part)] = part
-        return len(part)
-
-    def close(self) -> None:
-        if not self.closed:
-            self._stream.close()
-        super().close()
-
-
-def _open(path: str, kind: str):
+def _open(path: str) -> pa.NativeFile:
     """Opens a file for reading; text may be compressed (by its suffix)."""
-    if kind == "parquet" or not _is_packed(path):
-        if "://" not in path:
-            return pa.OSFile(path)
-        return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
-    return _Unpacked(FileSystems.open(path, compression_type=CompressionTypes.AUTO))
+    stream, packing = storage.open_arrow(path, mapped=False), _packing(path)
+    return pa.CompressedInputStream(stream, packing) if packing else stream
 
 
-def _is_packed(path: str) -> bool:
-    return os.path.splitext(path)[1].lower() in (".gz", ".bz2", ".zst")
+def _packing(path: str) -> str | None:
+    return _PACKED.get(path[path.rfind(".") :].lower())
 
 
-def _parquet(stream, path: str):
-    import pyarrow.parquet as pq
-
+def _parquet(stream: pa.NativeFile, path: str) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(stream)
     except pa.ArrowInvalid as error:
         raise LogContractError(f"{path}: no readable Parquet file: {error}") from error
 
 
-def _read(stream, size: int) -> bytes:
+def _read(stream: pa.NativeFile, size: int) -> bytes:
     """Reads `size` bytes, fewer only at the end of the file: compressed streams return what they have."""
     parts, missing = [], size
     while missing and (part := stream.read(missing)):
@@ -323,8 +302,8 @@ def _read(stream, size: int) -> bytes:
 
 
 def _estimate_lines(path: str) -> int:
-    size = FileSystems.match([path])[0].metadata_list[0].size_in_bytes
-    with _open(path, "text") as stream:
+    size = storage.size(path)
+    with _open(path) as stream:
         start = _read(stream, _PEEK_BYTES)
-    whole = size * (4 if _is_packed(path) else 1) if len(start) == _PEEK_BYTES else len(start)
+    whole = size * (4 if _packing(path) else 1) if len(start) == _PEEK_BYTES else len(start)
     return round(start.count(b"\n") * whole / max(len(start), 1))

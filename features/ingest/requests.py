@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from features.arrow import columns_of, splits_of, to_numpy
 from features.ingest.clicks import Attribution, attribute_clicks
 from features.ingest.config import IngestConfig
-from features.ingest.shuffle import take
 from features.ingest.split import assign_splits
 from features.log_contract import Reason, dead_letters, rows_as_json
 
@@ -42,7 +42,7 @@ class ShardRequests:
 
     def first(self, name: str) -> pa.Array:
         """Returns a column's value in the first impression of each request: [R]."""
-        return self.rows.column(self.rows.schema.get_field_index(name)).take(pa.array(self.offsets[:-1]))
+        return self.rows[name].take(pa.array(self.offsets[:-1]))
 
 
 def build_requests(
@@ -68,7 +68,7 @@ def build_requests(
     Returns:
       The requests, batches of dead letters, and the counts.
     """
-    column = _columns(impressions)
+    column = columns_of(impressions)
     encoded = column["request_id"].dictionary_encode()
     codes = encoded.indices.to_numpy().astype(np.int64)
     num_requests = len(encoded.dictionary)
@@ -123,15 +123,14 @@ def build_requests(
     sequence = sequence[alive[sequence]]
     place = np.empty(num_requests, np.int64)
     place[sequence] = np.arange(len(sequence))
-    offsets = np.zeros(len(sequence) + 1, np.int64)
-    np.cumsum(np.bincount(place[codes[kept]], minlength=len(sequence)), out=offsets[1:])
+    offsets = splits_of(np.bincount(place[codes[kept]], minlength=len(sequence)))
     if "position" in column:
         order = np.lexsort((column["position"].to_numpy()[kept], place[codes[kept]]))
     else:
         order = np.argsort(place[codes[kept]], kind="stable")
-    rows = take(impressions, kept[order])
+    rows = impressions.take(pa.array(kept[order]))
     if "position" in column:
-        position = _columns(rows)["position"].to_numpy()
+        position = columns_of(rows)["position"].to_numpy()
     else:
         position = (np.arange(len(kept)) - np.repeat(offsets[:-1], np.diff(offsets))).astype(np.int32)
     requests = ShardRequests(
@@ -156,16 +155,12 @@ def segment_min(segments: np.ndarray, values: np.ndarray, num_segments: int) -> 
     return np.minimum.reduceat(values, starts) if num_segments else np.zeros(0, values.dtype)
 
 
-def _columns(batch: pa.RecordBatch) -> dict[str, pa.Array]:
-    return dict(zip(batch.schema.names, batch.columns, strict=True))
-
-
 def _find_conflicts(request_ids: pa.Array, codes: np.ndarray, user_ids: pa.Array, elsewhere: pa.Array) -> np.ndarray:
     """Returns which requests have two users: [requests] bool."""
     users = user_ids.dictionary_encode().indices.to_numpy()
     # Dictionary codes count up in the order of first appearance.
     first = np.flatnonzero(np.r_[True, codes[1:] > np.maximum.accumulate(codes)[:-1]]) if len(codes) else codes
-    conflicted = pc.is_in(request_ids, elsewhere).to_numpy(zero_copy_only=False).copy()
+    conflicted = to_numpy(pc.is_in(request_ids, elsewhere)).copy()
     conflicted[codes[users != users[first][codes]]] = True
     return conflicted
 
@@ -180,16 +175,27 @@ def _find_duplicates(keys: np.ndarray, times: np.ndarray, skip: np.ndarray) -> n
     return duplicate & ~skip
 
 
-def _attribute(clicks, encoded, items, conflicted, keys, times, unique, immature, labels, config) -> Attribution:
+def _attribute(
+    clicks: pa.RecordBatch | None,
+    encoded: pa.DictionaryArray,
+    items: pa.DictionaryArray,
+    conflicted: np.ndarray,
+    keys: np.ndarray,
+    times: np.ndarray,
+    unique: np.ndarray,
+    immature: np.ndarray,
+    labels: tuple[str, ...],
+    config: IngestConfig,
+) -> Attribution:
     empty = np.zeros(0, np.int64)
     click_keys, click_times, click_labels, click_conflicts = empty, empty, empty, empty.astype(bool)
     if clicks is not None:
-        column = _columns(clicks)
+        column = columns_of(clicks)
         requests = pc.index_in(column["request_id"], encoded.dictionary).to_numpy().astype(np.int64)
         item_codes = pc.fill_null(pc.index_in(column["item_id"], items.dictionary), -1).to_numpy()
         click_keys = np.where(item_codes < 0, -1, requests * len(items.dictionary) + item_codes)
         click_times = column["timestamp"].to_numpy()
-        click_labels = column["_label"].to_numpy()
+        click_labels = column["_label_code"].to_numpy()
         click_conflicts = conflicted[requests]
     return attribute_clicks(
         keys=keys[unique],
@@ -217,5 +223,5 @@ def set_aside(
 ) -> pa.RecordBatch:
     """Returns dead letters of checked rows that do not fit together; `_order` tells the file they came from."""
     rows = rows_as_json(batch, mask)
-    sources = [files[table][unit] for unit in _columns(batch)["_order"].to_numpy()[mask] >> 40]
+    sources = [files[table][unit] for unit in columns_of(batch)["_order"].to_numpy()[mask] >> 40]
     return dead_letters(table, [reason] * len(rows), [_DETAILS[reason]] * len(rows), rows, sources)

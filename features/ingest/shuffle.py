@@ -35,7 +35,7 @@ class RecordBatchCoder(beam.coders.Coder):
     def is_deterministic(self) -> bool:
         return False
 
-    def to_type_hint(self):
+    def to_type_hint(self) -> type:
         return pa.RecordBatch
 
 
@@ -60,16 +60,10 @@ def partition(batch: pa.RecordBatch, shards: np.ndarray, kind: str) -> Iterator[
     """Splits a batch by shard with one stable sort and one gather; yields only shards that have rows."""
     order = np.argsort(shards, kind="stable")
     sorted_shards = shards[order]
-    table = mark(take(batch, order), kind)
+    table = mark(batch.take(pa.array(order)), kind)
     starts = np.flatnonzero(np.r_[True, sorted_shards[1:] != sorted_shards[:-1]]) if len(shards) else np.zeros(0, int)
     for start, stop in zip(starts, np.r_[starts[1:], len(shards)], strict=True):
         yield int(sorted_shards[start]), table.slice(start, stop - start)
-
-
-def take(batch: pa.RecordBatch, rows: np.ndarray) -> pa.RecordBatch:
-    """Returns the rows of a batch by index, in that order."""
-    index = pa.array(rows)
-    return pa.RecordBatch.from_arrays([column.take(index) for column in batch.columns], names=batch.schema.names)
 
 
 def concatenate(batches: Iterable[pa.RecordBatch]) -> pa.RecordBatch | None:
@@ -83,4 +77,4 @@ def concatenate(batches: Iterable[pa.RecordBatch]) -> pa.RecordBatch | None:
     arrays = [pa.concat_arrays(columns) for columns in zip(*[batch.columns for batch in batches], strict=True)]
     whole = pa.RecordBatch.from_arrays(arrays, names=batches[0].schema.names)
     order = whole.columns[-1].to_numpy()
-    return whole if np.all(order[1:] > order[:-1]) else take(whole, np.argsort(order, kind="stable"))
+    return whole if np.all(order[1:] > order[:-1]) else whole.take(pa.array(np.argsort(order, kind="stable")))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterable
 
 import apache_beam as beam
 import numpy as np
@@ -71,19 +72,19 @@ class TimeHistogram:
 class MergeHistograms(beam.CombineFn):
     """Merges `TimeHistogram`s."""
 
-    def create_accumulator(self):
+    def create_accumulator(self) -> TimeHistogram:
         return TimeHistogram()
 
-    def add_input(self, accumulator, element):
+    def add_input(self, accumulator: TimeHistogram, element: TimeHistogram) -> TimeHistogram:
         return accumulator.merge(element)
 
-    def merge_accumulators(self, accumulators):
+    def merge_accumulators(self, accumulators: Iterable[TimeHistogram]) -> TimeHistogram:
         merged = TimeHistogram()
         for accumulator in accumulators:
             merged = merged.merge(accumulator)
         return merged
 
-    def extract_output(self, accumulator):
+    def extract_output(self, accumulator: TimeHistogram) -> TimeHistogram:
         return accumulator
 
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import os
+import dataclasses
 from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.pvalue import TaggedOutput
 
+from features import storage
+from features.arrow import columns_of, write_parquet
 from features.encoding.hashing import hash64
 from features.ingest.behavior_log import BehaviorLog
 from features.ingest.config import SPLITS, IngestConfig
 from features.ingest.readers import ReadUnit, read_batches
-from features.ingest.requests import build_requests, segment_min, set_aside
+from features.ingest.requests import ShardRequests, build_requests, segment_min, set_aside
 from features.ingest.shuffle import (
     concatenate,
     kind_of,
@@ -27,14 +30,13 @@ from features.ingest.shuffle import (
 from features.ingest.split import TimeHistogram
 from features.ingest.validate import RowChecker, TablePlan
 from features.ingest.write import (
+    ROW_GROUP_REQUESTS,
     RequestTable,
     SideTable,
     behavior_table,
     catalogue_table,
     deduplicate,
-    shard_file,
-    split_directory,
-    write_parquet,
+    write_shard,
 )
 from features.items.catalogue import CATALOGUE_FILE
 from features.log_contract import Reason
@@ -44,8 +46,10 @@ from features.spec import FeatureSpec
 BY_REQUEST, ITEMS, DEAD, TALLY, LAST, TIMES = "by_request", "items", "dead", "tally", "last", "times"
 
 _INDEX = "index"
+_Group = tuple[int, Iterable[pa.RecordBatch]]
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class ReadTable(beam.DoFn):
     """Reads and checks units of the tables and sends the rows to their shards.
 
@@ -54,38 +58,37 @@ class ReadTable(beam.DoFn):
     clicks find their user.
     """
 
-    def __init__(self, plans: dict[str, TablePlan], num_shards: int):
-        self._plans = plans
-        self._num_shards = num_shards
+    plans: dict[str, TablePlan]
+    num_shards: int
 
-    def process(self, element: tuple[str, ReadUnit]):
+    def process(self, element: tuple[str, ReadUnit]) -> Iterator[Any]:
         table, unit = element
-        checker = RowChecker(self._plans[table])
+        checker = RowChecker(self.plans[table])
         first_row = 0
-        for raw in read_batches(unit, self._plans[table].sources):
+        for raw in read_batches(unit, self.plans[table].sources):
             rows, dead, tally = checker.check(raw, unit, first_row)
             first_row += raw.batch.num_rows
             yield TaggedOutput(TALLY, tally)
             if dead is not None:
-                yield TaggedOutput(DEAD, (unit.index % self._num_shards, dead))
+                yield TaggedOutput(DEAD, (unit.index % self.num_shards, dead))
             if rows.num_rows:
                 yield from self._send(table, rows)
 
-    def _send(self, table: str, rows: pa.RecordBatch):
-        column = {name: rows.column(i) for i, name in enumerate(rows.schema.names)}
+    def _send(self, table: str, rows: pa.RecordBatch) -> Iterator[Any]:
+        column = columns_of(rows)
         if table in ("impressions", "clicks"):
             yield TaggedOutput(LAST, pc.max(column["timestamp"]).as_py())
         if table == "items":
             yield TaggedOutput(ITEMS, (0, mark(rows, table)))
         elif table == "clicks":
-            for part in partition(rows, shard_of(column["request_id"], self._num_shards), table):
+            for part in partition(rows, shard_of(column["request_id"], self.num_shards), table):
                 yield TaggedOutput(BY_REQUEST, part)
         else:
             users = hash64(column["user_id"].dictionary_encode())
-            yield from partition(rows, (users % np.uint64(self._num_shards)).astype(np.uint16), table)
+            yield from partition(rows, (users % np.uint64(self.num_shards)).astype(np.uint16), table)
             if table == "impressions":
                 index = _request_index(column["request_id"], users, column["timestamp"].to_numpy())
-                buckets = shard_of(index.column(0), self._num_shards)
+                buckets = shard_of(index.column(0), self.num_shards)
                 for part in partition(index, buckets, _INDEX):
                     yield TaggedOutput(BY_REQUEST, part)
 
@@ -100,6 +103,7 @@ def _request_index(request_ids: pa.Array, users: np.ndarray, times: np.ndarray) 
     return pa.RecordBatch.from_arrays(arrays, names=["request_id", "user", "timestamp"])
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class RouteClicks(beam.DoFn):
     """Meets the index and the clicks of a bucket of requests: clicks go on to their user's shard.
 
@@ -107,11 +111,10 @@ class RouteClicks(beam.DoFn):
     requests go to the histogram that decides the split.
     """
 
-    def __init__(self, num_shards: int, files: dict[str, list[str]]):
-        self._num_shards = num_shards
-        self._files = files
+    num_shards: int
+    files: dict[str, list[str]]
 
-    def process(self, element):
+    def process(self, element: _Group) -> Iterator[Any]:
         bucket, batches = element
         by_kind = _by_kind(batches)
         index = by_kind.get(_INDEX, [])
@@ -130,7 +133,7 @@ class RouteClicks(beam.DoFn):
         told = np.flatnonzero(conflicted[codes])
         if len(told):
             rows = pa.RecordBatch.from_arrays([ids.take(pa.array(told))], names=["request_id"])
-            yield from partition(rows, (users[told] % np.uint64(self._num_shards)).astype(np.uint16), "conflicts")
+            yield from partition(rows, (users[told] % np.uint64(self.num_shards)).astype(np.uint16), "conflicts")
 
         clicks = concatenate(by_kind.get("clicks", []))
         if clicks is None:
@@ -140,68 +143,58 @@ class RouteClicks(beam.DoFn):
         conflict = ~orphan & np.append(conflicted, False)[request]
         for reason, mask in ((Reason.UNKNOWN_REQUEST, orphan), (Reason.REQUEST_CONFLICT, conflict)):
             if mask.any():
-                yield TaggedOutput(DEAD, (bucket, set_aside("clicks", clicks, reason, mask, self._files)))
+                yield TaggedOutput(DEAD, (bucket, set_aside("clicks", clicks, reason, mask, self.files)))
                 yield TaggedOutput(TALLY, Counter({("reason", "clicks", reason.value): int(mask.sum())}))
         known = ~orphan & ~conflict
         if known.any():
-            shards = (user[request[known]] % np.uint64(self._num_shards)).astype(np.uint16)
+            shards = (user[request[known]] % np.uint64(self.num_shards)).astype(np.uint16)
             yield from partition(clicks.filter(pa.array(known)), shards, "clicks")
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class WriteItems(beam.DoFn):
     """Gathers the items, drops repeated ones and writes them: once for all shards, and as the catalogue."""
 
-    def __init__(self, path: str, spec: FeatureSpec, examples_dir: str):
-        self._path = path
-        self._spec = spec
-        self._examples_dir = examples_dir
+    path: str
+    spec: FeatureSpec
+    examples_dir: str
 
-    def process(self, element):
+    def process(self, element: _Group) -> Iterator[Any]:
         rows, dropped = deduplicate(concatenate(element[1]), "item_id")
-        with FileSystems.create(self._path) as stream, pa.ipc.new_file(stream, rows.schema) as writer:
+        with storage.writing(self.path) as stream, pa.ipc.new_file(stream, rows.schema) as writer:
             writer.write_batch(rows)
-        write_parquet(catalogue_table(self._spec, rows), f"{self._examples_dir}/{CATALOGUE_FILE}")
+        catalogue = catalogue_table(self.spec, rows)
+        write_parquet(catalogue, storage.join(self.examples_dir, CATALOGUE_FILE), ROW_GROUP_REQUESTS)
         tally = {("table", "items", "duplicates"): dropped, ("table", "items", "kept"): rows.num_rows}
         yield TaggedOutput(TALLY, Counter(tally))
-        yield self._path
+        yield self.path
 
 
 _ITEMS: dict[str, SideTable] = {}
 
 
 def _load_items(path: str) -> SideTable:
-    """Returns the items, mapped into memory once per process."""
+    """Returns the items, opened once per process: mapped into memory where they lie on its machine."""
     if path not in _ITEMS:
         _ITEMS.clear()
-        source = pa.memory_map(path) if os.path.exists(path) else FileSystems.open(path).read()
-        _ITEMS[path] = SideTable("item_id", pa.ipc.open_file(source).get_batch(0))
+        _ITEMS[path] = SideTable("item_id", pa.ipc.open_file(storage.open_arrow(path)).get_batch(0))
     return _ITEMS[path]
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class BuildShard(beam.DoFn):
     """Builds and writes the requests and the behaviour log of a shard; memory holds one shard at a time."""
 
-    def __init__(
-        self,
-        config: IngestConfig,
-        spec: FeatureSpec,
-        num_shards: int,
-        files: dict[str, list[str]],
-        examples_dir: str,
-        behaviors_dir: str,
-        empty: pa.RecordBatch,
-        has_action: bool,
-    ):
-        self._empty = empty
-        self._has_action = has_action
-        self._config = config
-        self._spec = spec
-        self._num_shards = num_shards
-        self._files = files
-        self._examples_dir = examples_dir
-        self._behaviors_dir = behaviors_dir
+    config: IngestConfig
+    spec: FeatureSpec
+    num_shards: int
+    files: dict[str, list[str]]
+    examples_dir: str
+    behaviors_dir: str
+    empty: pa.RecordBatch
+    has_action: bool
 
-    def process(self, element, plan, item_paths):
+    def process(self, element: _Group, plan: dict[str, int | None], item_paths: Iterable[str]) -> Iterator[Any]:
         shard, batches = element
         by_kind = _by_kind(batches)
         items = next((_load_items(path) for path in item_paths), SideTable("item_id", None))
@@ -214,13 +207,13 @@ class BuildShard(beam.DoFn):
         conflicts = [batch.column(0) for batch in by_kind.pop("conflicts", [])]
         impressions = concatenate(by_kind.pop("impressions", []))
         requests, letters, counted = build_requests(
-            self._empty if impressions is None else impressions,
+            self.empty if impressions is None else impressions,
             concatenate(by_kind.pop("clicks", [])),
             pa.concat_arrays(conflicts) if conflicts else pa.array([], pa.string()),
-            self._config,
-            self._config.label_columns(self._spec),
+            self.config,
+            self.config.label_columns(self.spec),
             plan,
-            self._files,
+            self.files,
         )
         tally.update(counted)
         yield from (TaggedOutput(DEAD, (shard, letter)) for letter in letters)
@@ -233,66 +226,75 @@ class BuildShard(beam.DoFn):
         self._write_requests(shard, requests, behaviors, items, SideTable("user_id", users), tally)
         yield TaggedOutput(TALLY, tally)
 
-    def _write_behaviors(self, shard, requests, given, items, tally) -> BehaviorLog:
+    def _write_behaviors(
+        self, shard: int, requests: ShardRequests, given: pa.RecordBatch | None, items: SideTable, tally: Counter
+    ) -> BehaviorLog:
         """Behaviours are the given ones, else the positive impressions at the time they became positive."""
-        if self._config.tables.behaviors is None:
+        if self.config.tables.behaviors is None:
             positive = np.flatnonzero(requests.positive)
-            column = dict(zip(requests.rows.schema.names, requests.rows.columns, strict=True))
+            column = columns_of(requests.rows)
             index = pa.array(positive)
             user_ids, item_ids = column["user_id"].take(index), column["item_id"].take(index)
             times, ties, actions = requests.positive_times[positive], column["_order"].take(index).to_numpy(), None
         else:
             names = ["user_id", "item_id"]
-            column = {name: self._empty.column(self._empty.schema.get_field_index(name)) for name in names}
+            column = {name: self.empty[name] for name in names}
             column |= {"timestamp": pa.array([], pa.int64()), "_order": pa.array([], pa.int64())}
             if given is not None:
-                column = dict(zip(given.schema.names, given.columns, strict=True))
-            elif self._has_action:
+                column = columns_of(given)
+            elif self.has_action:
                 column["action"] = pa.array([], pa.string())
             user_ids, item_ids, actions = column["user_id"], column["item_id"], column.get("action")
             times, ties = column["timestamp"].to_numpy(), column["_order"].to_numpy()
         log = BehaviorLog.build(user_ids, times, ties)
-        table = behavior_table(self._spec, log, item_ids, actions, items)
-        write_parquet(table, shard_file(self._behaviors_dir, "behaviors", shard, self._num_shards))
+        table = behavior_table(self.spec, log, item_ids, actions, items)
+        write_shard(table, self.behaviors_dir, "behaviors", shard, self.num_shards)
         tally["behaviors",] += len(times)
         tally["behavior_users",] += table.num_rows
         return log
 
-    def _write_requests(self, shard, requests, behaviors, items, users, tally) -> None:
-        examples = RequestTable(self._spec, requests, items, users, behaviors)
-        if self._config.tables.items is not None:
+    def _write_requests(
+        self,
+        shard: int,
+        requests: ShardRequests,
+        behaviors: BehaviorLog,
+        items: SideTable,
+        users: SideTable,
+        tally: Counter,
+    ) -> None:
+        examples = RequestTable(self.spec, requests, items, users, behaviors)
+        if self.config.tables.items is not None:
             tally["unknown_items",] += examples.unknown_items
-        if self._config.tables.users is not None:
+        if self.config.tables.users is not None:
             tally["unknown_users",] += examples.unknown_users
         candidates = np.repeat(requests.splits, np.diff(requests.offsets))
-        for name in self._config.split.names:
+        for name in self.config.split.names:
             code = SPLITS.index(name)
             table = examples.split(code)
-            write_parquet(
-                table, shard_file(split_directory(self._examples_dir, code), "requests", shard, self._num_shards)
-            )
+            folder = storage.join(self.examples_dir, f"Split-{name}")
+            write_shard(table, folder, "requests", shard, self.num_shards)
             tally["requests", name] += table.num_rows
             tally["impressions", name] += int((candidates == code).sum())
             for label, values in requests.labels.items():
                 tally["positives", label, name] += int((values[candidates == code] > 0).sum())
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class WriteDeadLetters(beam.DoFn):
     """Writes the dead letters of a shard."""
 
-    def __init__(self, directory: str, num_shards: int):
-        self._directory = directory
-        self._num_shards = num_shards
+    directory: str
+    num_shards: int
 
-    def process(self, element):
+    def process(self, element: _Group) -> Iterator[int]:
         shard, batches = element
         table = pa.Table.from_batches([batch.replace_schema_metadata(None) for batch in batches])
         table = table.sort_by([(name, "ascending") for name in ("table", "source", "reason", "row")])
-        write_parquet(table, shard_file(self._directory, "dead_letters", shard, self._num_shards))
+        write_shard(table, self.directory, "dead_letters", shard, self.num_shards)
         yield table.num_rows
 
 
-def _by_kind(batches) -> dict[str, list[pa.RecordBatch]]:
+def _by_kind(batches: Iterable[pa.RecordBatch]) -> dict[str, list[pa.RecordBatch]]:
     found: dict[str, list[pa.RecordBatch]] = {}
     for batch in batches:
         found.setdefault(kind_of(batch), []).append(batch)

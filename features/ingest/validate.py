@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from features.arrow import to_numpy
 from features.config import nearest
 from features.ingest.columns import (
     arrow_type,
@@ -28,9 +29,8 @@ from features.log_contract import (
     dead_letters,
     rows_as_json,
 )
-from features.spec import FeatureSpec
+from features.spec import KEY_COLUMNS, FeatureSpec
 
-KEYS = ("request_id", "timestamp", "user_id", "item_id")
 _NULL_KEY = {name: Reason(f"null_{name}") for name in ("request_id", "user_id", "item_id")}
 
 
@@ -82,7 +82,7 @@ def plan_tables(config: IngestConfig, spec: FeatureSpec) -> dict[str, TablePlan]
     paths = config.tables.given()
     schemas = {table: read_schema(path) for table, path in paths.items()}
     for feature in spec.features:
-        if feature.table not in paths and feature.column not in KEYS:
+        if feature.table not in paths and feature.column not in KEY_COLUMNS:
             raise LogContractError(
                 f"feature `{feature.name}` comes from the table `{feature.table}`, which is not given: "
                 f"set `tables.{feature.table}`."
@@ -97,16 +97,15 @@ def plan_tables(config: IngestConfig, spec: FeatureSpec) -> dict[str, TablePlan]
             if name in TABLES[table].optional and name in names:
                 columns.append(Column(name, name, target, name))
         if table == "clicks" and "label" in names:
-            columns.append(Column("label", "_label", "string", "click_label"))
+            columns.append(Column("label", "_label_code", "string", "click_label"))
         if table == "impressions":
             if config.tables.clicks is None:
                 columns += [Column(n, f"l:{n}", "float64", "label") for n in config.label_columns(spec)]
-            if config.split.by == "column":
+            if config.split.column is not None:
                 columns.append(Column(config.split.column, "_split", "string", "split"))
-        if table in ("impressions", "items", "users"):
-            for feature in spec.of_table(table):
-                if feature.column not in KEYS:
-                    columns.append(Column(feature.column, f"f:{feature.name}", target_of(feature), "value"))
+        for feature in spec.features:
+            if feature.table == table and feature.column not in KEY_COLUMNS:
+                columns.append(Column(feature.column, f"f:{feature.name}", target_of(feature), "value"))
         for column in columns:
             if column.source not in names:
                 raise LogContractError(
@@ -125,6 +124,10 @@ def _key_type(key: str, spec: FeatureSpec, schema: pa.Schema) -> str:
     return "int64" if key in schema.names and pa.types.is_integer(schema.field(key).type) else "string"
 
 
+#: Why, which rows [N] bool, of which column, and what it must be.
+_Bad = list[tuple[Reason, np.ndarray, Column, str]]
+
+
 class RowChecker:
     """Checks the batches of one table."""
 
@@ -140,18 +143,18 @@ class RowChecker:
         """
         batch = raw.batch
         rows = batch.num_rows
-        bad: list[tuple[Reason, np.ndarray, Column, str]] = []
+        bad: _Bad = []
         arrays: dict[str, pa.Array] = {}
         for column in self.plan.columns:
-            values = batch.column(batch.schema.get_field_index(column.source))
+            values = batch[column.source]
             if column.role == "timestamp":
                 array, misfit = to_milliseconds(values)
             else:
                 array, misfit = convert(values, column.target)
             array = self._check_column(column, array, misfit, bad)
             arrays[column.name] = array
-        if self.plan.table == "clicks" and "_label" not in arrays:
-            arrays["_label"] = pa.array(np.zeros(rows, np.int8))
+        if self.plan.table == "clicks" and "_label_code" not in arrays:
+            arrays["_label_code"] = pa.array(np.zeros(rows, np.int8))
         arrays["_order"] = pa.array(np.arange(rows, dtype=np.int64) + ((unit.index << 40) + first_row))
         clean = pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
 
@@ -160,18 +163,18 @@ class RowChecker:
             clean = clean.filter(pa.array(~np.logical_or.reduce([mask for _, mask, _, _ in bad])))
         tally = Counter({("reason", self.plan.table, reason.value): n for reason, n in reasons.items()})
         tally["table", self.plan.table, "rows_in"] = rows + len(raw.rejected)
-        if "_label" in arrays:
-            asked = pc.greater_equal(clean.column(clean.schema.get_field_index("_label")), 0)
+        if "_label_code" in arrays:
+            asked = pc.greater_equal(clean["_label_code"], 0)
             kept = clean.filter(asked)
             tally["table", self.plan.table, "ignored"] = clean.num_rows - kept.num_rows
             clean = kept
         return clean, dead, tally
 
-    def _check_column(self, column: Column, array: pa.Array, misfit: np.ndarray, bad: list) -> pa.Array:
+    def _check_column(self, column: Column, array: pa.Array, misfit: np.ndarray, bad: _Bad) -> pa.Array:
         """Appends what is wrong to `bad` and returns the column for the clean rows (bad ones are dropped later)."""
 
-        def flag(reason: Reason, mask, what: str) -> None:
-            mask = mask if isinstance(mask, np.ndarray) else pc.fill_null(mask, True).to_numpy(zero_copy_only=False)
+        def flag(reason: Reason, mask: pa.Array | np.ndarray, what: str) -> None:
+            mask = mask if isinstance(mask, np.ndarray) else to_numpy(pc.fill_null(mask, True))
             if mask.any():
                 bad.append((reason, mask, column, what))
 
@@ -191,13 +194,13 @@ class RowChecker:
             array = array.cast(pa.int32(), safe=False)
         elif role == "propensity":
             outside = pc.or_(pc.less_equal(array, 0.0), pc.greater(array, 1.0))
-            flag(Reason.BAD_PROPENSITY, misfit | _mask(pc.fill_null(outside, False)), "must be in (0, 1]")
+            flag(Reason.BAD_PROPENSITY, misfit | to_numpy(pc.fill_null(outside, False)), "must be in (0, 1]")
         elif role == "label":
             inside = pc.and_(pc.greater_equal(array, 0.0), pc.less_equal(array, 1.0))
             flag(Reason.BAD_LABEL, pc.invert(inside), "must be in [0, 1]")
             array = array.cast(pa.float32(), safe=False)
         elif role == "click_label":
-            flag(Reason.BAD_LABEL, misfit | _mask(array.is_null()), "is missing")
+            flag(Reason.BAD_LABEL, misfit | to_numpy(array.is_null()), "is missing")
             array = pc.fill_null(pc.index_in(array, pa.array(self.plan.labels, pa.string())), -1).cast(pa.int8())
         elif role == "split":
             code = pc.index_in(array, pa.array(SPLITS))
@@ -207,7 +210,9 @@ class RowChecker:
             flag(Reason.BAD_VALUE, misfit, f"must be of type {column.target}")
         return array
 
-    def _set_aside(self, batch: pa.RecordBatch, bad: list, rejected: list, unit: ReadUnit):
+    def _set_aside(
+        self, batch: pa.RecordBatch, bad: _Bad, rejected: list[tuple[str, str]], unit: ReadUnit
+    ) -> tuple[pa.RecordBatch | None, Counter]:
         reasons: Counter = Counter()
         if not bad and not rejected:
             return None, reasons
@@ -215,7 +220,7 @@ class RowChecker:
         rows = np.flatnonzero(any_bad)
         found: dict[int, tuple[Reason, str]] = {}
         for reason, mask, column, what in bad:
-            values = batch.column(batch.schema.get_field_index(column.source))
+            values = batch[column.source]
             for row in np.flatnonzero(mask):
                 if row not in found:
                     found[row] = (reason, f"`{column.source}`={values[row].as_py()!r}: {what}.")
@@ -224,7 +229,3 @@ class RowChecker:
         texts = rows_as_json(batch, any_bad) + [text for text, _ in rejected]
         reasons.update(names)
         return dead_letters(self.plan.table, names, details, texts, [unit.path] * len(names)), reasons
-
-
-def _mask(values: pa.Array) -> np.ndarray:
-    return values.to_numpy(zero_copy_only=False)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import uuid
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
-from apache_beam.io.filesystems import FileSystems
 
+from features import storage
+from features.arrow import columns_of, compact, lists_of, write_parquet
 from features.ingest.behavior_log import BehaviorLog
 from features.ingest.columns import ARROW_TYPES, arrow_type, target_of
-from features.ingest.config import SPLITS
 from features.ingest.requests import ShardRequests
 from features.spec import KEY_COLUMNS, Feature, FeatureSpec
 
@@ -25,7 +21,7 @@ class SideTable:
 
     def __init__(self, key: str, batch: pa.RecordBatch | None):
         self._key = key
-        self._columns = {} if batch is None else dict(zip(batch.schema.names, batch.columns, strict=True))
+        self._columns = {} if batch is None else columns_of(batch)
 
     def find(self, keys: pa.Array) -> pa.Array:
         """Returns the row of each key: [N] int32, null where the table has none."""
@@ -44,13 +40,11 @@ class SideTable:
 
 def deduplicate(batch: pa.RecordBatch, key: str) -> tuple[pa.RecordBatch, int]:
     """Keeps the first row of each key; returns the rows and how many were dropped."""
-    codes = batch.column(batch.schema.get_field_index(key)).dictionary_encode().indices.to_numpy()
+    codes = batch[key].dictionary_encode().indices.to_numpy()
     _, first = np.unique(codes, return_index=True)
     if len(first) == batch.num_rows:
         return batch, 0
-    index = pa.array(np.sort(first))
-    arrays = [column.take(index) for column in batch.columns]
-    return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names), batch.num_rows - len(first)
+    return batch.take(pa.array(np.sort(first))), batch.num_rows - len(first)
 
 
 class RequestTable:
@@ -64,7 +58,7 @@ class RequestTable:
         self._items = items
         self._users = users
         rows = requests.rows
-        self._columns = dict(zip(rows.schema.names, rows.columns, strict=True))
+        self._columns = columns_of(rows)
         self._user_ids = requests.first("user_id")
         self._item_rows = items.find(self._columns["item_id"])
         self._user_rows = users.find(self._user_ids)
@@ -84,16 +78,15 @@ class RequestTable:
         start, stop = np.searchsorted(self._requests.splits, [code, code + 1])
         offsets = self._requests.offsets[start : stop + 1]
         low, high = int(offsets[0]), int(offsets[-1])
-        list_offsets = pa.array((offsets - low).astype(np.int32))
 
-        def of_request(values) -> pa.Array:
+        def of_request(values: pa.Array | np.ndarray) -> pa.Array:
             values = values if isinstance(values, pa.Array) else pa.array(values)
             return values.slice(start, stop - start)
 
         def as_lists(values: pa.Array) -> pa.Array:
-            return pa.ListArray.from_arrays(list_offsets, compact(values))
+            return lists_of(compact(values), offsets - low)
 
-        def of_candidate(values) -> pa.Array:
+        def of_candidate(values: pa.Array | np.ndarray) -> pa.Array:
             values = values if isinstance(values, pa.Array) else pa.array(values)
             return as_lists(values.slice(low, high - low))
 
@@ -166,7 +159,7 @@ def catalogue_table(spec: FeatureSpec, items: pa.RecordBatch) -> pa.Table:
       items: checked rows, each item once.
     """
     side = SideTable("item_id", items)
-    ids = items.column(items.schema.get_field_index("item_id"))
+    ids = items["item_id"]
     order = pc.sort_indices(ids).cast(pa.int32())
     table = {"item_id": ids.take(order)}
     for feature in spec.of_table("items"):
@@ -177,28 +170,7 @@ def catalogue_table(spec: FeatureSpec, items: pa.RecordBatch) -> pa.Table:
     return pa.table(table)
 
 
-def compact(values: pa.Array) -> pa.Array:
-    """Returns an array that begins at offset 0 of its buffers: consumers read lists by raw offsets."""
-    return pa.concat_arrays([values]) if values.offset == 0 else values.take(pa.array(np.arange(len(values))))
-
-
-def shard_file(directory: str, name: str, shard: int, num_shards: int) -> str:
-    return f"{directory}/{name}-{shard:05d}-of-{num_shards:05d}.parquet"
-
-
-def split_directory(examples_dir: str, code: int) -> str:
-    return f"{examples_dir}/Split-{SPLITS[code]}"
-
-
-def write_parquet(table: pa.Table, path: str, row_group_size: int = ROW_GROUP_REQUESTS) -> None:
-    """Writes a file aside and renames it, so that no reader ever sees half of it."""
-    directory, name = path.rsplit("/", 1)
-    aside = f"{directory}/.{name}.{uuid.uuid4().hex[:8]}"
-    if "://" in path:
-        with FileSystems.create(aside) as stream:
-            pq.write_table(table, stream, compression="zstd", row_group_size=row_group_size)
-        FileSystems.rename([aside], [path])
-        return
-    os.makedirs(directory, exist_ok=True)
-    pq.write_table(table, aside, compression="zstd", row_group_size=row_group_size)
-    os.replace(aside, path)
+def write_shard(table: pa.Table, directory: str, name: str, shard: int, num_shards: int) -> None:
+    """Writes `<name>-SSSSS-of-NNNNN.parquet`."""
+    path = storage.join(directory, f"{name}-{shard:05d}-of-{num_shards:05d}.parquet")
+    write_parquet(table, path, ROW_GROUP_REQUESTS)

@@ -7,34 +7,34 @@ is then looked up by row, whatever the type of the ids.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
+
+from features import storage
+from features.arrow import list_splits, lists_of, one_chunk, read_parquet
+from features.errors import InputError, NotFoundError
+from features.storage import AnyPath
 
 #: In the artifacts of the raw and of the encoded examples.
 CATALOGUE_FILE = "catalogue/items.parquet"
 
 
-def has_catalogue(examples_dir: str | Path) -> bool:
+def has_catalogue(examples_dir: AnyPath) -> bool:
     """Whether raw or encoded examples come with a catalogue: there was an items table."""
-    return (Path(examples_dir) / CATALOGUE_FILE).is_file()
+    return storage.is_file(storage.join(examples_dir, CATALOGUE_FILE))
 
 
-def read_catalogue(examples_dir: str | Path) -> pa.Table:
+def read_catalogue(examples_dir: AnyPath) -> pa.Table:
     """Reads the catalogue of raw examples (`item_id` and features) or of encoded ones (`_item_id` and features).
 
     Raises:
-      FileNotFoundError: if there is none.
+      NotFoundError: if there is none.
     """
-    if not has_catalogue(examples_dir):
-        raise FileNotFoundError(
-            f"{Path(examples_dir) / CATALOGUE_FILE}: no catalogue. Ingest the logs again, with an items "
-            "table (`tables.items`)."
-        )
-    return pq.read_table(Path(examples_dir) / CATALOGUE_FILE)
+    path = storage.join(examples_dir, CATALOGUE_FILE)
+    if not storage.is_file(path):
+        raise NotFoundError(f"{path}: no catalogue. Ingest the logs again, with an items table (`tables.items`).")
+    return read_parquet(path)
 
 
 def item_rows(catalogue_ids: pa.Array | pa.ChunkedArray, ids: pa.Array) -> np.ndarray:
@@ -48,19 +48,15 @@ def item_rows(catalogue_ids: pa.Array | pa.ChunkedArray, ids: pa.Array) -> np.nd
       [N] int32, 1-based; 0: not in the catalogue.
 
     Raises:
-      ValueError: if the types differ.
+      InputError: if the types differ.
     """
     if ids.type != catalogue_ids.type:
-        raise ValueError(f"`ids` must be {catalogue_ids.type}, as the catalogue's are. Received: {ids.type}.")
-    if isinstance(catalogue_ids, pa.ChunkedArray):
-        catalogue_ids = catalogue_ids.combine_chunks()
+        raise InputError(f"`ids` must be {catalogue_ids.type}, as the catalogue's are. Received: {ids.type}.")
     encoded = ids.dictionary_encode()
-    rows = pc.index_in(encoded.dictionary, catalogue_ids).take(encoded.indices)
+    rows = pc.index_in(encoded.dictionary, one_chunk(catalogue_ids)).take(encoded.indices)
     return pc.add(pc.fill_null(rows, -1), 1).to_numpy().astype(np.int32, copy=False)
 
 
 def item_row_lists(catalogue_ids: pa.Array | pa.ChunkedArray, lists: pa.ListArray) -> pa.ListArray:
     """Returns `item_rows` of lists of ids, list by list; [B] lists of int32."""
-    offsets = lists.offsets.to_numpy()
-    rows = item_rows(catalogue_ids, lists.flatten())
-    return pa.ListArray.from_arrays(pa.array(offsets - offsets[0]), pa.array(rows))
+    return lists_of(item_rows(catalogue_ids, lists.flatten()), list_splits(lists))

@@ -17,18 +17,19 @@ Choices that the paper leaves open:
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from features import storage
+from features.arrow import list_splits, open_parquet, to_numpy
 from features.config import Strict
 from features.items.catalogue import CATALOGUE_FILE
 from features.items.config import Estimate
 from features.spec import Feature, FeatureSpec
+from features.storage import AnyPath
 
 _CODE_BITS = np.uint64(32)
 _BATCH_ITEMS = 65_536
@@ -61,15 +62,12 @@ class MutualInformation(Strict):
             return np.divide(plug_in, scale, out=np.zeros_like(plug_in), where=scale > 0)
         return plug_in
 
-    def save(self, path: str | Path) -> None:
-        aside = f"{path}.tmp"
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(aside).write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        os.replace(aside, path)
+    def save(self, path: AnyPath) -> None:
+        storage.write_text(path, self.model_dump_json(indent=1) + "\n")
 
     @classmethod
-    def load(cls, path: str | Path) -> MutualInformation:
-        return cls.model_validate_json(Path(path).read_text(encoding="utf-8"))
+    def load(cls, path: AnyPath) -> MutualInformation:
+        return cls.model_validate_json(storage.read_text(path))
 
 
 class Contingency:
@@ -101,21 +99,21 @@ class Contingency:
             self.pairs[pair] = _add(self.pairs[pair], theirs)
 
 
-def item_codes(columns: dict[str, pa.Array], features: tuple[Feature, ...]) -> np.ndarray:
+def item_codes(columns: pa.RecordBatch | dict[str, pa.Array], features: tuple[Feature, ...]) -> np.ndarray:
     """Returns the codes of encoded items, [K, n] uint32; multi-valued features by their first value."""
     codes = []
     for feature in features:
         values = columns[feature.name]
         if feature.multi_valued:
-            offsets, flat = values.offsets.to_numpy(), values.values.to_numpy(zero_copy_only=False)
+            offsets, flat = list_splits(values), to_numpy(values.flatten())
             filled = offsets[1:] > offsets[:-1]
             column = np.zeros(len(filled), np.int32)
             column[filled] = flat[offsets[:-1][filled]]
         else:
-            column = values.to_numpy(zero_copy_only=False)
+            column = to_numpy(values)
         # Adding 0 makes one value of -0.0 and 0.0.
-        column = column.astype(np.int32) if feature.has_ids else column.astype(np.float32) + np.float32(0)
-        codes.append(column.view(np.uint32))
+        numbers = column.astype(np.int32) if feature.has_ids else column.astype(np.float32) + np.float32(0)
+        codes.append(numbers.view(np.uint32))
     return np.stack(codes)
 
 
@@ -166,7 +164,9 @@ def mutual_information_of(
     )
 
 
-def estimate_mutual_information(root, encoded_dir: str | Path, spec: FeatureSpec, output: str | Path, **options):
+def estimate_mutual_information(
+    root: Any, encoded_dir: AnyPath, spec: FeatureSpec, output: AnyPath, **options: int
+) -> Any:
     """Adds to a Beam pipeline: count the encoded catalogue and save a `MutualInformation`.
 
     Args:
@@ -189,17 +189,18 @@ def estimate_mutual_information(root, encoded_dir: str | Path, spec: FeatureSpec
         raise ValueError(
             f"mutual information needs two features of `items`. Spec `{spec.name}` has: {[f.name for f in features]}."
         )
-    path = str(Path(encoded_dir) / CATALOGUE_FILE)
-    parts = [(path, group) for group in range(pq.read_metadata(path).num_row_groups)]
+    path = storage.join(encoded_dir, CATALOGUE_FILE)
+    with open_parquet(path) as file:
+        parts = [(path, group) for group in range(file.num_row_groups)]
 
     def save(state: Contingency) -> str:
         mutual_information_of(state, features, **options).save(output)
-        return str(output)
+        return storage.join(output)
 
     return (
         root
         | "RowGroups" >> beam.Create(parts)
-        | "CountValues" >> beam.FlatMap(lambda part: count_row_group(*part, features))
+        | "CountValues" >> beam.FlatMap(lambda part: count_row_group(part[0], part[1], features))
         | "AddCounts" >> beam.CombineGlobally(lambda states: merge_all(states, len(features)))
         | "SaveMutualInformation" >> beam.Map(save)
     )
@@ -208,12 +209,10 @@ def estimate_mutual_information(root, encoded_dir: str | Path, spec: FeatureSpec
 def count_row_group(path: str, group: int, features: tuple[Feature, ...]) -> Iterator[Contingency]:
     """Reads one row group of the encoded catalogue, yields its counts."""
     state = Contingency(len(features))
-    with pq.ParquetFile(path) as file:
+    with open_parquet(path) as file:
         names = [feature.name for feature in features]
         for batch in file.iter_batches(_BATCH_ITEMS, row_groups=[group], columns=names):
-            state.update(
-                item_codes({name: batch.column(batch.schema.get_field_index(name)) for name in names}, features)
-            )
+            state.update(item_codes(batch, features))
     yield state
 
 
@@ -224,7 +223,9 @@ def merge_all(states: Iterable[Contingency], num_features: int) -> Contingency:
     return total
 
 
-def _add(counted, more) -> tuple[np.ndarray, np.ndarray]:
+def _add(
+    counted: tuple[np.ndarray, np.ndarray], more: tuple[np.ndarray, np.ndarray | None]
+) -> tuple[np.ndarray, np.ndarray]:
     """Adds counts of keys; `more` without counts counts each key once."""
     counts = np.ones(len(more[0]), np.int64) if more[1] is None else more[1]
     keys, inverse = np.unique(np.concatenate([counted[0], more[0]]), return_inverse=True)
@@ -242,7 +243,13 @@ def _levels(codes: np.ndarray, counts: np.ndarray, feature: Feature, num_bins: i
     return levels
 
 
-def _plug_in(first, second, counts, first_margin, second_margin) -> float:
+def _plug_in(
+    first: np.ndarray,
+    second: np.ndarray,
+    counts: np.ndarray | None,
+    first_margin: np.ndarray,
+    second_margin: np.ndarray,
+) -> float:
     """Plug-in mutual information, in nats, of levels [p] and [p] that were met `counts` [p] times (None: once)."""
     cells, inverse = np.unique(first * len(second_margin) + second, return_inverse=True)
     joint = np.bincount(inverse, counts)

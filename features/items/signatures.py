@@ -8,17 +8,17 @@ hyperplanes through the middle of the items. `occupancy_entropy` says how evenly
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from features import storage
+from features.arrow import list_lengths, lists_of, one_chunk, read_parquet, to_numpy, write_parquet
 from features.items.config import SimHashConfig
 from features.items.simhash import SimHash
+from features.storage import AnyPath
 
 SIGNATURES_FILE = "signatures.parquet"
 SIMHASH_FILE = "simhash.json"
@@ -69,38 +69,31 @@ class ItemSignatures:
         logs = np.log2(share, out=np.zeros_like(share), where=share > 0)
         return float(-(share * logs).sum(axis=1).mean())
 
-    def save(self, directory: str | Path) -> None:
-        """Writes `signatures.parquet` (`item_id`, `signature`) and `simhash.json`, each aside and renamed."""
-        directory = Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        flat = pa.array(self.signatures.ravel())
-        offsets = np.arange(len(self.signatures) + 1, dtype=np.int32) * self.config.num_groups
-        table = pa.table({"item_id": self.item_ids, "signature": pa.ListArray.from_arrays(pa.array(offsets), flat)})
-        aside = directory / f".{SIGNATURES_FILE}"
-        pq.write_table(table, aside, compression="zstd")
-        os.replace(aside, directory / SIGNATURES_FILE)
+    def save(self, directory: AnyPath) -> None:
+        """Writes `signatures.parquet` (`item_id`, `signature`) and `simhash.json`."""
+        splits = np.arange(len(self.signatures) + 1) * self.config.num_groups
+        table = pa.table({"item_id": self.item_ids, "signature": lists_of(self.signatures.ravel(), splits)})
+        write_parquet(table, storage.join(directory, SIGNATURES_FILE))
         # float32 values have exact decimal forms, so the centre comes back bit by bit.
         center = None if self.center is None else [float(value) for value in self.center]
-        aside = directory / f".{SIMHASH_FILE}"
-        aside.write_text(json.dumps({"config": self.config.model_dump(), "dim": self.dim, "center": center}, indent=1))
-        os.replace(aside, directory / SIMHASH_FILE)
+        simhash = {"config": self.config.model_dump(), "dim": self.dim, "center": center}
+        storage.write_text(storage.join(directory, SIMHASH_FILE), json.dumps(simhash, indent=1))
 
     @classmethod
-    def load(cls, directory: str | Path) -> ItemSignatures:
+    def load(cls, directory: AnyPath) -> ItemSignatures:
         """Reads what `save` wrote.
 
         Raises:
           FileNotFoundError: if a file is missing.
           ValueError: if the signatures do not fit the hash.
         """
-        directory = Path(directory)
-        written = json.loads((directory / SIMHASH_FILE).read_text(encoding="utf-8"))
+        written = json.loads(storage.read_text(storage.join(directory, SIMHASH_FILE)))
         config = SimHashConfig.model_validate(written["config"])
-        table = pq.read_table(directory / SIGNATURES_FILE).combine_chunks()
-        ids, lists = (_one_chunk(table[name]) for name in ("item_id", "signature"))
-        flat = lists.flatten().to_numpy(zero_copy_only=False)
+        table = read_parquet(storage.join(directory, SIGNATURES_FILE))
+        ids, lists = (one_chunk(table[name]) for name in ("item_id", "signature"))
+        flat = to_numpy(lists.flatten())
         groups = config.num_groups
-        uniform = np.array_equal(np.diff(lists.offsets.to_numpy()), np.full(len(ids), groups))
+        uniform = np.array_equal(list_lengths(lists), np.full(len(ids), groups))
         if not uniform or flat.max(initial=0) >= config.num_buckets:
             raise ValueError(
                 f"{directory}: the signatures do not fit `{SIMHASH_FILE}` ({groups} of {config.bits_per_signature} "
@@ -140,7 +133,7 @@ def sign_items(
         center = in_a_cone(embeddings, config.bits_per_signature)
     mean = embeddings.mean(axis=0, dtype=np.float64).astype(np.float32) if center and len(embeddings) else None
     dim = embeddings.shape[1]
-    item_ids = _one_chunk(item_ids)
+    item_ids = one_chunk(item_ids)
     return ItemSignatures(item_ids, _sign(embeddings, config, dim, mean), config, dim, mean)
 
 
@@ -170,7 +163,3 @@ def in_a_cone(embeddings: np.ndarray, bits_per_signature: int) -> bool:
 
 def _sign(embeddings: np.ndarray, config: SimHashConfig, dim: int, center: np.ndarray | None) -> np.ndarray:
     return SimHash(dim, config).signatures(embeddings if center is None else embeddings - center)
-
-
-def _one_chunk(values: pa.Array | pa.ChunkedArray) -> pa.Array:
-    return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import tensorflow as tf
 
+from features.arrow import list_splits, one_chunk, read_parquet, to_numpy
+from features.encoding import columns
 from features.histories.windows import WINDOWS, window_bounds
 from features.spec import HistorySpec
+from features.storage import AnyPath
 from models.inputs.request_arrays import join_splits
 
-ITEM_ROW = "item_row"
+ITEM_ROW = columns.BATCH_ITEM_ROW
 """In a batch and its windows: rows of the catalogue (`features.items.catalogue`), 0 where an item is not in it."""
 
 
@@ -30,7 +31,7 @@ class BehaviorShards:
     ids: dict[str, np.ndarray]
 
     @classmethod
-    def read(cls, path: Path, features: tuple[str, ...], item_rows: bool) -> BehaviorShards:
+    def read(cls, path: AnyPath, features: tuple[str, ...], item_rows: bool) -> BehaviorShards:
         """Reads one shard of the encoded behaviour log.
 
         Args:
@@ -38,15 +39,15 @@ class BehaviorShards:
           features: history features.
           item_rows: whether the log holds catalogue rows; else they are 0.
         """
-        columns = {name: name for name in features} | ({ITEM_ROW: "_item_row"} if item_rows else {})
-        table = pq.read_table(path, columns=list(columns.values()), memory_map=True).combine_chunks()
+        wanted = {name: name for name in features} | ({ITEM_ROW: columns.ITEM_ROW} if item_rows else {})
+        table = read_parquet(path, list(wanted.values()))
         if not table.num_rows:
             return cls(np.zeros(1, np.int64), {name: np.zeros(0, np.int32) for name in (*features, ITEM_ROW)})
-        lists = {name: table[column].chunk(0) for name, column in columns.items()}
-        splits = lists[features[0]].offsets.to_numpy().astype(np.int64)
-        ids = {name: column.flatten().to_numpy(zero_copy_only=False) for name, column in lists.items()}
-        ids.setdefault(ITEM_ROW, np.zeros(splits[-1] - splits[0], np.int32))
-        return cls(splits - splits[0], ids)
+        lists = {name: one_chunk(table[column]) for name, column in wanted.items()}
+        splits = list_splits(lists[features[0]])
+        ids = {name: to_numpy(column.flatten()) for name, column in lists.items()}
+        ids.setdefault(ITEM_ROW, np.zeros(splits[-1], np.int32))
+        return cls(splits, ids)
 
     @classmethod
     def concatenate(cls, parts: list[BehaviorShards]) -> BehaviorShards:

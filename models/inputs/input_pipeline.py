@@ -11,20 +11,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import tensorflow as tf
 
+from features import storage
+from features.arrow import list_splits, one_chunk, open_parquet, read_parquet, to_numpy
+from features.encoding import columns
+from features.encoding.columns import BATCH_LABEL, HISTORY_END, POSITION, USER_INDEX, label_column
 from features.encoding.feature_encoding import FeatureEncoding
-from features.examples.candidate_sets import SOURCE, TEACHER_LOGIT, WEIGHT
-from features.examples.shards import list_shards
+from features.errors import InputError
+from features.examples.shards import BEHAVIORS_DIR, behaviors_file, list_shards
 from features.examples.teacher_list_files import read_lists
 from features.histories.windows import WINDOWS
 from features.items.catalogue import has_catalogue
 from features.spec import Feature, FeatureSpec
+from features.storage import AnyPath
 from models.inputs.config import InputConfig
 from models.inputs.history_windows import ITEM_ROW, BehaviorShards, history_signature
 from models.inputs.request_arrays import (
@@ -37,11 +40,11 @@ from models.inputs.request_arrays import (
 )
 
 #: Of coarse examples: what a batch calls the columns that ordinary examples lack.
-EXTRAS = {"weight": WEIGHT, "source": SOURCE, "teacher_logit": TEACHER_LOGIT}
+EXTRAS = {"weight": columns.WEIGHT, "source": columns.SOURCE, "teacher_logit": columns.TEACHER_LOGIT}
 
 
 def make_dataset(
-    examples_dir: str | Path,
+    examples_dir: AnyPath,
     split: str,
     encoding: FeatureEncoding,
     config: InputConfig,
@@ -69,12 +72,12 @@ def make_dataset(
         holds) and their requests; `batch_size` then counts positives.
 
     Raises:
-      FileNotFoundError: if the split holds no shard.
-      ValueError: if histories are asked for and the spec declares none, or the examples are older than the catalogue.
+      NotFoundError: if the split holds no shard.
+      InputError: if histories are asked for and the spec declares none, or the examples are older than the catalogue.
     """
     spec = encoding.spec
     if histories and spec.history is None:
-        raise ValueError(f"`histories` need a `history` in the spec. Spec `{spec.name}` has none.")
+        raise InputError(f"`histories` need a `history` in the spec. Spec `{spec.name}` has none.")
     shards = list_shards(examples_dir, split)
     item_rows = histories and _has_item_rows(examples_dir, shards[0])
     windows = (WINDOWS if long_history else WINDOWS[:1]) if histories else ()
@@ -88,7 +91,7 @@ def make_dataset(
 
 
 def make_list_dataset(
-    lists_dir: str | Path,
+    lists_dir: AnyPath,
     split: str,
     encoding: FeatureEncoding,
     config: InputConfig,
@@ -110,7 +113,7 @@ def make_list_dataset(
       shuffle, seed, epoch: of the order of the groups.
 
     Raises:
-      FileNotFoundError: if the split holds no list.
+      NotFoundError: if the split holds no list.
     """
     spec, lists, shards = encoding.spec, read_lists(lists_dir, split), list_shards(lists_dir, split)
     signature = _signature(spec, WINDOWS, {})
@@ -139,31 +142,40 @@ def _dataset(batches: Callable[[], Iterator[dict]], spec: FeatureSpec, signature
     return dataset.prefetch(prefetch).with_options(options)
 
 
-def extra_columns(shard: Path) -> dict[str, str]:
+def extra_columns(shard: AnyPath) -> dict[str, str]:
     """Which of `EXTRAS` a shard holds."""
-    present = pq.read_schema(shard).names
+    present = _column_names(shard)
     return {name: column for name, column in EXTRAS.items() if column in present}
 
 
-def count_positives(examples_dir: str | Path, split: str, label: str, num_items: int) -> np.ndarray:
+def _column_names(shard: AnyPath) -> list[str]:
+    with open_parquet(shard) as file:
+        return file.schema_arrow.names
+
+
+def count_positives(examples_dir: AnyPath, split: str, label: str, num_items: int) -> np.ndarray:
     """Returns how often each item of the catalogue was a positive of a split, [num_items] int64."""
     counts = np.zeros(num_items + 1, np.int64)
-    for path in list_shards(examples_dir, split):
-        for batch in pq.ParquetFile(path).iter_batches(columns=["_item_row", f"_label_{label}"]):
-            rows, labels = (_numpy(batch.column(i).flatten()) for i in range(2))
-            counts += np.bincount(rows[labels > 0], minlength=num_items + 1)
+    for rows, labels in _candidates(examples_dir, split, columns.ITEM_ROW, label_column(label)):
+        counts += np.bincount(rows[labels > 0], minlength=num_items + 1)
     return counts[1:]
 
 
-def count_candidates(examples_dir: str | Path, split: str, positive_label: str | None = None) -> int:
+def count_candidates(examples_dir: AnyPath, split: str, positive_label: str | None = None) -> int:
     """Returns the number of candidates of a split; with `positive_label` of those where this label is positive."""
-    column = f"_label_{positive_label}" if positive_label else "_position"
+    column = label_column(positive_label) if positive_label else POSITION
     total = 0
-    for path in list_shards(examples_dir, split):
-        for batch in pq.ParquetFile(path).iter_batches(columns=[column]):
-            values = batch.column(0).flatten()
-            total += int(np.count_nonzero(_numpy(values) > 0)) if positive_label else len(values)
+    for (values,) in _candidates(examples_dir, split, column):
+        total += int(np.count_nonzero(values > 0)) if positive_label else len(values)
     return total
+
+
+def _candidates(examples_dir: AnyPath, split: str, *names: str) -> Iterator[list[np.ndarray]]:
+    """Reads candidate columns of a split, batch by batch."""
+    for path in list_shards(examples_dir, split):
+        with open_parquet(path) as file:
+            for batch in file.iter_batches(columns=list(names)):
+                yield [to_numpy(batch[name].flatten()) for name in names]
 
 
 @dataclass(frozen=True)
@@ -174,12 +186,14 @@ class _Buffer:
     behaviors: BehaviorShards | None
 
 
-def _has_item_rows(examples_dir: str | Path, shard: Path) -> bool:
+def _has_item_rows(examples_dir: AnyPath, shard: AnyPath) -> bool:
     """Whether the examples hold catalogue rows: not without a catalogue. Examples older than theirs are refused."""
-    if "_item_row" in pq.read_schema(shard).names:
+    if columns.ITEM_ROW in _column_names(shard):
         return True
     if has_catalogue(examples_dir):
-        raise ValueError(f"{shard}: no column `_item_row`, but there is a catalogue. Encode the examples again.")
+        raise InputError(
+            f"{shard}: no column `{columns.ITEM_ROW}`, but there is a catalogue. Encode the examples again."
+        )
     return False
 
 
@@ -189,14 +203,14 @@ def _buffers(shards, spec, buffer_shards, rng, histories, item_rows, positives_o
         chosen = [shards[i] for i in order[start : start + buffer_shards]]
         pooled = [_read_requests(path, spec, histories, item_rows) for path in chosen]
         if positives_only:
-            pooled = [select(arrays, _is_positive(arrays)) for arrays in pooled]
+            pooled = [select(arrays, _is_positive(arrays, spec)) for arrays in pooled]
         behaviors = None
         if histories:
             parts = [BehaviorShards.read(_behaviors_of(path), spec.history.features, item_rows) for path in chosen]
             first_user = np.cumsum([0] + [part.num_users for part in parts])
             for arrays, first in zip(pooled, first_user, strict=False):
-                users = arrays.request["_user_index"]
-                arrays.request["_user_index"] = np.where(users >= 0, users + first, -1)
+                users = arrays.request[USER_INDEX]
+                arrays.request[USER_INDEX] = np.where(users >= 0, users + first, -1)
             behaviors = BehaviorShards.concatenate(parts)
         requests = concatenate(pooled)
         if rng is not None:
@@ -204,55 +218,41 @@ def _buffers(shards, spec, buffer_shards, rng, histories, item_rows, positives_o
         yield _Buffer(requests, behaviors)
 
 
-def _behaviors_of(requests: Path) -> Path:
-    return requests.parent.parent / "behaviors" / requests.name.replace("requests-", "behaviors-")
+def _behaviors_of(requests: str) -> str:
+    return storage.join(storage.parent(storage.parent(requests)), BEHAVIORS_DIR, behaviors_file(requests))
 
 
-def _read_requests(path: Path, spec: FeatureSpec, histories: bool, item_rows: bool) -> RequestArrays:
-    label = f"_label_{spec.label}"
-    columns = [f.name for f in spec.features] + ["_position", label]
-    columns += ["_user_index", "_history_end"] if histories else []
-    columns += ["_item_row"] if item_rows else []
-    extras = extra_columns(path).values()
-    columns += extras
-    table = pq.read_table(path, columns=columns, memory_map=True).combine_chunks()
-    position = _lists(_single(table["_position"]))
-    request = {f.name: _column(_single(table[f.name]), f) for f in spec.of_scope("request")}
-    candidate = {f.name: _column(_single(table[f.name]).flatten(), f) for f in spec.of_scope("candidate")}
-    candidate["_position"] = position.values.astype(np.int32, copy=False)
-    candidate["_label"] = _numpy(_single(table[label]).flatten()).astype(np.float32, copy=False)
-    if histories:
-        request |= {name: _numpy(_single(table[name])) for name in ("_user_index", "_history_end")}
-    candidate |= {name: _numpy(_single(table[name]).flatten()) for name in extras}
-    if item_rows:
-        candidate["_item_row"] = _numpy(_single(table["_item_row"]).flatten())
+def _read_requests(path: str, spec: FeatureSpec, histories: bool, item_rows: bool) -> RequestArrays:
+    label = label_column(spec.label)
+    users = [USER_INDEX, HISTORY_END] if histories else []
+    others = [*extra_columns(path).values(), *([columns.ITEM_ROW] if item_rows else [])]
+    names = [*(f.name for f in spec.features), POSITION, label, *users, *others]
+    table = read_parquet(path, names)
+    arrays = {name: one_chunk(table[name]) for name in names}
+    position = _lists(arrays[POSITION])
+    request = {f.name: _column(arrays[f.name], f) for f in spec.of_scope("request")}
+    request |= {name: to_numpy(arrays[name]) for name in users}
+    candidate = {f.name: _column(arrays[f.name].flatten(), f) for f in spec.of_scope("candidate")}
+    candidate[POSITION] = position.values.astype(np.int32, copy=False)
+    candidate[label] = to_numpy(arrays[label].flatten()).astype(np.float32, copy=False)
+    candidate |= {name: to_numpy(arrays[name].flatten()) for name in others}
     return RequestArrays(position.row_splits, request, candidate)
 
 
-def _is_positive(arrays: RequestArrays) -> np.ndarray:
-    positive = arrays.candidate["_label"] > 0
-    return positive & (arrays.candidate["_item_row"] > 0) if "_item_row" in arrays.candidate else positive
+def _is_positive(arrays: RequestArrays, spec: FeatureSpec) -> np.ndarray:
+    positive = arrays.candidate[label_column(spec.label)] > 0
+    item_rows = arrays.candidate.get(columns.ITEM_ROW)
+    return positive if item_rows is None else positive & (item_rows > 0)
 
 
 def _column(array: pa.Array, feature: Feature) -> Column:
     if feature.multi_valued:
         return _lists(array)
-    return _numpy(array).astype(np.int32 if feature.has_ids else np.float32, copy=False)
-
-
-def _single(column: pa.ChunkedArray) -> pa.Array:
-    """The one chunk of a combined column."""
-    return column.chunk(0) if column.num_chunks else pa.array([], column.type)
+    return to_numpy(array).astype(np.int32 if feature.has_ids else np.float32, copy=False)
 
 
 def _lists(array: pa.Array) -> Lists:
-    splits = _numpy(array.offsets).astype(np.int64)
-    # A list array may be a slice of longer buffers: `flatten` is rebased, its offsets are not.
-    return Lists(_numpy(array.flatten()), splits - splits[0])
-
-
-def _numpy(array: pa.Array) -> np.ndarray:
-    return array.to_numpy(zero_copy_only=False)
+    return Lists(to_numpy(array.flatten()), list_splits(array))
 
 
 def _cut(buffer: _Buffer, spec: FeatureSpec, batch_size: int, windows: tuple[str, ...]) -> Iterator[dict]:
@@ -272,14 +272,14 @@ def _batch(arrays: RequestArrays, behaviors: BehaviorShards | None, spec: Featur
     batch = {
         "features": features,
         "request_index": np.repeat(np.arange(len(arrays), dtype=np.int32), np.diff(arrays.row_splits)),
-        "label": arrays.candidate["_label"],
-        "position": arrays.candidate["_position"],
+        BATCH_LABEL: arrays.candidate[label_column(spec.label)],
+        "position": arrays.candidate[POSITION],
     }
     batch |= {name: arrays.candidate[column] for name, column in EXTRAS.items() if column in arrays.candidate}
     if behaviors is not None:
-        rows = arrays.candidate.get("_item_row")
-        batch[ITEM_ROW] = np.zeros(len(batch["label"]), np.int32) if rows is None else rows
-        users, ends = arrays.request["_user_index"], arrays.request["_history_end"]
+        rows = arrays.candidate.get(columns.ITEM_ROW)
+        batch[ITEM_ROW] = np.zeros(len(batch[BATCH_LABEL]), np.int32) if rows is None else rows
+        users, ends = arrays.request[USER_INDEX], arrays.request[HISTORY_END]
         batch["history"] = behaviors.windows(users, ends, spec.history, windows)
         batch["user_index"] = users.astype(np.int32)
     return batch
@@ -296,7 +296,7 @@ def _signature(spec: FeatureSpec, windows: tuple[str, ...], extras: dict[str, st
     signature = {
         "features": features,
         "request_index": vector(tf.int32),
-        "label": vector(tf.float32),
+        BATCH_LABEL: vector(tf.float32),
         "position": vector(tf.int32),
     }
     signature |= {name: vector(tf.int32 if name == "source" else tf.float32) for name in extras}

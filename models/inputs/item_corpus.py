@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pyarrow as pa
 import tensorflow as tf
 
+from features.arrow import list_splits, one_chunk, to_numpy
+from features.encoding.columns import ITEM_ID
 from features.encoding.feature_encoding import FeatureEncoding
+from features.errors import InputError
 from features.items.catalogue import read_catalogue
+from features.storage import AnyPath
 
 
 class ItemCorpus:
@@ -21,32 +23,30 @@ class ItemCorpus:
       encoding: what they were encoded by.
 
     Raises:
-      ValueError: if there is no item.
+      InputError: if there is no item.
     """
 
     def __init__(self, item_ids: pa.Array, features: dict[str, pa.Array], encoding: FeatureEncoding):
         if not len(item_ids):
-            raise ValueError("the catalogue is empty: retrieval needs items.")
+            raise InputError("the catalogue is empty: retrieval needs items.")
         self.item_ids = item_ids
         self._features = {}
         # On the CPU they are looked up where they lie; a graph captures them and does not copy them.
         for name, column in features.items():
             feature = encoding.spec[name]
             if feature.multi_valued:
-                splits = column.offsets.to_numpy().astype(np.int64)
-                values = column.flatten().to_numpy(zero_copy_only=False).astype(np.int32, copy=False)
-                self._features[name] = tf.RaggedTensor.from_row_splits(tf.constant(values), splits - splits[0])
+                values = to_numpy(column.flatten()).astype(np.int32, copy=False)
+                self._features[name] = tf.RaggedTensor.from_row_splits(tf.constant(values), list_splits(column))
             else:
                 dtype = np.int32 if feature.has_ids else np.float32
-                self._features[name] = tf.constant(column.to_numpy(zero_copy_only=False).astype(dtype, copy=False))
+                self._features[name] = tf.constant(to_numpy(column).astype(dtype, copy=False))
 
     @classmethod
-    def load(cls, encoded_dir: str | Path, encoding: FeatureEncoding) -> ItemCorpus:
-        """Reads the catalogue of encoded examples. Raises FileNotFoundError if there is none."""
-        table = read_catalogue(encoded_dir).combine_chunks()
-        names = [feature.name for feature in encoding.spec.of_table("items")]
-        columns = {name: table[name].combine_chunks() for name in names}
-        return cls(table["_item_id"].combine_chunks(), columns, encoding)
+    def load(cls, encoded_dir: AnyPath, encoding: FeatureEncoding) -> ItemCorpus:
+        """Reads the catalogue of encoded examples. Raises NotFoundError if there is none."""
+        table = read_catalogue(encoded_dir)
+        columns = {feature.name: one_chunk(table[feature.name]) for feature in encoding.spec.of_table("items")}
+        return cls(one_chunk(table[ITEM_ID]), columns, encoding)
 
     def __len__(self) -> int:
         return len(self.item_ids)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from features.errors import RunError
+from features.errors import InputError, RunError
 from pipeline.cli.console import err, out
 
 bse = typer.Typer(
@@ -18,24 +17,15 @@ bse = typer.Typer(
     help="Bucket tables of long histories (BSE): build, read, append, verify.",
 )
 
-
-class Precision(str, Enum):
-    fp32 = "fp32"
-    fp16 = "fp16"
-    int8 = "int8"
-
-
-class UserType(str, Enum):
-    string = "string"
-    int64 = "int64"
-
-
 Store = Annotated[Path, typer.Option("--store", "-s", help="The store: the folder of all its versions.")]
 Version = Annotated[str | None, typer.Option("--version", help="Ranker version; the current one by default.")]
-Model = Annotated[Path, typer.Option("--model", "-m", help="Exported ranker: its folder, or one version of it.")]
+Model = Annotated[
+    str, typer.Option("--model", "-m", metavar="FOLDER", help="Exported ranker: its folder, or one version of it.")
+]
 User = Annotated[str, typer.Option("--user", "-u", help="User id.")]
 AsInt = Annotated[
-    UserType, typer.Option("--user-type", help="How the log holds user ids: a string and a number are two users.")
+    Literal["string", "int64"],
+    typer.Option("--user-type", help="How the log holds user ids: a string and a number are two users."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -43,18 +33,20 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @bse.command()
 def build(
     model: Model,
-    behaviors: Annotated[Path, typer.Option("--behaviors", "-b", help="Raw behaviour log (behaviors-*.parquet).")],
+    behaviors: Annotated[
+        str, typer.Option("--behaviors", "-b", metavar="FOLDER", help="Raw behaviour log (behaviors-*.parquet).")
+    ],
     store: Store,
-    precision: Annotated[Precision, typer.Option(help="Of the sums in the store.")] = Precision.fp32,
+    precision: Annotated[Literal["fp32", "fp16", "int8"], typer.Option(help="Of the sums in the store.")] = "fp32",
     force: Annotated[bool, typer.Option("--force", help="Build even if nothing has changed.")] = False,
     as_json: Json = False,
 ) -> None:
     """Build every user's table for an exported ranker, and publish it as the store's current version."""
     with err().status("Building bucket tables …"):
-        _encoder(model)  # a ranker without tables is refused before anything runs
-        from serving.bse.table_job import build_behavior_tables
+        from serving.bse.table_job import SavedModelBehaviorEncoder, build_behavior_tables
 
-        built = build_behavior_tables(model, behaviors, store, precision=precision.value, force=force)
+        SavedModelBehaviorEncoder(model)  # a ranker without tables is refused before anything runs
+        built = build_behavior_tables(model, behaviors, store, precision=precision, force=force)
     if as_json:
         print(json.dumps(built, indent=2))
         return
@@ -72,7 +64,7 @@ def build(
 def get(
     store: Store,
     user: User,
-    user_type: AsInt = UserType.string,
+    user_type: AsInt = "string",
     version: Version = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole table as JSON.")] = False,
 ) -> None:
@@ -82,7 +74,7 @@ def get(
     with BseStore(store, version) as opened:
         table, held = opened.get(_user(user, user_type)), opened.version
     if table is None:
-        raise RunError(f"{store}: the {user_type.value} user {user} has no long history in version {held}.")
+        raise RunError(f"{store}: the {user_type} user {user} has no long history in version {held}.")
     if as_json:
         whole = {"version": held, "user": user, "counts": table.counts.tolist(), "sums": table.sums.tolist()}
         print(json.dumps(whole))
@@ -106,29 +98,25 @@ def append(
     behavior: Annotated[
         str, typer.Option("--behavior", "-b", help='The raw history features as JSON, e.g. \'{"item_id": "i7"}\'.')
     ],
-    user_type: AsInt = UserType.string,
+    user_type: AsInt = "string",
     expire: Annotated[bool, typer.Option("--expire", help="Take the behaviour out instead.")] = False,
 ) -> None:
     """Add a behaviour to a user's table; the ranker of the store's version embeds and signs it."""
     values = _read_behavior(behavior)
     with err().status("Loading the model …"):
-        encoder = _encoder(model)
-        from serving.bse.environment import StoreError
         from serving.bse.store import BseStore
-        from serving.bse.table_job import encode_behavior
+        from serving.bse.table_job import SavedModelBehaviorEncoder, encode_behavior
 
+        encoder = SavedModelBehaviorEncoder(model)
         # The version is the encoder's: a store of another ranker refuses it.
         with BseStore(store, encoder.version) as opened:
-            try:
-                encoded = encode_behavior(encoder, values)
-            except ValueError as error:
-                raise typer.BadParameter(str(error), param_hint="--behavior") from None
+            encoded = encode_behavior(encoder, values)
             if encoded is None:
                 raise RunError("the ranker knows no signature of this item: it is not added to tables.")
             owner = _user(user, user_type)
             try:
                 (opened.expire if expire else opened.append)(owner, *encoded)
-            except StoreError:
+            except InputError:
                 raise
             except ValueError as error:
                 raise RunError(f"user {user}: {error}") from error
@@ -160,29 +148,20 @@ def verify(store: Store, version: Version = None, as_json: Json = False) -> None
     raise typer.Exit(1 if found.num_faults else 0)
 
 
-def _encoder(model: Path):
-    from serving.bse.table_job import SavedModelBehaviorEncoder
-
-    try:
-        return SavedModelBehaviorEncoder(model)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--model") from None
-
-
-def _user(text: str, kind: UserType) -> str | int:
-    if kind is UserType.string:
+def _user(text: str, kind: str) -> str | int:
+    if kind == "string":
         return text
     try:
         return int(text)
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is no integer.", param_hint="--user") from None
+        raise InputError(f"--user: {text!r} is no integer.") from None
 
 
 def _read_behavior(text: str) -> dict:
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise typer.BadParameter(f"not valid JSON: {error}.", param_hint="--behavior") from None
+        raise InputError(f"--behavior: not valid JSON: {error}.") from None
     if not isinstance(values, dict):
-        raise typer.BadParameter("it must be an object of history features.", param_hint="--behavior")
+        raise InputError("--behavior must be an object of history features.")
     return values

@@ -9,7 +9,7 @@ import os
 import sys
 import tempfile
 
-from features.errors import ClickmillError, InputError
+from features.errors import ClickmillError, InputError, NotFoundError
 
 #: Where a command notes in its context's `meta` which log the traceback of a defect belongs to.
 LOG = "clickmill.log"
@@ -49,11 +49,11 @@ def read_request(path: str) -> dict:
 
 
 def require_folder(path: str) -> None:
-    """Raises `FileNotFoundError` if there is no folder of a pushed model or of its tables."""
+    """Raises `NotFoundError` if there is no folder of a pushed model or of its tables."""
     from features import storage
 
     if not storage.is_folder(path):
-        raise FileNotFoundError(f"{path}: no such folder. `clickmill run` prints where it pushed its models.")
+        raise NotFoundError(f"{path}: no such folder. `clickmill run` prints where it pushed its models.")
 
 
 def explain(error: Exception, log: str | None = None) -> tuple[str, int]:

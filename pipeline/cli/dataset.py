@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from features.errors import NotFoundError
 from pipeline.cli.console import err, out
 
 dataset = typer.Typer(
@@ -39,7 +40,7 @@ def movielens_1m(
         elif storage.is_file(source):
             download.unpack(source, folder)
         else:
-            raise FileNotFoundError(f"{source}: no such file or directory.")
+            raise NotFoundError(f"{source}: no such file or directory.")
         status.update("MovieLens-1M: converting …")
         counts = movielens.convert(folder, target)
         movielens.check_counts(counts)

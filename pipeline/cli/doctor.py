@@ -27,6 +27,8 @@ ROOT = Path(__file__).resolve().parents[2]
 GIB = 2**30
 
 MIN_GLIBC = (2, 17)  # manylinux2014, which the wheels of TensorFlow 2.16 and TFX 1.16 are built for
+MIN_GLIBC_OF_NEWER = (2, 39)  # the same of TensorFlow 2.21 and TFX 1.21; the Makefile chooses by it too
+STACKS = {(3, 10): "py310-tfx116", (3, 13): "py313-tfx121"}  # Python → name of the lock in requirements/
 MEMORY_TO_RUN, MEMORY_TO_BE_EASY = 3 * GIB, 6 * GIB
 DISK_TO_RUN, DISK_TO_BE_EASY = 1 * GIB, 5 * GIB
 
@@ -72,30 +74,37 @@ class Check:
     fix: str = ""
 
 
-def run_checks(directory: str | Path = ".", lock: str | Path = ROOT / "requirements.lock") -> list[Check]:
+def run_checks(directory: str | Path = ".") -> list[Check]:
     """Looks at the interpreter, the C library, processors, memory, disk and packages.
 
     Args:
       directory: where runs would be written: its free disk space counts.
-      lock: the pinned requirements to compare the installed packages with.
     """
+    stack = STACKS.get(sys.version_info[:2], STACKS[stack_python(platform.libc_ver())])
     return [
-        check_python(sys.version_info[:3]),
+        check_python(sys.version_info[:3], platform.libc_ver()),
         check_libc(platform.system(), platform.machine(), platform.libc_ver()),
         check_processors(usable_processors(), cpu_flags()),
         check_memory(*memory()),
         check_disk(Path(directory)),
-        check_packages(Path(lock)),
+        check_packages(ROOT / "requirements" / f"{stack}.lock"),
         check_legacy_keras(os.environ.get("TF_USE_LEGACY_KERAS")),
     ]
 
 
-def check_python(version: tuple[int, int, int]) -> Check:
+def stack_python(libc: tuple[str, str]) -> tuple[int, int]:
+    """Returns the Python version of the stack that `make` takes on this C library, given as (name, version)."""
+    return (3, 13) if libc[0] == "glibc" and _version(libc[1]) >= MIN_GLIBC_OF_NEWER else (3, 10)
+
+
+def check_python(version: tuple[int, int, int], libc: tuple[str, str]) -> Check:
     found = f"Python {'.'.join(map(str, version))} ({sys.executable})"
-    if tuple(version[:2]) == (3, 10):
+    expected = stack_python(libc)
+    if version[:2] == expected:
         return Check("interpreter", "ok", found)
-    fix = "TFX 1.16 is locked for Python 3.10: install it, then `make clean setup`."
-    return Check("interpreter", "failure", found, fix)
+    wanted = f"{STACKS[expected]} is the stack of machines with {' '.join(libc).strip() or 'an unknown libc'}"
+    fix = f"{wanted}: install Python {'.'.join(map(str, expected))}, then `make clean setup`."
+    return Check("interpreter", "warning" if version[:2] == (3, 10) else "failure", found, fix)
 
 
 def check_libc(system: str, machine: str, libc: tuple[str, str]) -> Check:
@@ -108,7 +117,7 @@ def check_libc(system: str, machine: str, libc: tuple[str, str]) -> Check:
         return Check(
             "glibc", "failure", found, "TensorFlow has no wheels for musl (Alpine): use Debian, Ubuntu or RHEL."
         )
-    if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < MIN_GLIBC:
+    if _version(version) < MIN_GLIBC:
         return Check(
             "glibc", "failure", found, f"glibc {'.'.join(map(str, MIN_GLIBC))} or newer is needed: a newer image."
         )
@@ -229,6 +238,10 @@ def to_json(checks: list[Check]) -> str:
     """Returns `{"ok": …, "checks": [{name, level, found, fix}, …]}`."""
     ok = all(check.level != "failure" for check in checks)
     return json.dumps({"ok": ok, "checks": [asdict(check) for check in checks]}, indent=2)
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", text)[:2])
 
 
 def _normal(name: str) -> str:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from features.errors import NotFoundError
 from pipeline.cli.console import LOG
 
 
@@ -22,7 +23,7 @@ def run(
     from features import storage
 
     if not storage.is_file(config):
-        raise FileNotFoundError(f"{config}: no such profile. Profiles are in tfx_config/.")
+        raise NotFoundError(f"{config}: no such profile. Profiles are in tfx_config/.")
     from pipeline.config import load_config
 
     profile = load_config(config)

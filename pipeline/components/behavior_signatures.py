@@ -25,7 +25,7 @@ def BehaviorSignatures(
     """
     from features.items.signatures import sign_items
     from pipeline.model_sections import SignaturesConfig
-    from serving.export.two_tower import ITEM_EMBEDDINGS_FILE, read_item_embeddings
+    from serving.export.item_embeddings import ITEM_EMBEDDINGS_FILE, read_item_embeddings
 
     config = SignaturesConfig.model_validate_json(signatures_config)
     path = storage.join(path_utils.serving_model_path(model.uri), ITEM_EMBEDDINGS_FILE)

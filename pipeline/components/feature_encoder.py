@@ -1,7 +1,5 @@
 """FeatureEncoder: turns raw requests and behaviours into ids and numbers, split by split."""
 
-from pathlib import Path
-
 import apache_beam as beam
 from tfx.dsl.component.experimental.annotations import (
     BeamComponentParameter,
@@ -12,6 +10,7 @@ from tfx.dsl.component.experimental.annotations import (
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types.standard_artifacts import Examples, TransformGraph
 
+from features import storage
 from features.examples.raw_sample import RAW_SAMPLE_FILE, write_raw_sample
 from pipeline.artifacts import BehaviorLog
 from pipeline.components.base import inherit_properties
@@ -31,12 +30,12 @@ def FeatureEncoder(
     They are one artifact because the standard Trainer has one `examples` input; for the same reason the first
     `sample_requests` raw requests of the train split are kept in it.
     """
-    from features.encoding.encode import encode_examples
+    from features.encoding.encode import EncodeExamples
     from features.encoding.feature_encoding import FeatureEncoding
 
     with beam_pipeline as root:
-        encode_examples(root, examples.uri, behaviors.uri, encoding.uri, encoded_examples.uri)
+        _ = root | EncodeExamples(examples.uri, behaviors.uri, encoding.uri, encoded_examples.uri)
     inherit_properties(encoded_examples, examples)
     spec = FeatureEncoding.load(encoding.uri).spec
-    sample = Path(encoded_examples.uri) / RAW_SAMPLE_FILE
-    write_raw_sample(Path(examples.uri), Path(behaviors.uri), spec, sample_requests, sample)
+    sample = storage.join(encoded_examples.uri, RAW_SAMPLE_FILE)
+    write_raw_sample(examples.uri, behaviors.uri, spec, sample_requests, sample)

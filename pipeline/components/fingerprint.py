@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable
 
 from features import storage
+from features.errors import NotFoundError
 
 
 def fingerprint_files(files: Iterable[tuple[str, int, float]]) -> str:
@@ -22,29 +23,15 @@ def fingerprint_files(files: Iterable[tuple[str, int, float]]) -> str:
 def match_files(path: str) -> list[tuple[str, int, float]]:
     """Lists (path, bytes, modification time) of a file, of a directory's files (recursively) or of a glob's matches.
 
-    Works on every filesystem that Beam opens.
-
     Raises:
-      FileNotFoundError: if nothing is there.
+      NotFoundError: if nothing is there.
     """
-    from apache_beam.io.filesystems import FileSystems
-
-    patterns = [path, path.rstrip("/") + "/**"]
-    found = {item.path: item for result in FileSystems.match(patterns) for item in result.metadata_list}
-    files = [
-        (item.path, item.size_in_bytes, item.last_updated_in_seconds)
-        for item in found.values()
-        if not _is_directory(item.path)
-    ]
+    files = [(file, storage.size(file), storage.modified(file)) for file in storage.match(path)]
     if not files:
-        raise FileNotFoundError(f"No file matches `{path}`.")
+        raise NotFoundError(f"No file matches `{path}`.")
     return files
 
 
 def fingerprint_paths(paths: Iterable[str]) -> str:
     """Returns the digest of everything behind the paths; see `match_files` and `fingerprint_files`."""
     return fingerprint_files(item for path in paths for item in match_files(path))
-
-
-def _is_directory(path: str) -> bool:
-    return storage.is_local(path) and storage.is_folder(path)

@@ -8,6 +8,7 @@ from tfx.types.standard_artifacts import Examples
 
 from features import storage
 from features.ingest.config import IngestConfig
+from features.log_contract import BadRowsError
 from features.spec import FeatureSpec
 from pipeline.artifacts import BehaviorLog, DeadLetters
 from pipeline.components.base import PropertyDriver
@@ -42,10 +43,10 @@ class LogIngestDriver(PropertyDriver):
 
 
 class LogIngestExecutor(base_beam_executor.BaseBeamExecutor):
-    """Runs `features.ingest.ingest_logs.ingest_logs` into the output artifacts."""
+    """Runs `features.ingest.ingest_logs.IngestLogs` into the output artifacts."""
 
     def Do(self, input_dict, output_dict, exec_properties):
-        from features.ingest.ingest_logs import BadRowsError, finalize_ingest, ingest_logs
+        from features.ingest.ingest_logs import IngestLogs, finalize_ingest
 
         config = IngestConfig.model_validate_json(exec_properties["ingest_config"])
         spec = FeatureSpec.model_validate_json(exec_properties["feature_spec"])
@@ -53,7 +54,7 @@ class LogIngestExecutor(base_beam_executor.BaseBeamExecutor):
             artifact_utils.get_single_instance(output_dict[name]) for name in ("examples", "behaviors", "dead_letters")
         )
         with self._make_beam_pipeline() as root:
-            ingest_logs(root, config, spec, examples.uri, behaviors.uri, dead_letters.uri)
+            _ = root | IngestLogs(config, spec, examples.uri, behaviors.uri, dead_letters.uri)
         try:
             counts = finalize_ingest(config, examples.uri)
         except BadRowsError as error:
@@ -88,7 +89,6 @@ class LogIngest(base_beam_component.BaseBeamComponent):
 
 def _keep(dead_letters: str) -> str:
     """Copies the dead letters out of the artifact's directory. Returns where to."""
-    outside = storage.parent(storage.parent(dead_letters))
-    kept = storage.join(outside, "refused", storage.name(dead_letters))
+    kept = storage.join(storage.parent(storage.parent(dead_letters)), "refused", storage.name(dead_letters))
     storage.copy_tree(dead_letters, kept)
     return kept

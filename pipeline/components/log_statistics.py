@@ -9,14 +9,13 @@ from collections.abc import Iterator
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from tfx.dsl.component.experimental.annotations import BeamComponentParameter, InputArtifact, OutputArtifact
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import artifact_utils
 from tfx.types.standard_artifacts import Examples, ExampleStatistics
 
 from features import storage
+from features.arrow import is_list, list_lengths, lists_of, open_parquet, splits_of
 
 STATISTICS_FILE = "FeatureStats.pb"
 ROWS_PER_BATCH = 4096
@@ -33,10 +32,10 @@ def as_list_array(column: pa.Array) -> pa.ListArray:
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     present = np.asarray(column.is_valid())
-    if _is_list(column.type):
-        lengths, values = _open(column)
-        while _is_list(values.type):
-            inner_lengths, inner = _open(values)
+    if is_list(column.type):
+        lengths, values = list_lengths(column), column.flatten()
+        while is_list(values.type):
+            inner_lengths, inner = list_lengths(values), values.flatten()
             lengths, values = _segment_sums(inner_lengths, lengths), inner
     else:
         lengths, values = np.ones(len(column), np.int64), column
@@ -47,15 +46,12 @@ def as_list_array(column: pa.Array) -> pa.ListArray:
         values = values.drop_null()
     if pa.types.is_boolean(values.type):
         values = values.cast(pa.int64())
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    absent = np.append(~present, False)
-    return pa.ListArray.from_arrays(pa.array(offsets, mask=absent), values)
+    return lists_of(values, splits_of(lengths), missing=~present)
 
 
 def statistics_batches(path: str) -> Iterator[pa.RecordBatch]:
     """Yields the requests of one Parquet file as RecordBatches for `tfdv.GenerateStatistics`."""
-    with storage.open_arrow(path) as source:
-        file = pq.ParquetFile(source)
+    with open_parquet(path) as file:
         columns = [name for name in file.schema_arrow.names if name not in BOOKKEEPING_COLUMNS]
         for batch in file.iter_batches(ROWS_PER_BATCH, columns=columns):
             arrays = [as_list_array(column) for column in batch.columns]
@@ -86,16 +82,6 @@ def LogStatistics(
             )
     statistics.split_names = examples.split_names
     statistics.span = examples.span
-
-
-def _is_list(type_: pa.DataType) -> bool:
-    return pa.types.is_list(type_) or pa.types.is_large_list(type_)
-
-
-def _open(lists: pa.Array) -> tuple[np.ndarray, pa.Array]:
-    """Lengths per list (null: 0) and all values in order; `flatten`, unlike `.values`, respects slices and nulls."""
-    lengths = pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
-    return lengths, lists.flatten()
 
 
 def _segment_sums(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:

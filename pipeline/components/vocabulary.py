@@ -22,8 +22,8 @@ def Vocabulary(
 
     `feature_spec` is a FeatureSpec as JSON.
     """
-    from features.encoding.fit import fit_encoding
+    from features.encoding.fit import FitEncoding
     from features.spec import FeatureSpec
 
     with beam_pipeline as root:
-        fit_encoding(root, examples.uri, FeatureSpec.model_validate_json(feature_spec), encoding.uri)
+        _ = root | FitEncoding(examples.uri, FeatureSpec.model_validate_json(feature_spec), encoding.uri)

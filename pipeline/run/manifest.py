@@ -10,10 +10,9 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 
-from evaluation.cascade.config import CascadeConfig
 from features import storage
 from features.config import Strict, parse_model
-from features.errors import InputError
+from features.errors import InputError, NotFoundError
 from features.items.catalogue import CATALOGUE_FILE
 from pipeline.config import PipelineConfig
 from pipeline.lineage import ComponentRun, outputs_by_component
@@ -40,14 +39,6 @@ class PushedModel(Strict):
     tables: str | None = None
 
 
-class PushedCascade(CascadeConfig):
-    """Names of the models of the cascade (without a `coarse_ranker`: two stages), and the sizes that were judged."""
-
-    two_tower: str
-    ranker: str
-    coarse_ranker: str | None = None
-
-
 class Manifest(Strict):
     """What a run pushed.
 
@@ -55,13 +46,14 @@ class Manifest(Strict):
       pipeline: its name.
       models: by name; those that failed a gate are left out.
       catalogue: Parquet file of the raw items; None: there is no items table.
-      cascade: None: none was configured, or its two-tower or its fine ranker was not pushed.
+      cascade: the options of `clickmill recommend` by name: the models, their tables, the items, and the sizes that
+        were judged; None: no cascade was configured, or its two-tower or its fine ranker was not pushed.
     """
 
     pipeline: str
     models: dict[str, PushedModel]
     catalogue: str | None
-    cascade: PushedCascade | None
+    cascade: dict[str, str | int | None] | None
 
 
 def write_manifest(
@@ -69,67 +61,66 @@ def write_manifest(
 ) -> Manifest:
     """Writes the manifest of a run into its folder, and returns it."""
 
-    def from_run(path: storage.AnyPath) -> str:
-        local = storage.is_local(path) and storage.is_local(config.run_dir)
-        return os.path.relpath(path, config.run_dir) if local else storage.absolute(path)
+    def from_run(path: storage.AnyPath | None) -> str | None:
+        if path and storage.is_local(path) and storage.is_local(config.run_dir):
+            return os.path.relpath(path, config.run_dir)
+        return path and storage.absolute(path)
 
-    models, cascade, retrieval = {}, None, config.models.cascade_retrieval
-    for name, outcome in outcomes.items():
-        if outcome.pushed:
-            models[name] = PushedModel(
-                kind=config.models[name].kind,
-                stage=config.models.stage(name),
-                directory=from_run(storage.parent(outcome.pushed)),
-                version=storage.name(outcome.pushed),
-                tables=from_run(outcome.tables_dir) if outcome.tables_dir else None,
-            )
-    if config.cascade is not None and {retrieval, config.cascade_ranker} <= set(models):
-        cascade = PushedCascade(
-            two_tower=retrieval,
-            ranker=config.cascade_ranker,
-            coarse_ranker=config.models.cascade_coarse if config.models.cascade_coarse in models else None,
-            **config.cascade.model_dump(include=set(CascadeConfig.model_fields)),
+    pushed = {name: outcome for name, outcome in outcomes.items() if outcome.pushed}
+    models, cascade = {}, None
+    for name, outcome in pushed.items():
+        models[name] = PushedModel(
+            kind=config.models[name].kind,
+            stage=config.models.stage(name),
+            directory=from_run(storage.parent(outcome.pushed)),
+            version=storage.name(outcome.pushed),
+            tables=from_run(outcome.tables_dir),
         )
-    catalogue = storage.join(outputs_by_component(components)["LogIngest"]["examples"], CATALOGUE_FILE)
-    catalogue = from_run(catalogue) if storage.is_file(catalogue) else None
-    manifest = Manifest(pipeline=config.name, models=models, catalogue=catalogue, cascade=cascade)
+    retrieval, ranker, items = config.models.cascade_retrieval, config.cascade_ranker, _catalogue(components)
+    if config.cascade is not None and {retrieval, ranker} <= set(pushed) and items:
+        coarse = pushed.get(config.models.cascade_coarse)
+        cascade = {
+            "two_tower": from_run(pushed[retrieval].pushed),
+            "coarse": from_run(coarse and coarse.pushed),
+            "ranker": from_run(pushed[ranker].pushed),
+            "tables": from_run(pushed[ranker].tables_dir),
+            "items": from_run(items),
+            "retrieve": config.cascade.retrieve,
+            "passed": config.cascade.coarse,
+            "top": config.cascade.top_k,
+        }
+    manifest = Manifest(pipeline=config.name, models=models, catalogue=from_run(items), cascade=cascade)
     storage.write_text(storage.join(config.run_dir, MANIFEST_FILE), manifest.model_dump_json(indent=2) + "\n")
     return manifest
 
 
 def load_cascade(run_dir: storage.AnyPath) -> dict[str, str | int | None]:
-    """Returns what `clickmill recommend` needs of a run: the values of its options by name.
+    """Returns the `cascade` of a run's manifest, with paths that can be opened.
 
     Raises:
       InputError: if the run left no manifest, or pushed no cascade.
     """
     path = storage.join(run_dir, MANIFEST_FILE)
     if not storage.is_file(path):
-        raise InputError(f"{path}: no such file. Every `clickmill run` that ends well writes one: run it again.")
+        raise NotFoundError(f"{path}: no such file. Every `clickmill run` that ends well writes one: run it again.")
     try:
         manifest = parse_model(json.loads(storage.read_text(path)), Manifest, path)
     except ValueError as error:
         raise InputError(f"{error}\n{path} is no manifest of this version of Clickmill: run it again.") from error
-    cascade = manifest.cascade
-    if cascade is None or manifest.catalogue is None:
+    if manifest.cascade is None:
         raise InputError(
             f"{path}: this run pushed no cascade but {', '.join(manifest.models) or 'no model'}. It takes a `cascade` "
             "in the profile, an items table, and a two-tower and a fine ranker that pass their gates."
         )
 
-    def opened(path: str | None) -> str | None:
-        return os.path.normpath(os.path.join(run_dir, path)) if path and storage.is_local(path) else path
+    def opened(value: str | int | None) -> str | int | None:
+        if isinstance(value, str) and storage.is_local(value):
+            return os.path.normpath(os.path.join(run_dir, value))
+        return value
 
-    def version(name: str | None) -> str | None:
-        return name and storage.join(opened(manifest.models[name].directory), manifest.models[name].version)
+    return {name: opened(value) for name, value in manifest.cascade.items()}
 
-    return {
-        "two_tower": version(cascade.two_tower),
-        "coarse": version(cascade.coarse_ranker),
-        "ranker": version(cascade.ranker),
-        "tables": opened(manifest.models[cascade.ranker].tables),
-        "items": opened(manifest.catalogue),
-        "retrieve": cascade.retrieve,
-        "passed": cascade.coarse,
-        "top": cascade.top_k,
-    }
+
+def _catalogue(components: Sequence[ComponentRun]) -> str | None:
+    path = storage.join(outputs_by_component(components)["LogIngest"]["examples"], CATALOGUE_FILE)
+    return path if storage.is_file(path) else None

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from features import storage
+from features.errors import NotFoundError
 from pipeline.config import PipelineConfig
 from pipeline.lineage import ComponentRun, outputs_by_component
 
@@ -43,7 +44,7 @@ def model_outcomes(config: PipelineConfig, components: Sequence[ComponentRun]) -
     """Returns the outcome of every model that is switched on.
 
     Raises:
-      FileNotFoundError: if a model that an earlier run pushed, or its tables, were deleted since.
+      NotFoundError: if a model that an earlier run pushed, or its tables, were deleted since.
     """
     from evaluation.results import EvaluationResult
     from evaluation.retrieval import RetrievalEvaluation
@@ -78,7 +79,7 @@ def _pushed(config: PipelineConfig, components: Sequence[ComponentRun], name: st
         return None
     pushed = str(properties["pushed_destination"])
     if not storage.is_folder(pushed):
-        raise FileNotFoundError(
+        raise NotFoundError(
             f"{pushed}: the model was pushed here by an earlier run and was deleted since. Its archive is "
             f"{pusher.outputs['pushed_model']}: copy it back, or delete {config.run_dir} and run again."
         )
@@ -91,7 +92,7 @@ def _tables(config: PipelineConfig, outputs: dict[str, str] | None, name: str) -
     built = json.loads(storage.read_text(storage.join(outputs["tables"], "behavior_tables.json")))
     store = config.tables_dir(name)
     if built is not None and not storage.exists(storage.join(store, built["version"])):
-        raise FileNotFoundError(
+        raise NotFoundError(
             f"{store}: bucket tables were built here by an earlier run and were deleted since. Build "
             f"them by `clickmill bse build --store {store}`, or delete {config.run_dir} and run again."
         )

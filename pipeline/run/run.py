@@ -8,7 +8,6 @@ import time
 import warnings
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from pathlib import Path
 
 from features import storage
 from pipeline.config import PipelineConfig, load_config, select_models
@@ -87,7 +86,7 @@ def run_pipeline(
     _show_result(result, config.models.of_stage("retrieval"), display.line)
     if cascade is not None:
         _show_cascade(cascade, display.line)
-    if request and manifest.cascade and manifest.catalogue:
+    if request and manifest.cascade:
         further = shown_path(storage.join(config.run_dir, RECOMMEND_FILE))
         display.line(f"  clickmill recommend --run {shown_path(config.run_dir)} --request {further}")
     return result
@@ -129,8 +128,7 @@ def _rank_example(config: PipelineConfig, components, outcomes, display: RunDisp
     if name is None:
         return None
     ingest = outputs_by_component(components)["LogIngest"]
-    examples, behaviors = Path(ingest["examples"]), Path(ingest["behaviors"])
-    tables = read_requests(examples, behaviors, config.feature_spec, config.judged_split, 1)
+    tables = read_requests(ingest["examples"], ingest["behaviors"], config.feature_spec, config.judged_split, 1)
     if not tables:
         return None
     request = json_request(tables[0].to_pylist()[0], config.feature_spec)

@@ -14,6 +14,7 @@ from evaluation.report.page import JSON_FILE
 from evaluation.results import Estimate
 from features import storage
 from features.config import SpecError, parse_model
+from features.errors import NotFoundError
 
 METRICS = ("auc", "gauc_user", "log_loss", "normalized_entropy", "pcoc", "ndcg@10")
 
@@ -25,13 +26,13 @@ def load_report(run_dir: storage.AnyPath) -> tuple[ReportData, str]:
       run_dir: a run's folder (`runs/<pipeline>`), or the folder of its report.
 
     Raises:
-      FileNotFoundError: if no report was written there.
+      NotFoundError: if no report was written there.
       SpecError: if the report is of another version of Clickmill.
     """
     for folder in (storage.join(run_dir, "report"), os.fspath(run_dir)):
         if storage.is_file(path := storage.join(folder, JSON_FILE)):
             return _read(path), folder
-    raise FileNotFoundError(f"{run_dir}: no {JSON_FILE} in it. `clickmill run` writes one at the end of each run.")
+    raise NotFoundError(f"{run_dir}: no {JSON_FILE} in it. `clickmill run` writes one at the end of each run.")
 
 
 def _read(path: str) -> ReportData:

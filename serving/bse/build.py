@@ -5,6 +5,9 @@
     ROOT/.builds/VERSION-BUILD/{data,lock}.mdb        written to the end and to disk before a link names it
     ROOT/.builds/lock                                 held by the one who builds
 
+LMDB maps local files, and a version is published by renaming a link: a store lies on a local file system, and is
+written without `features.storage`.
+
 Whatever kills a build, the links still name the whole stores that they named before; the next build removes what no
 link names. A reader keeps the store that it has open even when its directory is gone.
 """
@@ -22,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from features.errors import InputError
 from serving.bse.environment import SharedEnvironment, StoreError, open_environment
 from serving.bse.record import RecordLayout, user_key
 
@@ -104,7 +108,7 @@ class StoreBuilder:
           layout: of the records.
 
         Raises:
-          ValueError: if `version` cannot be a directory's name.
+          InputError: if `version` cannot be a directory's name.
         """
         check_version(version)
         self.root = Path(root)
@@ -168,9 +172,9 @@ class StoreBuilder:
 
 
 def check_version(version: str) -> None:
-    """Raises ValueError if `version` cannot name a directory of a store."""
+    """Raises InputError if `version` cannot name a directory of a store."""
     if not re.match(VERSION_PATTERN, version) or version == CURRENT:
-        raise ValueError(f"`version` must match {VERSION_PATTERN} and not be `{CURRENT}`. Received: {version!r}")
+        raise InputError(f"`version` must match {VERSION_PATTERN} and not be `{CURRENT}`. Received: {version!r}")
 
 
 def versions(root: str | Path) -> list[str]:

@@ -18,6 +18,7 @@ from typing import Literal
 import google_crc32c
 import numpy as np
 
+from features.errors import InputError
 from features.histories.bucket_table import BucketTable
 
 Precision = Literal["fp32", "fp16", "int8"]
@@ -31,7 +32,7 @@ MAX_KEY_BYTES = 511
 """LMDB's limit."""
 
 
-class RecordError(ValueError):
+class RecordError(InputError):
     """A record that is not what the layout says."""
 
 
@@ -51,7 +52,7 @@ class RecordLayout:
 
     def __post_init__(self):
         if self.precision not in PRECISIONS:
-            raise ValueError(f"`precision` must be one of {', '.join(PRECISIONS)}. Received: {self.precision!r}")
+            raise InputError(f"`precision` must be one of {', '.join(PRECISIONS)}. Received: {self.precision!r}")
 
     @cached_property
     def dtype(self) -> np.dtype:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from features.errors import NotFoundError
 from features.histories.bucket_table import BucketTable
 from serving.bse.build import (
     CURRENT,
@@ -97,7 +98,7 @@ class BseStore:
           version: the reader's ranker version.
 
         Raises:
-          FileNotFoundError: if no store is there.
+          NotFoundError: if no store is there.
           VersionMismatch: if the store does not hold `version`, or holds another under its name.
           StoreError: if it is damaged.
         """
@@ -303,10 +304,10 @@ def _open_published(root: Path, version: str | None) -> tuple[SharedEnvironment,
         except FileNotFoundError:
             continue  # replaced and removed between the two lines: the link names the next one now
     if not root.is_dir():
-        raise FileNotFoundError(f"{root}: no BSE store is there. Build one with `clickmill bse build`.")
+        raise NotFoundError(f"{root}: no BSE store is there. Build one with `clickmill bse build`.")
     held = versions(root)
     if version is None or not held:
-        raise FileNotFoundError(f"{root} holds no published version. Build one with `clickmill bse build`.")
+        raise NotFoundError(f"{root} holds no published version. Build one with `clickmill bse build`.")
     raise VersionMismatch(
         f"{root} holds no tables of the ranker version {version!r}. It holds: {', '.join(held)}. Tables are sums of "
         "one ranker's embeddings: build them for this one with `clickmill bse build`."

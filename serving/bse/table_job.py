@@ -15,15 +15,23 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from features import storage
+from features.errors import InputError, NotFoundError
 from features.histories.build_tables import build_tables
 from features.spec import HistorySpec
 from serving.bse.build import StoreBuilder, make_current
 from serving.bse.environment import StoreError
 from serving.bse.record import Precision, RecordLayout
 from serving.bse.store import BseStore
-from serving.requests.history_inputs import HistoryInputs
 from serving.requests.tensors import feature_tensor
-from serving.saved.saved_model import SavedRanker, resolve_version
+from serving.saved.saved_model import SavedModel, resolve_version
+from serving.signature_specs import ENCODE_BEHAVIORS, HistoryInputs
+
+
+class _SavedEncoder(SavedModel):
+    """The part of a ranker that BSE runs."""
+
+    kind, signature = "ranker of long histories", ENCODE_BEHAVIORS
 
 
 class SavedModelBehaviorEncoder:
@@ -39,12 +47,12 @@ class SavedModelBehaviorEncoder:
       dim: width of an embedding.
     """
 
-    def __init__(self, model_dir: str | Path):
-        """Raises FileNotFoundError if there is no SavedModel, ValueError if its ranker takes no bucket tables."""
+    def __init__(self, model_dir: storage.AnyPath):
+        """Raises NotFoundError if there is no SavedModel, InputError if its ranker takes no bucket tables."""
         self.directory = resolve_version(model_dir)
         inputs = HistoryInputs.load(self.directory)
         if inputs is None or inputs.simhash is None:
-            raise ValueError(
+            raise InputError(
                 f"{self.directory}: the ranker takes no bucket tables. Give it a long history by SDIM and export it "
                 "again."
             )
@@ -59,8 +67,8 @@ class SavedModelBehaviorEncoder:
         return {name: value for name, value in self.__dict__.items() if name != "_ranker"}
 
     @cached_property
-    def _ranker(self) -> SavedRanker:
-        return SavedRanker(self.directory)
+    def _ranker(self) -> _SavedEncoder:
+        return _SavedEncoder(self.directory)
 
     def encode(self, behaviors: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Encodes T behaviours given by their raw history features.
@@ -70,7 +78,7 @@ class SavedModelBehaviorEncoder:
         """
         spec = self._ranker.spec
         tensors = {name: feature_tensor(spec[name], behaviors[name].combine_chunks()) for name in self.history.features}
-        outputs = self._ranker.encode_behaviors(tensors)
+        outputs = self._ranker.run(ENCODE_BEHAVIORS, tensors)
         return outputs["embedding"], outputs["signature"], outputs["known"]
 
 
@@ -78,24 +86,24 @@ def encode_behavior(encoder: SavedModelBehaviorEncoder, values: dict) -> tuple[n
     """Encodes one behaviour: `{history feature: raw value}` to [d] and [G]; None if it has no signature.
 
     Raises:
-      ValueError: if a feature is missing, unknown or does not fit its kind.
+      InputError: if a feature is missing, unknown or does not fit its kind.
     """
     names = encoder.history.features
     if sorted(values) != sorted(names):
-        raise ValueError(
+        raise InputError(
             f"a behaviour must hold {', '.join(names)}. Received: {', '.join(sorted(values)) or 'nothing'}"
         )
     try:
         table = pa.table({name: pa.array([values[name]]) for name in names})
     except pa.ArrowInvalid as error:
-        raise ValueError(f"a behaviour holds raw values of its features: {error}") from error
+        raise InputError(f"a behaviour holds raw values of its features: {error}") from error
     embeddings, signatures, known = encoder.encode(table)
     return (embeddings[0], signatures[0]) if known[0] else None
 
 
 def build_behavior_tables(
-    model_dir: str | Path,
-    behaviors_dir: str | Path,
+    model_dir: storage.AnyPath,
+    behaviors_dir: storage.AnyPath,
     store_dir: str | Path,
     *,
     precision: Precision = "fp32",
@@ -120,16 +128,14 @@ def build_behavior_tables(
       "record_bytes", "payload_bytes"}`; the counts are those of the build that the store holds.
 
     Raises:
-      FileNotFoundError: if there is no ranker or no behaviour log.
-      ValueError: if the ranker takes no tables, or the log does not fit it.
+      NotFoundError: if there is no ranker or no behaviour log.
+      InputError: if the ranker takes no tables, or the log does not fit it.
       StoreError: if another process builds here.
     """
     encoder = SavedModelBehaviorEncoder(model_dir)
-    files = sorted(Path(behaviors_dir).glob("behaviors-*.parquet"))
+    files = storage.entries(behaviors_dir, "behaviors-*.parquet")
     if not files:
-        raise FileNotFoundError(
-            f"`behaviors_dir` holds no behaviors-*.parquet: ingest first. Received: {behaviors_dir}"
-        )
+        raise NotFoundError(f"`behaviors_dir` holds no behaviors-*.parquet: ingest first. Received: {behaviors_dir}")
     config = encoder.simhash
     layout = RecordLayout(config.num_groups, config.num_buckets, encoder.dim, precision)
     source = fingerprint(files, encoder.version, precision)
@@ -138,7 +144,7 @@ def build_behavior_tables(
         make_current(store_dir, encoder.version)
         return {"built": False, **found}
     with StoreBuilder(store_dir, encoder.version, layout) as builder:
-        counts = build_tables([str(path) for path in files], encoder, builder.writer, root)
+        counts = build_tables(files, encoder, builder.writer, root)
         facts = {
             "version": encoder.version,
             "precision": precision,
@@ -158,10 +164,9 @@ def build_behavior_tables(
     return {"built": True, **facts}
 
 
-def fingerprint(files: list[Path], version: str, precision: str) -> str:
+def fingerprint(files: list[str], version: str, precision: str) -> str:
     """Returns a digest of names, sizes and modification times of files, of the ranker version and the precision."""
-    stats = [(path.name, path.stat()) for path in sorted(files)]
-    listed = [(name, found.st_size, found.st_mtime_ns) for name, found in stats]
+    listed = [(storage.name(path), storage.size(path), storage.modified(path)) for path in files]
     return hashlib.sha256(json.dumps([listed, version, precision]).encode()).hexdigest()
 
 

@@ -1,37 +1,37 @@
 """A trained coarse ranker as a SavedModel of raw values: interests once a request, stored item vectors, look-ups.
 
-docs/coarse.md describes the signatures.
+docs/models/hcn.md describes the signatures.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pyarrow as pa
 
+from features import arrow, storage
 from features.encoding.feature_encoding import FeatureEncoding
-from serving.export.publish import published_model
-from serving.export.two_tower import ITEM_EMBEDDING, ITEM_EMBEDDINGS_FILE, write_item_embeddings
-from serving.export.warmup import prediction_log, write_prediction_logs
-from serving.requests.history_inputs import HistoryInputs
+from features.errors import InputError
+from serving.export.publish import publish_model
+from serving.export.warmup import prediction_log
 from serving.requests.tensors import (
+    candidate_counts,
     flatten_candidates,
-    list_lengths,
+    item_tensor,
     request_tensors,
     tensors_from_table,
 )
 from serving.signature_specs import (
+    COARSE_RANK,
+    ITEM_EMBEDDING,
     RANK_REQUESTS,
     REQUEST_INDEX,
     SERVING_DEFAULT,
+    USER_INTERESTS,
+    HistoryInputs,
     check_spec,
     tensor_spec,
     window_specs,
 )
-
-USER_INTERESTS = "user_interests"
-COARSE_RANK = "coarse_rank"
 
 #: The score of an item that the export does not know: below all probabilities.
 UNKNOWN_SCORE = -1.0
@@ -40,13 +40,13 @@ UNKNOWN_SCORE = -1.0
 def export_coarse(
     model,
     encoding: FeatureEncoding,
-    directory: str | Path,
+    directory: storage.AnyPath,
     corpus,
     warmup_rows: pa.Table | None = None,
     *,
     scoring: str | None = None,
     overwrite: bool = False,
-) -> Path:
+) -> str:
     """Exports a coarse ranker with the signatures `user_interests`, `item_embedding`, `coarse_rank`, and a ranker's.
 
     - `user_interests`: raw request features `[B]` and both windows (`short_<feature>` `[B, S]`, `short_length` `[B]`,
@@ -73,27 +73,25 @@ def export_coarse(
       The directory.
 
     Raises:
-      FileExistsError: if `directory` holds something and `overwrite` is False.
-      ValueError: if a feature has the name of another input.
+      OccupiedError: if `directory` holds something and `overwrite` is False.
+      InputError: if a feature has the name of another input.
     """
-    import tensorflow as tf
-
     spec = encoding.spec
     check_spec(spec)
     if "item_id" in model.request_features:
-        raise ValueError(f"feature `item_id` is also an input of the signature `{COARSE_RANK}`: it must be of `items`.")
+        raise InputError(f"feature `item_id` is also an input of the signature `{COARSE_RANK}`: it must be of `items`.")
     embeddings = model.embed_corpus(corpus)
     history = HistoryInputs.of_windows(model.history_features, spec)
-    with published_model(Path(directory), spec, overwrite) as aside:
-        history.save(aside)
-        write_item_embeddings(corpus.item_ids, embeddings, aside / ITEM_EMBEDDINGS_FILE)
-        if warmup_rows is not None:
-            logs = _warmup_logs(spec, warmup_rows, history, model.request_features)
-            write_prediction_logs(aside, logs)
-        module, signatures = _coarse_module(model, encoding, corpus.item_ids, embeddings, history, scoring)
-        module.model_variables = list(model.variables)
-        tf.saved_model.save(module, str(aside), signatures=signatures)
-    return Path(directory)
+    return publish_model(
+        directory,
+        model,
+        spec,
+        lambda: _coarse_module(model, encoding, corpus.item_ids, embeddings, history, scoring),
+        history=history,
+        warmup=None if warmup_rows is None else _warmup_logs(spec, warmup_rows, history, model.request_features),
+        item_embeddings=(corpus.item_ids, embeddings),
+        overwrite=overwrite,
+    )
 
 
 def _warmup_logs(spec, rows: pa.Table, history: HistoryInputs, names) -> list:
@@ -101,25 +99,18 @@ def _warmup_logs(spec, rows: pa.Table, history: HistoryInputs, names) -> list:
     logs = []
     for number in range(rows.num_rows):
         row = rows.slice(number, 1)
-        candidates = row["item_id"].combine_chunks()
-        items = flatten_candidates(candidates, list_lengths(candidates), "item_id")
+        items = flatten_candidates(arrow.one_chunk(row["item_id"]), candidate_counts(row), "item_id")
         inputs = request_tensors(spec, row, names, history.windows(with_table=False)) | {"item_id": item_tensor(items)}
         logs.append(prediction_log(spec.name, COARSE_RANK, inputs))
     logs.append(prediction_log(spec.name, RANK_REQUESTS, tensors_from_table(spec, rows, history)))
     return logs
 
 
-def item_tensor(item_ids: pa.Array) -> np.ndarray:
-    """Raw item ids as the tensor `item_id` of `coarse_rank`, [n]: UTF-8 bytes or int64."""
-    ids = item_ids.cast(pa.binary()) if pa.types.is_string(item_ids.type) else item_ids.cast(pa.int64())
-    return ids.to_numpy(zero_copy_only=False)
-
-
 def _coarse_module(model, encoding: FeatureEncoding, item_ids: pa.Array, embeddings, history: HistoryInputs, scoring):
     """Returns the module that owns tables and item vectors, and its signatures by name."""
     import tensorflow as tf
 
-    from serving.export.transforms import ItemRows, RawFeatureEncoder
+    from serving.export.transforms import ItemRows, RawFeatureEncoder, traced
 
     spec = encoding.spec
     module = tf.Module(name=f"{spec.name}_coarse")
@@ -132,12 +123,8 @@ def _coarse_module(model, encoding: FeatureEncoding, item_ids: pa.Array, embeddi
 
     def users(inputs) -> dict:
         """The part of a batch that says who asks."""
-        batch = {"features": {name: encoder.encode(name, inputs[name]) for name in model.request_features}}
-        batch["history"] = {}
-        for window, names in windows.items():
-            ids = {name: encoder.encode_any_shape(name, inputs[f"{window}_{name}"]) for name in names}
-            batch["history"] |= {window: ids, f"{window}_length": inputs[f"{window}_length"]}
-        return batch
+        features = {name: encoder.encode(name, inputs[name]) for name in model.request_features}
+        return {"features": features, "history": encoder.encode_windows(inputs, windows)}
 
     def user_interests(**inputs):
         interests, valid = model.user_interests(users(inputs))
@@ -176,7 +163,6 @@ def _coarse_module(model, encoding: FeatureEncoding, item_ids: pa.Array, embeddi
     one |= {f.name: tensor_spec(f, None) for f in spec.of_scope("candidate")}
     many = {f.name: tensor_spec(f, None) for f in spec.features} | window_specs(spec, windows, None)
     many[REQUEST_INDEX] = tf.TensorSpec([None], tf.int32, name=REQUEST_INDEX)
-    traced = lambda function, specs: tf.function(function, autograph=False).get_concrete_function(**specs)  # noqa: E731
     return module, {
         USER_INTERESTS: traced(user_interests, of_users(None)),
         ITEM_EMBEDDING: traced(item_embedding, items),

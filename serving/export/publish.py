@@ -1,64 +1,82 @@
-"""A directory that appears whole or not at all."""
+"""What all exports share: a SavedModel with its assets, which appears whole or not at all."""
 
 from __future__ import annotations
 
-import contextlib
+import json
 import os
-import shutil
-import uuid
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
+import numpy as np
+import pyarrow as pa
+
+from features import storage
+from features.errors import OccupiedError
 from features.spec import FeatureSpec
-from serving.signature_specs import SPEC_FILE
+from serving.export.item_embeddings import ITEM_EMBEDDINGS_FILE, write_item_embeddings
+from serving.export.warmup import write_prediction_logs
+from serving.signature_specs import ATTENTION_FIELDS_FILE, SPEC_FILE, HistoryInputs
 
 
-@contextlib.contextmanager
-def published(directory: Path, overwrite: bool = False) -> Iterator[Path]:
-    """Gives a hidden directory beside `directory` to write into; renames it if the body succeeds, else removes it."""
+def publish_model(
+    directory: storage.AnyPath,
+    model,
+    spec: FeatureSpec,
+    build: Callable[[], tuple],
+    *,
+    history: HistoryInputs | None = None,
+    warmup: list | None = None,
+    item_embeddings: tuple[pa.Array, np.ndarray] | None = None,
+    attention_fields: Sequence[str] | None = None,
+    overwrite: bool = False,
+) -> str:
+    """Writes a SavedModel and publishes it.
+
+    TensorFlow writes local files: they are written beside `directory` under a hidden name and renamed when all are
+    there, or, where it is a URI, written here and then put there, `saved_model.pb` last.
+
+    Args:
+      directory: where it appears.
+      model: whose variables are saved.
+      spec: the features of the signatures.
+      build: makes the module that owns what else is saved, and its signatures by name.
+      history: what the signatures take of behaviour histories.
+      warmup: the requests that a server replays, `PredictionLog`s; None writes no warm-up file.
+      item_embeddings: ids [n] and vectors [n, d] of the catalogue's items, for who reads them without TensorFlow.
+      attention_fields: names of the fields of the signature `explain`, in its order.
+      overwrite: replace what stands at `directory`.
+
+    Returns:
+      The directory.
+
+    Raises:
+      OccupiedError: if `directory` holds something and `overwrite` is False.
+    """
+    import tensorflow as tf
+
     _refuse_existing(directory, overwrite)
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    aside = directory.parent / f".{directory.name}.{uuid.uuid4().hex}"
-    aside.mkdir()
-    try:
-        yield aside
+    with storage.publishing(directory, replace=overwrite) as local:
+        storage.write_text(storage.join(local, SPEC_FILE), spec.model_dump_json(indent=1))
+        if history is not None:
+            history.save(local)
+        if item_embeddings is not None:
+            write_item_embeddings(*item_embeddings, storage.join(local, ITEM_EMBEDDINGS_FILE))
+        if attention_fields is not None:
+            storage.write_text(storage.join(local, ATTENTION_FIELDS_FILE), json.dumps(attention_fields))
+        if warmup is not None:
+            write_prediction_logs(local, warmup)
+        module, signatures = build()
+        # Tracing may have built the model, so its variables are collected only now. The model itself stays out: Keras
+        # would trace and save each of its layers once more.
+        module.model_variables = list(model.variables)
+        tf.saved_model.save(module, local, signatures=signatures)
         # What was written meanwhile by another export is not ours to replace either.
         _refuse_existing(directory, overwrite)
-        if directory.is_dir() and any(directory.iterdir()):
-            _swap(aside, directory)
-        else:
-            os.replace(aside, directory)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    return os.fspath(directory)
 
 
-@contextlib.contextmanager
-def published_model(directory: Path, spec: FeatureSpec, overwrite: bool = False) -> Iterator[Path]:
-    """`published` for a SavedModel: the spec of its features lies in its assets already."""
-    with published(directory, overwrite) as aside:
-        spec_file = aside / SPEC_FILE
-        spec_file.parent.mkdir()
-        spec_file.write_text(spec.model_dump_json(indent=1), encoding="utf-8")
-        yield aside
-
-
-def _swap(aside: Path, directory: Path) -> None:
-    """Replaces a directory that is not empty: rename(2) cannot, so the old one is moved away first."""
-    old = directory.parent / f"{aside.name}.old"
-    os.replace(directory, old)
-    try:
-        os.replace(aside, directory)
-    except OSError:
-        os.replace(old, directory)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _refuse_existing(directory: Path, overwrite: bool) -> None:
-    if overwrite and not directory.is_file():
-        return
-    if directory.is_file() or (directory.is_dir() and any(directory.iterdir())):
-        raise FileExistsError(
+def _refuse_existing(directory: storage.AnyPath, overwrite: bool) -> None:
+    if storage.is_file(directory) or not overwrite and (storage.entries(directory) or storage.entries(directory, ".*")):
+        raise OccupiedError(
             f"`directory` already holds an export and a served version never changes. Received: {directory}. Export "
             "under a new version, or pass `overwrite=True`."
         )

@@ -1,27 +1,26 @@
 """A trained ranker as a SavedModel whose signatures take raw values.
 
-Vocabularies and numeric transforms travel inside the graph, so a client sends what its logs hold. docs/serving.md
-describes signatures and tensors.
+Vocabularies and numeric transforms travel inside the graph, so a client sends what its logs hold. The signatures are
+described in docs/reference/signatures.md.
 """
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pyarrow as pa
 
+from features import storage
 from features.encoding.feature_encoding import FeatureEncoding
 from features.items.signatures import ItemSignatures
-from serving.export.publish import published_model
-from serving.export.warmup import write_warmup_requests
-from serving.requests.history_inputs import ENCODE_BEHAVIORS, LONG_SUMS, HistoryInputs
+from serving.export.publish import publish_model
+from serving.export.warmup import ranker_requests
 from serving.signature_specs import (
-    ATTENTION_FIELDS_FILE,
+    ENCODE_BEHAVIORS,
     EXPLAIN,
+    LONG_SUMS,
     RANK_REQUESTS,
     REQUEST_INDEX,
     SERVING_DEFAULT,
+    HistoryInputs,
     check_spec,
     tensor_spec,
     window_specs,
@@ -31,25 +30,24 @@ from serving.signature_specs import (
 def export_ranker(
     model,
     encoding: FeatureEncoding,
-    directory: str | Path,
+    directory: storage.AnyPath,
     warmup_rows: pa.Table | None = None,
     *,
     item_signatures: ItemSignatures | None = None,
     overwrite: bool = False,
-) -> Path:
+) -> str:
     """Exports a ranker with the signatures `serving_default` (one request) and `rank_requests` (B requests).
 
-    A ranker that reads histories takes them as further inputs (`serving/requests/history_inputs.py`). With SDIM,
+    A ranker that reads histories takes them as further inputs (`serving.signature_specs.HistoryInputs`). With SDIM,
     `serving_default` takes the user's bucket table from BSE, `rank_requests` the long history itself (the joint graph
     of the training), and `encode_behaviors` gives what BSE adds up. A ranker with `attention_maps` (AutoInt) also
     exports `explain`: the inputs of `serving_default` to `attention` `[N, layers, H, M, M]`, query field by key field.
 
-    The SavedModel is written beside `directory` under a hidden name and renamed when it is complete: a reader sees all
-    of it or nothing.
+    The SavedModel appears whole or not at all.
 
     Args:
       model: a trained `RankingModel`; `model(batch, training=False)` returns logits `[N]`; its batch is that of
-        docs/data_formats.md, `history` and `item_row` only where its `history_interest` is not None.
+        docs/reference/data_formats.md, `history` and `item_row` only where its `history_interest` is not None.
       encoding: the encoding that the model was trained with.
       directory: where the SavedModel appears, for example `serving_models/<name>/<version>`.
       warmup_rows: raw request rows that a server replays before it takes traffic; None writes no warm-up file.
@@ -60,33 +58,29 @@ def export_ranker(
       The directory.
 
     Raises:
-      FileExistsError: if `directory` holds something and `overwrite` is False.
-      ValueError: if a feature has the name of another signature input, or `warmup_rows` do not fit the spec.
+      OccupiedError: if `directory` holds something and `overwrite` is False.
+      InputError: if a feature has the name of another signature input, or `warmup_rows` do not fit the spec.
     """
-    import tensorflow as tf
-
-    check_spec(encoding.spec)
-    with published_model(Path(directory), encoding.spec, overwrite) as aside:
-        history_inputs = HistoryInputs.of(model, encoding.spec)
-        if history_inputs is not None:
-            history_inputs.save(aside)
-        if hasattr(model, "attention_maps"):
-            (aside / ATTENTION_FIELDS_FILE).write_text(json.dumps(model.field_names), encoding="utf-8")
-        if warmup_rows is not None:
-            write_warmup_requests(aside, encoding.spec, warmup_rows, history_inputs)
-        module, signatures = _ranker_module(model, encoding, history_inputs, item_signatures)
-        # Tracing may have built the model, so its variables are collected only now. The model itself stays out: Keras
-        # would trace and save each of its layers once more.
-        module.model_variables = list(model.variables)
-        tf.saved_model.save(module, str(aside), signatures=signatures)
-    return Path(directory)
+    spec = encoding.spec
+    check_spec(spec)
+    history = HistoryInputs.of(model, spec)
+    return publish_model(
+        directory,
+        model,
+        spec,
+        lambda: _ranker_module(model, encoding, history, item_signatures),
+        history=history,
+        warmup=None if warmup_rows is None else ranker_requests(spec, warmup_rows, history),
+        attention_fields=model.field_names if hasattr(model, "attention_maps") else None,
+        overwrite=overwrite,
+    )
 
 
 def _ranker_module(model, encoding: FeatureEncoding, history_inputs: HistoryInputs | None, item_signatures):
     """Returns the module that owns tables (and later variables), and its signatures by name."""
     import tensorflow as tf
 
-    from serving.export.transforms import ItemRows, RawFeatureEncoder
+    from serving.export.transforms import ItemRows, RawFeatureEncoder, traced
 
     spec = encoding.spec
     of_request, of_candidate = spec.of_scope("request"), spec.of_scope("candidate")
@@ -151,9 +145,9 @@ def _ranker_module(model, encoding: FeatureEncoding, history_inputs: HistoryInpu
     if history_inputs is not None and history_inputs.simhash:
         one[LONG_SUMS] = tf.TensorSpec([1, *history_inputs.table_shape], tf.float32, name=LONG_SUMS)
         behaviors = {name: tensor_spec(spec[name], None) for name in history_inputs.long_features}
-        signatures[ENCODE_BEHAVIORS] = tf.function(encode_behaviors).get_concrete_function(**behaviors)
-    signatures[SERVING_DEFAULT] = tf.function(rank_one).get_concrete_function(**one)
-    signatures[RANK_REQUESTS] = tf.function(rank_many).get_concrete_function(**many)
+        signatures[ENCODE_BEHAVIORS] = traced(encode_behaviors, behaviors, autograph=True)
+    signatures[SERVING_DEFAULT] = traced(rank_one, one, autograph=True)
+    signatures[RANK_REQUESTS] = traced(rank_many, many, autograph=True)
     if hasattr(model, "attention_maps"):
-        signatures[EXPLAIN] = tf.function(explain).get_concrete_function(**one)
+        signatures[EXPLAIN] = traced(explain, one, autograph=True)
     return module, signatures

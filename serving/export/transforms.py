@@ -69,6 +69,14 @@ class RawFeatureEncoder(tf.Module):
         """Encodes a single-valued feature of any shape, elementwise."""
         return tf.reshape(self.encode(name, tf.reshape(values, [-1])), tf.shape(values))
 
+    def encode_windows(self, inputs: dict[str, tf.Tensor], windows: dict[str, tuple[str, ...]]) -> dict:
+        """Encodes behaviour windows: a batch's `history` from the inputs `<window>_<feature>`, `<window>_length`."""
+        history = {}
+        for window, names in windows.items():
+            history[window] = {name: self.encode_any_shape(name, inputs[f"{window}_{name}"]) for name in names}
+            history[f"{window}_length"] = inputs[f"{window}_length"]
+        return history
+
     def _encode_terms(self, feature: Feature, values: tf.Tensor) -> tf.Tensor:
         if feature.hash_buckets is not None:
             missing = tf.equal(values, _missing_mark(feature))
@@ -95,6 +103,11 @@ class RawFeatureEncoder(tf.Module):
         center, scale = self._numbers[feature.name]
         x = numeric.transform(x, feature.transform, center, scale, TensorFlowOps)
         return tf.cast(TensorFlowOps.where(missing, 0.0, x), tf.float32)
+
+
+def traced(function, inputs: dict[str, tf.TensorSpec], autograph: bool = False):
+    """Returns a function of keyword arguments as a signature."""
+    return tf.function(function, autograph=autograph).get_concrete_function(**inputs)
 
 
 class ItemRows(tf.Module):

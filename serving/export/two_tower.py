@@ -1,29 +1,22 @@
 """A trained two-tower as a SavedModel that takes raw values, and its item embeddings as a table.
 
-The index is exact: brute force over all items, in chunks, inside the graph. docs/retrieval.md describes the signatures.
+The index is exact: brute force over all items, in chunks, inside the graph. The signatures are described in
+docs/models/two_tower.md.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from features import storage
 from features.encoding.feature_encoding import FeatureEncoding
+from features.errors import InputError
 from features.spec import FeatureSpec
-from serving.export.publish import published_model
-from serving.export.warmup import prediction_log, write_prediction_logs
+from serving.export.publish import publish_model
+from serving.export.warmup import prediction_log
 from serving.requests.tensors import request_tensors
-from serving.signature_specs import tensor_spec, window_specs
-
-#: Beside the SavedModel's own files: one row an item, in the catalogue's order.
-ITEM_EMBEDDINGS_FILE = "assets.extra/item_embeddings.parquet"
-
-USER_EMBEDDING = "user_embedding"
-ITEM_EMBEDDING = "item_embedding"
-RETRIEVE = "retrieve"
+from serving.signature_specs import ITEM_EMBEDDING, RETRIEVE, USER_EMBEDDING, tensor_spec, window_specs
 
 _CHUNK_ITEMS = 65_536
 _WARMUP_K = 1000
@@ -32,11 +25,11 @@ _WARMUP_K = 1000
 def export_two_tower(
     model,
     encoding: FeatureEncoding,
-    directory: str | Path,
+    directory: storage.AnyPath,
     warmup_rows: pa.Table | None = None,
     *,
     overwrite: bool = False,
-) -> Path:
+) -> str:
     """Exports a two-tower with the signatures `user_embedding`, `item_embedding` and `retrieve`.
 
     - `user_embedding`: raw request features `[B]` (multi-valued `[B, V]`) and, if the model reads it, the short history
@@ -60,23 +53,22 @@ def export_two_tower(
       The directory.
 
     Raises:
-      FileExistsError: if `directory` holds something and `overwrite` is False.
-      ValueError: if a feature has the name of another input.
+      OccupiedError: if `directory` holds something and `overwrite` is False.
+      InputError: if a feature has the name of another input.
     """
-    import tensorflow as tf
-
     spec = encoding.spec
     if "k" in model.request_features:
-        raise ValueError(f"feature `k` has the name of an input of the signature `{RETRIEVE}`: rename the feature.")
+        raise InputError(f"feature `k` has the name of an input of the signature `{RETRIEVE}`: rename the feature.")
     embeddings = model.embed_corpus()
-    with published_model(Path(directory), spec, overwrite) as aside:
-        write_item_embeddings(model.corpus.item_ids, embeddings, aside / ITEM_EMBEDDINGS_FILE)
-        if warmup_rows is not None:
-            write_prediction_logs(aside, _warmup_logs(spec, warmup_rows, model))
-        module, signatures = _two_tower_module(model, encoding, embeddings)
-        module.model_variables = list(model.variables)
-        tf.saved_model.save(module, str(aside), signatures=signatures)
-    return Path(directory)
+    return publish_model(
+        directory,
+        model,
+        spec,
+        lambda: _two_tower_module(model, encoding, embeddings),
+        warmup=None if warmup_rows is None else _warmup_logs(spec, warmup_rows, model),
+        item_embeddings=(model.corpus.item_ids, embeddings),
+        overwrite=overwrite,
+    )
 
 
 def _warmup_logs(spec: FeatureSpec, rows: pa.Table, model) -> list:
@@ -94,25 +86,11 @@ def _windows(model) -> dict[str, tuple[str, ...]]:
     return {"short": model.short_history.features} if model.short_history is not None else {}
 
 
-def write_item_embeddings(item_ids: pa.Array, embeddings: np.ndarray, path: str | Path) -> None:
-    """Writes `item_id`, `embedding` (list of float32, unit length); rows in the given order."""
-    offsets = pa.array(np.arange(len(embeddings) + 1, dtype=np.int32) * embeddings.shape[1])
-    lists = pa.ListArray.from_arrays(offsets, pa.array(embeddings.astype(np.float32, copy=False).ravel()))
-    pq.write_table(pa.table({"item_id": item_ids, "embedding": lists}), path, compression="zstd")
-
-
-def read_item_embeddings(path: str | Path) -> tuple[pa.Array, np.ndarray]:
-    """Reads what `write_item_embeddings` wrote: item ids [n], embeddings [n, d] float32."""
-    table = pq.read_table(path).combine_chunks()
-    values = table["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return table["item_id"].combine_chunks(), values.reshape(table.num_rows, -1)
-
-
 def _two_tower_module(model, encoding: FeatureEncoding, embeddings: np.ndarray):
     """Returns the module that owns tables and index, and its signatures by name."""
     import tensorflow as tf
 
-    from serving.export.transforms import RawFeatureEncoder
+    from serving.export.transforms import RawFeatureEncoder, traced
 
     spec = encoding.spec
     module = tf.Module(name=f"{spec.name}_two_tower")
@@ -127,8 +105,7 @@ def _two_tower_module(model, encoding: FeatureEncoding, embeddings: np.ndarray):
     def embed_users(inputs) -> tf.Tensor:
         batch = {"features": {name: encoder.encode(name, inputs[name]) for name in model.request_features}}
         if windows:
-            ids = {name: encoder.encode_any_shape(name, inputs[f"short_{name}"]) for name in windows["short"]}
-            batch["history"] = {"short": ids, "short_length": inputs["short_length"]}
+            batch["history"] = encoder.encode_windows(inputs, windows)
         return model.embed_queries(batch)
 
     def user_embedding(**inputs):
@@ -146,7 +123,6 @@ def _two_tower_module(model, encoding: FeatureEncoding, embeddings: np.ndarray):
     users |= window_specs(spec, windows, None)
     items = {name: tensor_spec(spec[name], None) for name in model.item_features}
     count = tf.TensorSpec([], tf.int32, name="k")
-    traced = lambda function, specs: tf.function(function, autograph=False).get_concrete_function(**specs)  # noqa: E731
     return module, {
         USER_EMBEDDING: traced(user_embedding, users),
         ITEM_EMBEDDING: traced(item_embedding, items),

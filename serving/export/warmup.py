@@ -5,15 +5,14 @@ See https://www.tensorflow.org/tfx/serving/saved_model_warmup: a TFRecord file o
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pyarrow as pa
 
+from features import storage
+from features.errors import InputError
 from features.spec import FeatureSpec
-from serving.requests.history_inputs import HistoryInputs
 from serving.requests.tensors import single_request_tensors, tensors_from_table
-from serving.signature_specs import RANK_REQUESTS, SERVING_DEFAULT
+from serving.signature_specs import RANK_REQUESTS, SERVING_DEFAULT, HistoryInputs
 
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 
@@ -21,45 +20,34 @@ WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 _MAX_RECORDS = 1000
 
 
-def write_warmup_requests(
-    saved_model_dir: str | Path, spec: FeatureSpec, rows: pa.Table, history_inputs: HistoryInputs | None = None
-) -> Path:
-    """Writes one `serving_default` request a row, and one `rank_requests` request of all rows.
+def ranker_requests(spec: FeatureSpec, rows: pa.Table, history: HistoryInputs | None = None) -> list:
+    """Returns one `serving_default` request a row, and one `rank_requests` request of all rows.
 
     Args:
-      saved_model_dir: the SavedModel to write into.
-      spec: the features of its signatures.
-      rows: raw request rows (docs/data_formats.md), between 1 and 999; with their windows if it takes histories.
-      history_inputs: what it takes of them. Bucket tables are left empty: their size is what warms up.
-
-    Returns:
-      The file.
+      spec: the features of the signatures.
+      rows: raw request rows (docs/reference/data_formats.md), between 1 and 999; with their windows if it takes
+        histories.
+      history: what it takes of them. Bucket tables are left empty: their size is what warms up.
 
     Raises:
-      ValueError: if there are no rows or too many, or they do not fit the spec.
+      InputError: if there are no rows or too many, or they do not fit the spec.
     """
     if not 1 <= rows.num_rows < _MAX_RECORDS:
-        raise ValueError(f"`warmup_rows` must hold 1 to {_MAX_RECORDS - 1} requests. Received: {rows.num_rows} rows.")
-    logs = [
-        prediction_log(spec.name, SERVING_DEFAULT, single_request_tensors(spec, rows.slice(row, 1), history_inputs))
-        for row in range(rows.num_rows)
-    ]
-    logs.append(prediction_log(spec.name, RANK_REQUESTS, tensors_from_table(spec, rows, history_inputs)))
-    return write_prediction_logs(saved_model_dir, logs)
+        raise InputError(f"`warmup_rows` must hold 1 to {_MAX_RECORDS - 1} requests. Received: {rows.num_rows} rows.")
+    single = [single_request_tensors(spec, rows.slice(row, 1), history) for row in range(rows.num_rows)]
+    logs = [prediction_log(spec.name, SERVING_DEFAULT, tensors) for tensors in single]
+    return [*logs, prediction_log(spec.name, RANK_REQUESTS, tensors_from_table(spec, rows, history))]
 
 
-def write_prediction_logs(saved_model_dir: str | Path, logs: list) -> Path:
-    """Writes the warm-up file of `PredictionLog`s, 1,000 at most; returns it."""
+def write_prediction_logs(saved_model_dir: storage.AnyPath, logs: list) -> None:
+    """Writes the warm-up file of `PredictionLog`s, 1,000 at most."""
     import tensorflow as tf
 
     if not 1 <= len(logs) <= _MAX_RECORDS:
-        raise ValueError(f"`logs` must hold 1 to {_MAX_RECORDS} requests. Received: {len(logs)}.")
-    path = Path(saved_model_dir) / WARMUP_FILE
-    path.parent.mkdir(exist_ok=True)
-    with tf.io.TFRecordWriter(str(path)) as writer:
+        raise InputError(f"`logs` must hold 1 to {_MAX_RECORDS} requests. Received: {len(logs)}.")
+    with storage.aside(storage.join(saved_model_dir, WARMUP_FILE)) as path, tf.io.TFRecordWriter(path) as writer:
         for log in logs:
             writer.write(log.SerializeToString())
-    return path
 
 
 def prediction_log(model_name: str, signature: str, tensors: dict[str, np.ndarray]):

@@ -2,45 +2,42 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from features import arrow, storage
+from features.encoding.columns import ITEM_ID, ITEM_ROW, SOURCE, TEACHER_LOGIT, WEIGHT, key_column
+from features.errors import InputError
 from features.examples.candidate_sets import (
     IMPRESSION,
     RETRIEVED,
-    SOURCE,
-    TEACHER_LOGIT,
-    WEIGHT,
     append_candidates,
     catalogue_values,
-    list_column,
     sample_unshown,
 )
 from features.examples.config import CandidateSetConfig
-from features.examples.shards import link
 from features.histories.windows import WINDOWS, attach_histories, read_behaviors
 from features.items.catalogue import read_catalogue
 from serving.requests.tensors import candidate_counts, tensors_from_table
-from serving.saved.saved_model import SavedRanker
+from serving.saved.ranker import SavedRanker
 from serving.saved.two_tower import RetrievedRows
+from serving.signature_specs import RANK_REQUESTS
 
 _BATCH_REQUESTS = 2048
 
 
 def make_coarse_examples(
-    raw_dir: str | Path,
-    behaviors_dir: str | Path,
-    encoded_dir: str | Path,
-    two_tower: str | Path,
-    output_dir: str | Path,
+    raw_dir: storage.AnyPath,
+    behaviors_dir: storage.AnyPath,
+    encoded_dir: storage.AnyPath,
+    two_tower: storage.AnyPath,
+    output_dir: storage.AnyPath,
     config: CandidateSetConfig,
     *,
-    teacher: str | Path | None = None,
+    teacher: storage.AnyPath | None = None,
     splits: Sequence[str] = ("train", "eval"),
 ) -> dict[str, int]:
     """Adds to each request items of the two-tower's top n₁ that it did not show, sampled, with their weights.
@@ -68,25 +65,24 @@ def make_coarse_examples(
       FileNotFoundError: if something is not there.
       ValueError: if raw and encoded examples, or index and catalogue, do not belong together.
     """
-    maker = _Maker(Path(raw_dir), Path(behaviors_dir), Path(encoded_dir), two_tower, teacher, config)
+    maker = _CandidateMaker(raw_dir, behaviors_dir, encoded_dir, two_tower, teacher, config)
     chosen = {f"Split-{split}" for split in splits}
     totals = {"requests": 0, "impressions": 0, "added": 0}
-    for source in sorted(path for path in Path(encoded_dir).rglob("*") if path.is_file()):
-        place = source.relative_to(encoded_dir)
-        target = Path(output_dir) / place
-        if place.parts[0] in chosen:
-            target.parent.mkdir(parents=True, exist_ok=True)
+    for source in storage.files_under(encoded_dir):
+        place = source.removeprefix(storage.join(encoded_dir, ""))
+        target = storage.join(output_dir, place)
+        if place.partition("/")[0] in chosen:
             for name, number in maker.write(place, target).items():
                 totals[name] += number
         else:
-            link(source, target)
+            storage.copy(source, target)
     return totals
 
 
-class _Maker:
+class _CandidateMaker:
     """What is loaded once for all files."""
 
-    def __init__(self, raw_dir: Path, behaviors_dir: Path, encoded_dir: Path, two_tower, teacher, config):
+    def __init__(self, raw_dir, behaviors_dir, encoded_dir, two_tower, teacher, config):
         self._raw_dir, self._behaviors_dir, self._encoded_dir = raw_dir, behaviors_dir, encoded_dir
         self._config, self._rng = config, np.random.default_rng(config.seed)
         self._raw_catalogue, self._catalogue = (read_catalogue(folder) for folder in (raw_dir, encoded_dir))
@@ -94,62 +90,66 @@ class _Maker:
         self._spec = self._retrieval.two_tower.spec
         self._teacher = SavedRanker(teacher) if teacher is not None else None
 
-    def write(self, place: Path, target: Path) -> dict[str, int]:
+    def write(self, place: str, target: str) -> dict[str, int]:
         """Writes one file of requests; returns its numbers."""
-        raw_file, totals = self._raw_dir / place, {"requests": 0, "impressions": 0, "added": 0}
+        raw_file, totals = storage.join(self._raw_dir, place), {"requests": 0, "impressions": 0, "added": 0}
         behaviors = None
         if self._spec.history is not None:
             behaviors = read_behaviors(self._behaviors_dir, raw_file, self._spec.history)
-        aside = target.with_name(f".{target.name}.tmp")
-        with pq.ParquetFile(raw_file) as raw, pq.ParquetFile(self._encoded_dir / place) as encoded:
+        encoded_file = storage.join(self._encoded_dir, place)
+        with arrow.open_parquet(raw_file) as raw, arrow.open_parquet(encoded_file) as encoded:
             if raw.metadata.num_rows != encoded.metadata.num_rows:
-                raise ValueError(f"{raw_file}: raw and encoded examples differ in length: encode them again.")
+                raise InputError(f"{raw_file}: raw and encoded examples differ in length: encode them again.")
             # A table of no rows gives the schema, and stands for a file of no rows.
             schema, _ = self._with_unshown(
                 raw.schema_arrow.empty_table(), encoded.schema_arrow.empty_table(), behaviors
             )
-            with pq.ParquetWriter(aside, schema.schema, compression="zstd") as writer:
+            with (
+                storage.aside(target) as local,
+                pq.ParquetWriter(local, schema.schema, compression="zstd") as writer,
+            ):
                 pairs = zip(raw.iter_batches(_BATCH_REQUESTS), encoded.iter_batches(_BATCH_REQUESTS), strict=True)
                 for batches in pairs:
                     raw_rows, encoded_rows = (pa.Table.from_batches([batch]) for batch in batches)
-                    if not raw_rows["request_id"].equals(encoded_rows["_request_id"]):
-                        raise ValueError(f"{raw_file}: raw and encoded examples differ in order: encode them again.")
+                    if not raw_rows["request_id"].equals(encoded_rows[key_column("request_id")]):
+                        raise InputError(f"{raw_file}: raw and encoded examples differ in order: encode them again.")
                     table, added = self._with_unshown(raw_rows, encoded_rows, behaviors)
                     writer.write_table(table.cast(schema.schema))
                     totals["requests"] += len(table)
                     totals["impressions"] += int(candidate_counts(raw_rows).sum())
                     totals["added"] += added
-        os.replace(aside, target)
         return totals
 
     def _with_unshown(self, raw: pa.Table, encoded: pa.Table, behaviors: pa.Table | None) -> tuple[pa.Table, int]:
         if behaviors is not None:
             windows = WINDOWS if self._teacher is not None else WINDOWS[:1]
             raw = attach_histories(raw, behaviors, self._spec.history, windows=windows)
-        shown = encoded["_item_row"].combine_chunks()
-        offsets = shown.offsets.to_numpy().astype(np.int64)
+        shown = arrow.one_chunk(encoded[ITEM_ROW])
+        shown_splits = arrow.list_splits(shown)
         rows, splits, weights = sample_unshown(
             self._retrieval.of(raw, self._config.retrieve),
-            shown.flatten().to_numpy(zero_copy_only=False),
-            offsets - offsets[0],
+            arrow.to_numpy(shown.flatten()),
+            shown_splits,
             self._config.sample,
             self._rng,
         )
         values = catalogue_values(encoded, self._catalogue, rows, self._spec, encoded=True)
-        table, new = append_candidates(encoded, values, splits, "_item_id")
-        joined = offsets - offsets[0] + splits
+        table, new = append_candidates(encoded, values, splits, ITEM_ID)
+        joined = shown_splits + splits
         of_all = np.ones(len(new), np.float32)
         of_all[new] = weights
-        table = table.append_column(WEIGHT, list_column(of_all, joined))
-        table = table.append_column(SOURCE, list_column(np.where(new, RETRIEVED, IMPRESSION).astype(np.int32), joined))
+        table = table.append_column(WEIGHT, arrow.lists_of(of_all, joined))
+        table = table.append_column(
+            SOURCE, arrow.lists_of(np.where(new, RETRIEVED, IMPRESSION).astype(np.int32), joined)
+        )
         if self._teacher is not None:
             values = catalogue_values(raw, self._raw_catalogue, rows, self._spec, encoded=False)
             logits = self._teach(append_candidates(raw, values, splits, "item_id")[0], len(new))
-            table = table.append_column(TEACHER_LOGIT, list_column(logits, joined))
+            table = table.append_column(TEACHER_LOGIT, arrow.lists_of(logits, joined))
         return table, len(rows)
 
     def _teach(self, raw: pa.Table, count: int) -> np.ndarray:
         if not count:
             return np.zeros(0, np.float32)
         tensors = tensors_from_table(self._teacher.spec, raw, self._teacher.history)
-        return self._teacher.rank_requests(tensors)["logit"]
+        return self._teacher.run(RANK_REQUESTS, tensors)["logit"]

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from features import arrow, storage
 from features.examples.shards import draw_requests, list_shards
 from features.histories.windows import attach_histories, read_behaviors
 from serving.cascade import COARSE, FINE, RETRIEVE, Cascade, best_first
@@ -46,7 +45,12 @@ class FineOverCatalogue:
 
 
 def sample_requests(
-    examples_dir: str | Path, behaviors_dir: str | Path, split: str, cascade: Cascade, count: int, seed: int = 0
+    examples_dir: storage.AnyPath,
+    behaviors_dir: storage.AnyPath,
+    split: str,
+    cascade: Cascade,
+    count: int,
+    seed: int = 0,
 ) -> list[pa.Table]:
     """Draws raw requests of a split uniformly, without replacement, with their windows; all where there are fewer.
 
@@ -58,7 +62,7 @@ def sample_requests(
     """
     history, tables = cascade.ranker.spec.history, []
     for path, rows in draw_requests(list_shards(examples_dir, split), count, seed):
-        table = pq.read_table(path).take(pa.array(rows))
+        table = arrow.read_parquet(path).take(pa.array(rows))
         if history is not None:
             table = attach_histories(table, read_behaviors(behaviors_dir, path, history), history)
         tables.append(table)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from features import arrow, storage
 from features.config import nearest
+from features.errors import InputError
 from features.examples.shards import list_shards
 from features.histories.windows import attach_histories, read_behaviors
 from features.spec import FeatureSpec
 from serving.requests.tensors import candidate_counts, flatten_candidates, tensors_from_table
-from serving.saved.saved_model import SavedRanker
-from serving.signature_specs import REQUEST_INDEX
+from serving.saved.ranker import SavedRanker
+from serving.signature_specs import RANK_REQUESTS, REQUEST_INDEX
 
 _REQUEST_COLUMNS = ("request_id", "user_id", "timestamp", "history_end")
 _CANDIDATE_COLUMNS = ("item_id", "position")
@@ -23,19 +23,19 @@ _COLUMN_ORDER = ("request_id", "user_id", "item_id", "timestamp", "position", "l
 
 
 def score_examples(
-    saved_model_dir: str | Path,
-    raw_examples_dir: str | Path,
+    saved_model_dir: storage.AnyPath,
+    raw_examples_dir: storage.AnyPath,
     split: str,
     slice_features: Sequence[str] = (),
     *,
-    behaviors_dir: str | Path | None = None,
+    behaviors_dir: storage.AnyPath | None = None,
     batch_requests: int = 1024,
 ) -> pa.Table:
     """Scores every candidate of a split through the signature `rank_requests`.
 
     Args:
       saved_model_dir: a SavedModel, or a base directory of versions.
-      raw_examples_dir: raw examples (docs/data_formats.md), with `Split-<split>/requests-*.parquet`.
+      raw_examples_dir: raw examples (docs/reference/data_formats.md), with `Split-<split>/requests-*.parquet`.
       split: name of the split, for example `eval`.
       slice_features: features whose raw values are wanted beside the scores.
       behaviors_dir: the raw behaviour log, needed by rankers that take histories.
@@ -56,9 +56,9 @@ def score_examples(
     known = [feature.name for feature in ranker.spec.features]
     for name in slice_features:
         if name not in known:
-            raise ValueError(f"slice feature `{name}` is not a feature of the model.{nearest(name, known)}")
+            raise InputError(f"slice feature `{name}` is not a feature of the model.{nearest(name, known)}")
     if ranker.history is not None and behaviors_dir is None:
-        raise ValueError(f"`behaviors_dir` is needed: the ranker in {ranker.directory} takes behaviour histories.")
+        raise InputError(f"`behaviors_dir` is needed: the ranker in {ranker.directory} takes behaviour histories.")
     tables = []
     for path in list_shards(raw_examples_dir, split):
         history = ranker.history and ranker.spec.history
@@ -70,30 +70,30 @@ def score_examples(
     return pa.concat_tables(tables)
 
 
-def _batches(spec: FeatureSpec, path: Path, batch_requests: int, with_histories: bool) -> Iterator[pa.Table]:
+def _batches(spec: FeatureSpec, path: storage.AnyPath, batch_requests: int, with_histories: bool) -> Iterator[pa.Table]:
     """Reads only the columns that are needed; an empty file gives one empty table, which keeps its columns."""
-    file = pq.ParquetFile(path)
     wanted = {*_REQUEST_COLUMNS, *_CANDIDATE_COLUMNS, spec.label, *(feature.name for feature in spec.features)}
     if with_histories:
         wanted.add("user_index")
-    columns = [name for name in file.schema_arrow.names if name in wanted]
-    missing = sorted(wanted - set(columns))
-    if missing:
-        raise ValueError(f"{path} has no column `{missing[0]}`.{nearest(missing[0], file.schema_arrow.names)}")
-    if file.metadata.num_rows == 0:
-        yield file.read(columns=columns)
-    for batch in file.iter_batches(batch_requests, columns=columns):
-        yield pa.Table.from_batches([batch])
+    with arrow.open_parquet(path) as file:
+        columns = [name for name in file.schema_arrow.names if name in wanted]
+        missing = sorted(wanted - set(columns))
+        if missing:
+            raise InputError(f"{path} has no column `{missing[0]}`.{nearest(missing[0], file.schema_arrow.names)}")
+        if file.metadata.num_rows == 0:
+            yield file.read(columns=columns)
+        for batch in file.iter_batches(batch_requests, columns=columns):
+            yield pa.Table.from_batches([batch])
 
 
 def _scored(ranker: SavedRanker, batch: pa.Table, slice_features: Sequence[str]) -> pa.Table:
     counts = candidate_counts(batch)
     tensors = tensors_from_table(ranker.spec, batch, ranker.history)
-    scores = ranker.rank_requests(tensors)["score"] if counts.sum() else np.zeros(0, np.float32)
+    scores = ranker.run(RANK_REQUESTS, tensors)["score"] if counts.sum() else np.zeros(0, np.float32)
     of_request = pa.array(tensors[REQUEST_INDEX])
 
     def per_candidate(name: str, in_request: bool) -> pa.Array:
-        column = batch.column(name).combine_chunks()
+        column = arrow.one_chunk(batch.column(name))
         return column.take(of_request) if in_request else flatten_candidates(column, counts, name)
 
     columns = {name: per_candidate(name, True) for name in _REQUEST_COLUMNS}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from features.examples.shards import draw_requests, link_tree, list_shards
+from features import arrow, storage
+from features.encoding.columns import key_column
+from features.errors import InputError
+from features.examples.shards import draw_requests, list_shards
 from features.examples.teacher_list_files import (
     TeacherList,
     TeacherListsConfig,
@@ -25,12 +26,12 @@ from serving.saved.two_tower import RetrievedRows
 
 
 def make_teacher_lists(
-    raw_dir: str | Path,
-    behaviors_dir: str | Path,
-    encoded_dir: str | Path,
-    two_tower: str | Path,
-    teacher: str | Path,
-    output_dir: str | Path,
+    raw_dir: storage.AnyPath,
+    behaviors_dir: storage.AnyPath,
+    encoded_dir: storage.AnyPath,
+    two_tower: storage.AnyPath,
+    teacher: storage.AnyPath,
+    output_dir: storage.AnyPath,
     config: TeacherListsConfig,
 ) -> dict[str, int]:
     """Draws requests of `train` and `eval`, and items for each group of them, and has the fine ranker score these.
@@ -55,21 +56,20 @@ def make_teacher_lists(
       FileNotFoundError: if something is not there.
       ValueError: if raw and encoded examples, or index and catalogue, do not belong together.
     """
-    encoded_dir, output_dir = Path(encoded_dir), Path(output_dir)
-    for folder in encoded_dir.iterdir():
-        if not folder.name.startswith("Split-"):
-            link_tree(folder, output_dir / folder.name)
-    maker, totals = _Maker(Path(raw_dir), two_tower, teacher, config), {"requests": 0, "scored": 0}
+    for folder in storage.entries(encoded_dir):
+        if storage.is_folder(folder) and not storage.name(folder).startswith("Split-"):
+            storage.copy_tree(folder, storage.join(output_dir, storage.name(folder)))
+    maker, totals = _ListMaker(raw_dir, two_tower, teacher, config), {"requests": 0, "scored": 0}
     for number, (split, count) in enumerate((("train", config.requests), ("eval", -(-config.requests // 10)))):
         tables = []
         for path, rows in draw_requests(list_shards(raw_dir, split), count, config.seed):
-            raw = _rows(path, rows)
-            drawn = _rows(encoded_dir / path.parent.name / path.name, rows)
-            if not raw["request_id"].equals(drawn["_request_id"]):
-                raise ValueError(f"{path}: raw and encoded examples differ in order: encode them again.")
-            target = output_dir / path.parent.name / path.name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            pq.write_table(drawn, target, compression="zstd")
+            place = (f"Split-{split}", storage.name(path))
+            raw, drawn = (
+                arrow.read_parquet(each).take(pa.array(rows)) for each in (path, storage.join(encoded_dir, *place))
+            )
+            if not raw["request_id"].equals(drawn[key_column("request_id")]):
+                raise InputError(f"{path}: raw and encoded examples differ in order: encode them again.")
+            arrow.write_parquet(drawn, storage.join(output_dir, *place))
             tables.append(attach_histories(raw, read_behaviors(behaviors_dir, path, maker.history), maker.history))
         lists = list(maker.score(tables, np.random.default_rng([config.seed, number])))
         write_lists(lists, lists_path(output_dir, split))
@@ -78,12 +78,12 @@ def make_teacher_lists(
     return totals
 
 
-class _Maker:
+class _ListMaker:
     """What is loaded once."""
 
-    def __init__(self, raw_dir: Path, two_tower, teacher, config: TeacherListsConfig):
+    def __init__(self, raw_dir: storage.AnyPath, two_tower, teacher, config: TeacherListsConfig):
         self._config, self._teacher = config, Ranker(teacher)
-        self._catalogue = ItemCatalogue.load(raw_dir / CATALOGUE_FILE, self._teacher.spec)
+        self._catalogue = ItemCatalogue.load(storage.join(raw_dir, CATALOGUE_FILE), self._teacher.spec)
         self._retrieval = RetrievedRows(two_tower, pa.chunked_array([self._catalogue.item_ids]))
         self.history = self._retrieval.two_tower.spec.history
 
@@ -99,7 +99,3 @@ class _Maker:
             tensors = self._catalogue.tensors(items - 1)
             logits = np.stack([self._teacher.score_items(rows[i], tensors)["logit"] for i in group])
             yield TeacherList(group, items, logits)
-
-
-def _rows(path: Path, rows: np.ndarray) -> pa.Table:
-    return pq.read_table(path).take(pa.array(rows))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from features.spec import Feature, FeatureSpec
+from features import arrow, storage
+from features.errors import InputError, NotFoundError
+from features.spec import FeatureSpec
 from serving.requests.tensors import feature_tensor
 from serving.signature_specs import arrow_type
 
@@ -21,7 +21,7 @@ class ItemCatalogue:
     table lacks (what only an impression can know, such as its position) gets the missing mark: `missing_features`.
 
     Args:
-      items: the raw catalogue (docs/data_formats.md): `item_id` and features, one row an item.
+      items: the raw catalogue (docs/reference/data_formats.md): `item_id` and features, one row an item.
       spec: of the ranker.
 
     Raises:
@@ -34,7 +34,7 @@ class ItemCatalogue:
 
     def __init__(self, items: pa.Table, spec: FeatureSpec):
         if "item_id" not in items.column_names or not len(items):
-            raise ValueError(f"`items` must hold items, with their `item_id`. Received: {items.column_names}.")
+            raise InputError(f"`items` must hold items, with their `item_id`. Received: {items.column_names}.")
         items = items.combine_chunks()
         self.item_ids = items["item_id"].combine_chunks()
         # A hash map made once: Arrow's `index_in` would hash the whole catalogue again for every request.
@@ -42,18 +42,20 @@ class ItemCatalogue:
         features = spec.of_scope("candidate")
         self.missing_features = tuple(f.name for f in features if f.name not in items.column_names)
         columns = {f.name: items[f.name].combine_chunks() for f in features if f.name not in self.missing_features}
-        self._tensors = {f.name: feature_tensor(f, columns.get(f.name, _nulls(f, len(items)))) for f in features}
+        self._tensors = {
+            f.name: feature_tensor(f, columns.get(f.name, pa.nulls(len(items), arrow_type(f)))) for f in features
+        }
 
     @classmethod
-    def load(cls, path: str | Path, spec: FeatureSpec) -> ItemCatalogue:
+    def load(cls, path: storage.AnyPath, spec: FeatureSpec) -> ItemCatalogue:
         """Reads the items from a Parquet file, for example `catalogue/items.parquet` of raw examples.
 
         Raises:
-          FileNotFoundError: if there is no such file.
+          NotFoundError: if there is no such file.
         """
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"{path}: no such file of items; ingestion leaves one as catalogue/items.parquet.")
-        return cls(pq.read_table(path), spec)
+        if not storage.is_file(path):
+            raise NotFoundError(f"{path}: no such file of items; ingestion leaves one as catalogue/items.parquet.")
+        return cls(arrow.read_parquet(path), spec)
 
     def __len__(self) -> int:
         return len(self.item_ids)
@@ -66,8 +68,3 @@ class ItemCatalogue:
     def tensors(self, rows: np.ndarray | slice | Sequence[int]) -> dict[str, np.ndarray]:
         """Candidate features of the items in these rows, [n] or [n, V]: the candidates' part of `serving_default`."""
         return {name: values[rows] for name, values in self._tensors.items()}
-
-
-def _nulls(feature: Feature, count: int) -> pa.Array:
-    value_type = arrow_type(feature)
-    return pa.nulls(count, pa.list_(value_type) if feature.multi_valued else value_type)

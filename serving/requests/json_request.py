@@ -1,4 +1,4 @@
-"""One JSON request to the input tensors of an exported ranker.
+"""One JSON request to one raw row (docs/reference/data_formats.md), which `serving/requests/tensors.py` makes tensors.
 
     {"request_id": "r1",
      "user": {"user_id": "u7", "age_band": "25-34"},
@@ -14,120 +14,77 @@ those of scope `candidate`; `history` holds the user's behaviours, oldest first,
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import itertools
 import numbers
 import reprlib
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from features.config import nearest
 from features.errors import InputError
 from features.histories.windows import attach_histories
-from features.spec import KEY_COLUMNS, Feature, FeatureSpec
-from serving.requests.tensors import feature_tensor
+from features.spec import KEY_COLUMNS, Feature, FeatureSpec, Scope
 from serving.signature_specs import arrow_type
 
 _SECTIONS = ("user", "context", "candidates")
+_CANDIDATE = "`candidates[{}]`"
 _INT64 = range(-(2**63), 2**63)
+
+#: What a number may be in JSON, by a feature's `dtype`. A bool is none.
+_PLAIN = {"int64": {int, type(None)}, "float64": {float, int, type(None)}}
 
 
 class RequestError(InputError):
     """A request that cannot be ranked. The message names the place, the value and the fix."""
 
+    def __init__(self, message: str):
+        # A key may hold lone surrogates, which cannot be printed.
+        super().__init__(message.encode("utf-8", "backslashreplace").decode())
 
-def tensors_from_request(spec: FeatureSpec, request: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Turns one JSON request with N candidates into the inputs of the signature `serving_default`.
+
+def row_from_request(
+    spec: FeatureSpec, request: dict[str, Any], *, candidates: bool = True, histories: bool = True
+) -> pa.Table:
+    """Turns one JSON request into one raw row.
+
+    Values are checked a column at a time: one by one only where a column holds something that does not belong there.
+
+    Args:
+      spec: the features that a request may hold.
+      request: the parsed JSON.
+      candidates: whether the request lists its candidates; otherwise it must not.
+      histories: whether `history` is read; otherwise it is ignored, as it is where the spec has no histories.
 
     Returns:
-      `{feature: [1] or [N], multi-valued [1, V] or [N, V]}`; absent features as the missing marks.
+      One row: the request features and `user_id`; of N candidates their features and `item_id`, as lists of N values;
+      the windows of `history` (`features.histories.windows.attach_histories`). What is absent is null.
 
     Raises:
-      RequestError: for an unknown feature, a feature in the wrong place or of the wrong type, no candidate list.
+      RequestError: for an unknown feature, a feature in the wrong place or of the wrong type, candidates that are
+        missing or not wanted.
     """
-    _check_parts(spec, request)
-    request_values = _request_values(spec, request)
-    candidates = _candidate_values(spec, request)
-    tensors = {}
-    for feature in spec.features:
-        rows, places = (
-            ([request_values], ["the request"])
-            if feature.scope == "request"
-            else (candidates, [f"`candidates[{i}]`" for i in range(len(candidates))])
-        )
-        values = [_checked(feature, row.get(feature.name), place) for row, place in zip(rows, places, strict=True)]
-        value_type = arrow_type(feature)
-        array = pa.array(values, pa.list_(value_type) if feature.multi_valued else value_type)
-        tensors[feature.name] = feature_tensor(feature, array)
-    return tensors
-
-
-def behaviors_from_request(spec: FeatureSpec, request: dict[str, Any]) -> pa.Table:
-    """Returns the `history` of a JSON request: one row a behaviour, oldest first, with the spec's history features.
-
-    Raises:
-      RequestError: if it is not a list of objects, or a value is of the wrong type.
-    """
-    history = request.get("history")
-    history = [] if history is None else history
-    if not isinstance(history, list) or not all(isinstance(behavior, dict) for behavior in history):
-        raise RequestError("`history` must be a list of objects of features, oldest first.")
-    names = spec.history.features
-    for index, behavior in enumerate(history):
-        for name in behavior:
-            if name not in (*names, "item_id", "timestamp", "action"):
-                raise RequestError(f"`history[{index}]`: `{name}` is not a history feature.{nearest(name, names)}")
-    columns = {}
-    for name in names:
-        values = [_checked(spec[name], behavior.get(name), f"`history[{i}]`") for i, behavior in enumerate(history)]
-        columns[name] = pa.array(values, arrow_type(spec[name]))
-    return pa.table(columns)
-
-
-def windows_from_request(spec: FeatureSpec, request: dict[str, Any]) -> pa.Table:
-    """Returns one row: the windows of a JSON request's `history` (`features.histories.windows.attach_histories`).
-
-    Raises:
-      RequestError: as `behaviors_from_request`.
-    """
-    behaviors = behaviors_from_request(spec, request)
-    count = len(behaviors)
-    lists = {
-        name: pa.ListArray.from_arrays(pa.array([0, count], pa.int32()), behaviors[name].combine_chunks())
-        for name in behaviors.column_names
-    }
-    end = pa.table({"user_index": pa.array([0], pa.int32()), "history_end": [count]})
-    return attach_histories(end, pa.table(lists), spec.history)
-
-
-def row_from_request(spec: FeatureSpec, request: dict[str, Any]) -> pa.Table:
-    """Returns a JSON request without candidates as one raw row: request features, `user_id` and windows.
-
-    Raises:
-      RequestError: for an unknown feature, a feature in the wrong place or of the wrong type, or if there are
-        `candidates`.
-    """
-    _check_parts(spec, request)
-    if "candidates" in request:
-        raise RequestError("the cascade finds the candidates itself: leave `candidates` out of the request.")
-    values = _request_values(spec, request)
-    row = windows_from_request(spec, request) if spec.history else pa.table({"history_end": [0]})
-    user_id = (request.get("user") or {}).get("user_id")
-    if "user_id" not in [feature.name for feature in spec.features]:
-        row = row.append_column("user_id", pa.array([user_id]))
-    for feature in spec.of_scope("request"):
-        value, value_type = _checked(feature, values.get(feature.name), "the request"), arrow_type(feature)
-        array = pa.array([value], pa.list_(value_type) if feature.multi_valued else value_type)
-        row = row.append_column(feature.name, array)
-    return row
-
-
-def _check_parts(spec: FeatureSpec, request: dict[str, Any]) -> None:
     if not isinstance(request, dict):
         raise RequestError(f"a request must be a JSON object. Received: {type(request).__name__}.")
     for key in request:
         if key not in (*_SECTIONS, "history", "request_id", "timestamp"):
             raise RequestError(f"`{key}` is not a part of a request.{_hint(spec, key, _SECTIONS)}")
+    values = [_request_values(spec, request)]
+    columns = _columns(_with_id(spec, "request", "user_id", values), values, "the request")
+    if candidates:
+        rows = _candidate_values(spec, request)
+        columns |= _one_row(_columns(_with_id(spec, "candidate", "item_id", rows), rows, _CANDIDATE))
+    elif "candidates" in request:
+        raise RequestError("the cascade finds the candidates itself: leave `candidates` out of the request.")
+    if not histories or spec.history is None:
+        return pa.table(columns)
+    behaviors = _one_row(_behavior_columns(spec, request))
+    count = len(behaviors[spec.history.features[0]].values)
+    columns |= {"user_index": pa.array([0], pa.int32()), "history_end": pa.array([count])}
+    return attach_histories(pa.table(columns), pa.table(behaviors), spec.history)
 
 
 def _request_values(spec: FeatureSpec, request: dict[str, Any]) -> dict[str, Any]:
@@ -138,8 +95,8 @@ def _request_values(spec: FeatureSpec, request: dict[str, Any]) -> dict[str, Any
             continue
         if not isinstance(values, dict):
             raise RequestError(f"`{section}` must be an object of features. Received: {type(values).__name__}.")
+        _check_names(spec, "request", [values], f"`{section}`")
         for name, value in values.items():
-            _check_name(spec, name, "request", f"`{section}`")
             if name in merged:
                 raise RequestError(f"`{name}` stands in both `user` and `context`: keep one.")
             merged[name] = value
@@ -153,23 +110,87 @@ def _candidate_values(spec: FeatureSpec, request: dict[str, Any]) -> list[dict[s
     if not isinstance(candidates, list):
         raise RequestError(f"`candidates` must be a list of objects. Received: {type(candidates).__name__}.")
     for index, candidate in enumerate(candidates):
-        place = f"`candidates[{index}]`"
         if not isinstance(candidate, dict):
+            place = _CANDIDATE.format(index)
             raise RequestError(f"{place} must be an object of features. Received: {type(candidate).__name__}.")
-        for name in candidate:
-            _check_name(spec, name, "candidate", place)
+    _check_names(spec, "candidate", candidates, _CANDIDATE)
     return candidates
 
 
-def _check_name(spec: FeatureSpec, name: str, scope: str, place: str) -> None:
-    feature = next((f for f in spec.features if f.name == name), None)
-    if feature is None:
-        keys = ("item_id",) if scope == "candidate" else tuple(k for k in KEY_COLUMNS if k != "item_id")
-        if name not in keys:
+def _behavior_columns(spec: FeatureSpec, request: dict[str, Any]) -> dict[str, pa.Array]:
+    """The `history` of a request, oldest first, by history feature."""
+    history = request.get("history")
+    history = [] if history is None else history
+    if not isinstance(history, list) or not all(isinstance(behavior, dict) for behavior in history):
+        raise RequestError("`history` must be a list of objects of features, oldest first.")
+    names = spec.history.features
+    for index, name in _unknown_names(history, {*names, "item_id", "timestamp", "action"}):
+        raise RequestError(f"`history[{index}]`: `{name}` is not a history feature.{nearest(name, names)}")
+    return _columns([spec[name] for name in names], history, "`history[{}]`")
+
+
+def _unknown_names(rows: list[dict[str, Any]], known: set[str]) -> Iterable[tuple[int, str]]:
+    """Names in rows that are not known, each with the index of its row; rows without are passed at once."""
+    if known.issuperset(itertools.chain.from_iterable(rows)):
+        return ()
+    return ((index, name) for index, row in enumerate(rows) for name in row if name not in known)
+
+
+def _check_names(spec: FeatureSpec, scope: Scope, rows: list[dict[str, Any]], place: str) -> None:
+    keys = tuple(key for key in KEY_COLUMNS if (key == "item_id") == (scope == "candidate"))
+    scopes = dict.fromkeys(keys, scope) | {feature.name: feature.scope for feature in spec.features}
+    for index, name in _unknown_names(rows, {name for name, found in scopes.items() if found == scope}):
+        place = place.format(index)
+        if name not in scopes:
             raise RequestError(f"{place}: `{name}` is not a feature of this model.{_hint(spec, name, keys)}")
-    elif feature.scope != scope:
-        home = "each of `candidates`" if feature.scope == "candidate" else "`user` or `context`"
-        raise RequestError(f"{place}: `{name}` is a feature of scope {feature.scope}: put it into {home}.")
+        home = "`user` or `context`" if scope == "candidate" else "each of `candidates`"
+        raise RequestError(f"{place}: `{name}` is a feature of scope {scopes[name]}: put it into {home}.")
+
+
+def _with_id(spec: FeatureSpec, scope: Scope, key: str, rows: list[dict[str, Any]]) -> tuple[Feature, ...]:
+    """The features of a scope, and its id of the log contract where that is none of them."""
+    features = spec.of_scope(scope)
+    if key in [feature.name for feature in features]:
+        return features
+    types = {type(row.get(key)) for row in rows} - {type(None)}
+    return (*features, _id_feature(key, "int64" if types == {int} else "string"))
+
+
+@functools.cache
+def _id_feature(key: str, dtype: str) -> Feature:
+    return Feature(name=key, table="impressions", dtype=dtype)
+
+
+def _columns(features: Sequence[Feature], rows: list[dict[str, Any]], place: str) -> dict[str, pa.Array]:
+    """The values of n rows by feature, each [n]."""
+    types = {feature.name: arrow_type(feature) for feature in features}
+    if all(_is_plain(feature, rows) for feature in features):
+        # Arrow refuses what its types cannot hold; the slower way says what that is.
+        with contextlib.suppress(ValueError, TypeError, OverflowError):
+            return dict(zip(types, pa.array(rows, pa.struct(list(types.items()))).flatten(), strict=True))
+    found = {}
+    for feature in features:
+        values = [_checked(feature, row.get(feature.name), place.format(i)) for i, row in enumerate(rows)]
+        found[feature.name] = pa.array(values, types[feature.name])
+    return found
+
+
+def _is_plain(feature: Feature, rows: list[dict[str, Any]]) -> bool:
+    """Whether Arrow may judge the values: it knows what is text, but takes 1.5 for an integer and text for a list."""
+    if feature.dtype == "string" and not feature.multi_valued:
+        return True
+    values: Iterable[Any] = [row.get(feature.name) for row in rows]
+    if feature.multi_valued:
+        if not {list, type(None)}.issuperset(map(type, values)):
+            return False
+        values = itertools.chain.from_iterable(filter(None, values))
+    return feature.dtype == "string" or _PLAIN[feature.dtype].issuperset(map(type, values))
+
+
+def _one_row(columns: dict[str, pa.Array]) -> dict[str, pa.ListArray]:
+    """All values of each column as one list."""
+    offsets = pa.array([0, len(next(iter(columns.values())))], pa.int32())
+    return {name: pa.ListArray.from_arrays(offsets, values) for name, values in columns.items()}
 
 
 def _hint(spec: FeatureSpec, name: str, also: tuple[str, ...]) -> str:

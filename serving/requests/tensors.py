@@ -1,7 +1,7 @@
 """Raw request rows (Arrow) to the input tensors of an exported ranker.
 
-Every tensor is made of flat values and offsets: no Python loop runs over rows or values.
-`serving/requests/json_request.py` does the same for one JSON request.
+Every tensor is made of flat values and offsets: no Python loop runs over rows or values. A JSON request becomes a row
+first (`serving/requests/json_request.py`), so ranking, warm-up and scoring of examples all come through here.
 """
 
 from __future__ import annotations
@@ -12,16 +12,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from features.arrow import is_list, list_lengths, one_chunk
 from features.config import nearest
 from features.encoding.feature_encoding import numbers
+from features.errors import InputError
 from features.histories.windows import history_column
 from features.spec import Feature, FeatureSpec
-from serving.requests.history_inputs import LONG_SUMS, HistoryInputs
 from serving.signature_specs import (
+    LONG_SUMS,
     REQUEST_INDEX,
-    arrow_type,
+    HistoryInputs,
     missing_mark,
     numpy_dtype,
+    value_type,
 )
 
 
@@ -37,7 +40,7 @@ def tensors_from_table(
 
     Args:
       spec: the features to read; other columns are ignored.
-      table: raw examples (docs/data_formats.md), one row a request; with their windows
+      table: raw examples (docs/reference/data_formats.md), one row a request; with their windows
         (`features.histories.windows.attach_histories`) where the ranker takes histories.
       history: what it takes of them.
 
@@ -106,7 +109,7 @@ def single_request_tensors(
       long_sums: `[G, 2^tau, d]`, the user's bucket sums; None: a user without a long history.
     """
     if table.num_rows != 1:
-        raise ValueError(
+        raise InputError(
             f"`serving_default` takes one request: pass a table of one row. Received: {table.num_rows} rows."
         )
     tensors = tensors_from_table(spec, table)
@@ -124,7 +127,7 @@ def table_tensor(history: HistoryInputs, long_sums: np.ndarray | None) -> dict[s
     if long_sums is None:
         long_sums = np.zeros(history.table_shape, np.float32)
     if long_sums.shape != history.table_shape:
-        raise ValueError(
+        raise InputError(
             f"`long_sums` must be {history.table_shape}, as this ranker's BSE tables. Received: {long_sums.shape}."
         )
     return {LONG_SUMS: long_sums[np.newaxis].astype(np.float32, copy=False)}
@@ -140,8 +143,8 @@ def feature_tensor(feature: Feature, values: pa.Array) -> np.ndarray:
         return _flat(feature, values)
     if pa.types.is_null(values.type):
         return np.full((len(values), 0), missing_mark(feature), numpy_dtype(feature))
-    if not _is_list(values.type):
-        raise ValueError(
+    if not is_list(values.type):
+        raise InputError(
             f"feature `{feature.name}` is multi-valued: its values must be lists. Received: {values.type}."
         )
     lengths = list_lengths(values)
@@ -150,6 +153,12 @@ def feature_tensor(feature: Feature, values: pa.Array) -> np.ndarray:
     rows = np.repeat(np.arange(len(values)), lengths)
     padded[rows, _positions_in_lists(lengths)] = flat
     return padded
+
+
+def item_tensor(item_ids: pa.Array) -> np.ndarray:
+    """Raw item ids as the tensor `item_id` of `coarse_rank`, [n]: UTF-8 bytes or int64."""
+    ids = item_ids.cast(pa.binary()) if pa.types.is_string(item_ids.type) else item_ids.cast(pa.int64())
+    return ids.to_numpy(zero_copy_only=False)
 
 
 def flatten_candidates(values: pa.Array, counts: np.ndarray, name: str) -> pa.Array:
@@ -166,28 +175,22 @@ def flatten_candidates(values: pa.Array, counts: np.ndarray, name: str) -> pa.Ar
     total = int(counts.sum())
     if pa.types.is_null(values.type):
         return pa.nulls(total)
-    if not _is_list(values.type):
-        raise ValueError(f"`{name}` holds one value a candidate: it must be a list column. Received: {values.type}.")
-    present = values.is_valid().to_numpy(zero_copy_only=False)
+    if not is_list(values.type):
+        raise InputError(f"`{name}` holds one value a candidate: it must be a list column. Received: {values.type}.")
     lengths = list_lengths(values)
+    if not values.null_count and np.array_equal(lengths, counts):
+        return values.flatten()
+    present = values.is_valid().to_numpy(zero_copy_only=False)
     wrong = np.flatnonzero(present & (lengths != counts))
     if wrong.size:
         row = wrong[0]
-        raise ValueError(
+        raise InputError(
             f"`{name}` must hold one value a candidate. Received: row {row} with {lengths[row]} values for "
             f"{counts[row]} candidates."
         )
-    flat = values.flatten()
-    if present.all():
-        return flat
     of_present = np.repeat(present, counts)
     indices = np.where(of_present, np.cumsum(of_present) - 1, 0)
-    return flat.take(pa.array(indices, mask=~of_present))
-
-
-def list_lengths(values: pa.Array) -> np.ndarray:
-    """Returns the length of each list, `[n]` int64; 0 where null."""
-    return pc.fill_null(pc.list_value_length(values), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    return values.flatten().take(pa.array(indices, mask=~of_present))
 
 
 def _positions_in_lists(lengths: np.ndarray) -> np.ndarray:
@@ -210,9 +213,10 @@ def _flat(feature: Feature, values: pa.Array) -> np.ndarray:
     if feature.dtype == "float64":
         return numbers(values, feature)
     try:
-        values = values.cast(arrow_type(feature))
+        if values.type != value_type(feature):
+            values = values.cast(value_type(feature))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise ValueError(
+        raise InputError(
             f"feature `{feature.name}` must hold {feature.dtype} values. Received: Arrow type {values.type}: {error}"
         ) from error
     if feature.dtype == "string":
@@ -224,11 +228,7 @@ def _flat(feature: Feature, values: pa.Array) -> np.ndarray:
 
 
 def _column(table: pa.Table, name: str) -> pa.Array:
-    if name not in table.column_names:
-        raise ValueError(f"the raw requests have no column `{name}`.{nearest(name, table.column_names)}")
-    column = table.column(name)
-    return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
-
-
-def _is_list(received: pa.DataType) -> bool:
-    return pa.types.is_list(received) or pa.types.is_large_list(received)
+    place = table.schema.get_field_index(name)
+    if place < 0:
+        raise InputError(f"the raw requests have no column `{name}`.{nearest(name, table.column_names)}")
+    return one_chunk(table.column(place))

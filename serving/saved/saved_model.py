@@ -1,22 +1,21 @@
-"""Opening an exported ranker: which version, which spec, which signatures."""
+"""Opening an exported model: which version, which spec, which signatures."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
+import numpy as np
+
+from features import storage
+from features.errors import InputError, NotFoundError
 from features.spec import FeatureSpec
-from serving.requests.history_inputs import ENCODE_BEHAVIORS, HistoryInputs
-from serving.signature_specs import (
-    ATTENTION_FIELDS_FILE,
-    EXPLAIN,
-    RANK_REQUESTS,
-    SERVING_DEFAULT,
-    SPEC_FILE,
-)
+from serving.signature_specs import SPEC_FILE, HistoryInputs
+
+_GRAPH_FILE = "saved_model.pb"
 
 
-def resolve_version(model_dir: str | Path) -> Path:
+def resolve_version(model_dir: storage.AnyPath) -> str:
     """Returns the SavedModel directory that `model_dir` means.
 
     Args:
@@ -24,84 +23,85 @@ def resolve_version(model_dir: str | Path) -> Path:
         number wins, as in TensorFlow Serving.
 
     Raises:
-      FileNotFoundError: if there is no SavedModel.
+      NotFoundError: if there is no SavedModel.
     """
-    model_dir = Path(model_dir)
-    if (model_dir / "saved_model.pb").is_file():
-        return model_dir
-    versions = [child for child in model_dir.iterdir() if child.name.isdecimal()] if model_dir.is_dir() else []
-    versions = [child for child in versions if (child / "saved_model.pb").is_file()]
+    if storage.is_file(storage.join(model_dir, _GRAPH_FILE)):
+        return storage.join(model_dir)
+    versions = [path for path in storage.entries(model_dir) if storage.name(path).isdecimal()]
+    versions = [path for path in versions if storage.is_file(storage.join(path, _GRAPH_FILE))]
     if not versions:
-        raise FileNotFoundError(
+        raise NotFoundError(
             f"`model_dir` must be a SavedModel, or hold one in a directory named by its version number. Received: "
             f"{model_dir}. Push a model first (`clickmill run`)."
         )
-    return max(versions, key=lambda child: int(child.name))
+    return max(versions, key=lambda path: int(storage.name(path)))
 
 
-def exported_spec(directory: Path, kind: str) -> FeatureSpec:
-    """Reads the features of an export's signatures.
+class SavedModel:
+    """An exported model, opened. TensorFlow reads local files: one that lies elsewhere is copied while it is loaded.
 
     Args:
-      directory: the SavedModel directory.
-      kind: what it should be, for the message.
+      model_dir: the export, or a base directory of versions (`resolve_version`).
 
     Raises:
-      FileNotFoundError: if it was not exported by Clickmill.
-    """
-    spec_file = directory / SPEC_FILE
-    if not spec_file.is_file():
-        raise FileNotFoundError(f"{directory} has no `{SPEC_FILE}`: it is not a {kind} exported by Clickmill.")
-    return FeatureSpec.model_validate_json(spec_file.read_text(encoding="utf-8"))
-
-
-class SavedRanker:
-    """An exported ranker, loaded.
+      NotFoundError: if there is none, or it was not written by the exporter of its kind.
+      InputError: if it is damaged.
 
     Attributes:
       directory: the SavedModel directory (one version).
       spec: the features of its signatures.
-      history: what it takes of behaviour histories; None: nothing.
-      attention_fields: names of the fields of `explain`, in its order; None: it has no such signature.
+      history: what it takes of behaviour histories, where its export says so.
     """
 
-    def __init__(self, model_dir: str | Path):
-        """Loads the SavedModel or the latest version under `model_dir`.
+    #: What it is, for messages, and a signature that no other kind has.
+    kind: ClassVar[str]
+    signature: ClassVar[str]
 
-        Raises:
-          FileNotFoundError: if there is none, or it was not written by `export_ranker`.
-        """
+    def __init__(self, model_dir: storage.AnyPath):
+        import tensorflow as tf
+
         self.directory = resolve_version(model_dir)
-        self.spec = exported_spec(self.directory, "ranker")
+        spec_file = storage.join(self.directory, SPEC_FILE)
+        if not storage.is_file(spec_file):
+            raise NotFoundError(
+                f"{self.directory} has no `{SPEC_FILE}`: it is not a {self.kind} exported by Clickmill."
+            )
+        self.spec = FeatureSpec.model_validate_json(storage.read_bytes(spec_file))
         self.history = HistoryInputs.load(self.directory)
-        fields_file = self.directory / ATTENTION_FIELDS_FILE
-        self.attention_fields = None
-        if fields_file.is_file():
-            self.attention_fields = tuple(json.loads(fields_file.read_text(encoding="utf-8")))
+        try:
+            with storage.local_copy(self.directory) as local:
+                self._module = tf.saved_model.load(local)
+        except Exception as error:  # of many classes: what a cut or changed file does to a graph is anyone's guess
+            said = next(iter(str(error).splitlines()), "")
+            raise InputError(f"{self.directory}: TensorFlow cannot load it: {said} Push or copy it again.") from error
+        if self.signature not in self._module.signatures:
+            raise NotFoundError(
+                f"{self.directory} has no signature `{self.signature}`: it is not a {self.kind} exported by Clickmill."
+            )
+
+    def inputs(self, signature: str) -> dict[str, Any]:
+        """The inputs of a signature as tensor specs."""
+        return self._module.signatures[signature].structured_input_signature[1]
+
+    def request_features(self, signature: str) -> list[str]:
+        """The request features that a signature takes."""
+        inputs = self.inputs(signature)
+        return [feature.name for feature in self.spec.of_scope("request") if feature.name in inputs]
+
+    def run(self, signature: str, tensors: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Runs a signature.
+
+        Args:
+          signature: its name.
+          tensors: its inputs, as arrays or tensors; others are ignored.
+
+        Returns:
+          Its outputs.
+        """
         import tensorflow as tf
 
-        self._module = tf.saved_model.load(str(self.directory))
-
-    def serving_default(self, tensors: dict) -> dict:
-        """Scores one request: `{"score": [N], "logit": [N]}` float32 from `single_request_tensors` and its like."""
-        return self._run(SERVING_DEFAULT, tensors)
-
-    def rank_requests(self, tensors: dict) -> dict:
-        """Scores B requests: `{"score": [N], "logit": [N]}` float32 from `tensors_from_table`."""
-        return self._run(RANK_REQUESTS, tensors)
-
-    def explain(self, tensors: dict) -> dict:
-        """Where the ranker looked: `{"attention": [N, layers, H, M, M]}`, from the inputs of `serving_default`."""
-        return self._run(EXPLAIN, tensors)
-
-    def encode_behaviors(self, tensors: dict) -> dict:
-        """Embeds and signs T behaviours for BSE: `{"embedding": [T, d], "signature": [T, G], "known": [T]}`."""
-        return self._run(ENCODE_BEHAVIORS, tensors)
-
-    def _run(self, signature: str, tensors: dict) -> dict:
-        import tensorflow as tf
-
-        function = self._module.signatures[signature]
-        wanted = function.structured_input_signature[1]
-        outputs = function(**{name: tf.constant(tensors[name], wanted[name].dtype) for name in wanted})
-        return {name: values.numpy() for name, values in outputs.items()}
+        wanted = self.inputs(signature)
+        found = self._module.signatures[signature](
+            **{name: tf.constant(tensors[name], wanted[name].dtype) for name in wanted}
+        )
+        return {name: values.numpy() for name, values in found.items()}

@@ -2,50 +2,32 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from features import arrow, storage
+from features.errors import InputError
 from features.examples.shards import list_shards
 from features.histories.windows import attach_histories, read_behaviors
 from features.items.catalogue import item_rows
-from serving.export.two_tower import (
-    ITEM_EMBEDDINGS_FILE,
-    RETRIEVE,
-    USER_EMBEDDING,
-    read_item_embeddings,
-)
+from serving.export.item_embeddings import ITEM_EMBEDDINGS_FILE, read_item_embeddings
 from serving.requests.tensors import request_tensors
-from serving.saved.saved_model import exported_spec, resolve_version
+from serving.saved.saved_model import SavedModel
+from serving.signature_specs import RETRIEVE, USER_EMBEDDING
 
 _BATCH_REQUESTS = 4096
 
 
-class SavedTwoTower:
-    """An exported two-tower, loaded.
+class SavedTwoTower(SavedModel):
+    """An exported two-tower, opened: what `export_two_tower` wrote."""
 
-    Args:
-      directory: what `export_two_tower` wrote, or a base directory of versions.
+    kind, signature = "two-tower", RETRIEVE
 
-    Raises:
-      FileNotFoundError: if there is no such export.
-    """
-
-    def __init__(self, directory: str | Path):
-        import models  # noqa: F401  sets the Keras of the project before TensorFlow is imported
-
-        self.directory = resolve_version(directory)
-        self.spec = exported_spec(self.directory, "two-tower")
-        import tensorflow as tf
-
-        self._saved = tf.saved_model.load(str(self.directory))
-        self._embed = self._saved.signatures[USER_EMBEDDING]
-        names = self._embed.structured_input_signature[1]
-        history = self.spec.history.features if self.spec.history else ()
-        self._request_features = [f.name for f in self.spec.of_scope("request") if f.name in names]
-        read = tuple(name for name in history if f"short_{name}" in names)
+    def __init__(self, model_dir: storage.AnyPath):
+        super().__init__(model_dir)
+        self._request_features = self.request_features(USER_EMBEDDING)
+        history, inputs = self.spec.history.features if self.spec.history else (), self.inputs(USER_EMBEDDING)
+        read = tuple(name for name in history if f"short_{name}" in inputs)
         self._windows = {"short": read} if read else {}
 
     def embed_users(self, requests: pa.Table) -> np.ndarray:
@@ -58,7 +40,7 @@ class SavedTwoTower:
         Raises:
           ValueError: if a column is missing or does not fit its feature.
         """
-        return self._embed(**self._tensors(requests))["embedding"].numpy()
+        return self.run(USER_EMBEDDING, self._tensors(requests))["embedding"]
 
     def retrieve(self, requests: pa.Table, k: int) -> tuple[pa.Array, np.ndarray]:
         """Finds each request's k items of the whole corpus, by exact search.
@@ -74,28 +56,23 @@ class SavedTwoTower:
         Raises:
           ValueError: if a column is missing or does not fit its feature, or `k` is not positive.
         """
-        import tensorflow as tf
-
         if k < 1:
             raise ValueError(f"`k` must be positive. Received: `k`={k}.")
-        found = self._saved.signatures[RETRIEVE](k=tf.constant(k, tf.int32), **self._tensors(requests))
-        ids = pa.array(found["item_id"].numpy().ravel())
-        return ids.cast(pa.string()) if pa.types.is_binary(ids.type) else ids, found["score"].numpy()
+        found = self.run(RETRIEVE, self._tensors(requests) | {"k": k})
+        ids = pa.array(found["item_id"].ravel())
+        return ids.cast(pa.string()) if pa.types.is_binary(ids.type) else ids, found["score"]
 
     def _tensors(self, requests: pa.Table) -> dict:
         """Inputs of `user_embedding`."""
-        import tensorflow as tf
-
-        inputs = request_tensors(self.spec, requests, self._request_features, self._windows)
-        return {name: tf.constant(values) for name, values in inputs.items()}
+        return request_tensors(self.spec, requests, self._request_features, self._windows)
 
     def embed_takes(
-        self, examples_dir: str | Path, behaviors_dir: str | Path, split: str
+        self, examples_dir: storage.AnyPath, behaviors_dir: storage.AnyPath, split: str
     ) -> tuple[np.ndarray, pa.Array]:
         """Embeds the requests of a split's takes: one row a (request, item with a positive label) pair.
 
         Args:
-          examples_dir: raw examples (docs/data_formats.md).
+          examples_dir: raw examples (docs/reference/data_formats.md).
           behaviors_dir: the raw behaviour log.
           split: `eval`, `test` or `train`.
 
@@ -109,7 +86,7 @@ class SavedTwoTower:
         queries, taken = [], []
         for path in list_shards(examples_dir, split):
             behaviors = read_behaviors(behaviors_dir, path, self.spec.history) if self._windows else None
-            with pq.ParquetFile(path) as file:
+            with arrow.open_parquet(path) as file:
                 for batch in file.iter_batches(_BATCH_REQUESTS, columns=list(dict.fromkeys(columns))):
                     request, items = _takes(pa.Table.from_batches([batch]), self.spec.label)
                     table = pa.Table.from_batches([batch]).take(pa.array(np.unique(request)))
@@ -121,7 +98,8 @@ class SavedTwoTower:
                     queries.append(self.embed_users(table)[rows])
                     taken.append(items)
         if not queries:
-            return np.zeros((0, self._embed.structured_outputs["embedding"].shape[1]), np.float32), pa.array([])
+            outputs = self._module.signatures[USER_EMBEDDING].structured_outputs
+            return np.zeros((0, outputs["embedding"].shape[1]), np.float32), pa.array([])
         return np.concatenate(queries), pa.concat_arrays(taken)
 
 
@@ -137,12 +115,12 @@ class RetrievedRows:
       ValueError: if the index holds items that the catalogue does not.
     """
 
-    def __init__(self, directory: str | Path, item_ids: pa.ChunkedArray):
+    def __init__(self, directory: storage.AnyPath, item_ids: pa.ChunkedArray):
         self.two_tower = SavedTwoTower(directory)
-        ids, self._items = read_item_embeddings(self.two_tower.directory / ITEM_EMBEDDINGS_FILE)
+        ids, self._items = read_item_embeddings(storage.join(self.two_tower.directory, ITEM_EMBEDDINGS_FILE))
         self._rows = item_rows(item_ids, ids)
         if (self._rows == 0).any():
-            raise ValueError("the two-tower's index holds items that the catalogue does not: train it again.")
+            raise InputError("the two-tower's index holds items that the catalogue does not: train it again.")
 
     def of(self, requests: pa.Table, count: int) -> np.ndarray:
         """Rows [B, min(count, items)], from 1, of the items nearest to raw requests, in no order."""
@@ -159,13 +137,7 @@ class RetrievedRows:
 
 def _takes(table: pa.Table, label: str) -> tuple[np.ndarray, pa.Array]:
     """Row of the request and id of the item of each positive candidate."""
-    items, labels = _column(table, "item_id"), _column(table, label)
-    positive = labels.flatten().to_numpy(zero_copy_only=False) > 0
-    offsets = items.offsets.to_numpy()
-    request = np.repeat(np.arange(len(items)), np.diff(offsets))
+    items, labels = arrow.one_chunk(table["item_id"]), arrow.one_chunk(table[label])
+    positive = arrow.to_numpy(labels.flatten()) > 0
+    request = np.repeat(np.arange(len(items)), arrow.list_lengths(items))
     return request[positive], items.flatten().filter(pa.array(positive))
-
-
-def _column(table: pa.Table, name: str) -> pa.Array:
-    column = table[name]
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()

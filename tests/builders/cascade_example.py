@@ -18,8 +18,9 @@ from models.inputs.item_corpus import ItemCorpus
 from models.two_tower.model import TwoTower, TwoTowerConfig
 from serving.cascade import Cascade
 from serving.export.coarse import export_coarse
+from serving.export.item_embeddings import ITEM_EMBEDDINGS_FILE, read_item_embeddings
 from serving.export.ranker import export_ranker
-from serving.export.two_tower import ITEM_EMBEDDINGS_FILE, export_two_tower, read_item_embeddings
+from serving.export.two_tower import export_two_tower
 from serving.saved.two_tower import SavedTwoTower
 
 AUTOINT = {
@@ -35,7 +36,7 @@ class DotProductCoarse:
 
     def __init__(self, directory, sign: float = 1.0):
         self._model, self._sign = SavedTwoTower(directory), sign
-        ids, self._items = read_item_embeddings(directory / ITEM_EMBEDDINGS_FILE)
+        ids, self._items = read_item_embeddings(f"{directory}/{ITEM_EMBEDDINGS_FILE}")
         self._row = {item: row for row, item in enumerate(ids.to_pylist())}
 
     def score(self, requests: pa.Table, item_ids: pa.Array) -> np.ndarray:

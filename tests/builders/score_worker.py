@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from serving.requests.tensors import tensors_from_table
-from serving.saved.saved_model import SavedRanker
+from serving.saved.ranker import SavedRanker
 
 
 def main(model_dir: str) -> None:
@@ -21,7 +21,7 @@ def main(model_dir: str) -> None:
         source, target = line.rstrip("\n").split("\t")
         with pa.ipc.open_file(source) as reader:
             table = reader.read_all()
-        np.savez(target, **ranker.rank_requests(tensors_from_table(ranker.spec, table)))
+        np.savez(target, **ranker.run("rank_requests", tensors_from_table(ranker.spec, table)))
         print("done", flush=True)
 
 

@@ -6,7 +6,9 @@ A new metric is tested by being listed; the one thing to add here is its naive r
 import dataclasses
 import itertools
 import math
+import re
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 
 from evaluation.config import MODEL_METRICS
 from evaluation.gates import GateConfig
-from evaluation.metrics.metric import Metric, Users, divide
+from evaluation.metrics.metric import Users
 from evaluation.metrics.registry import METRICS, compute_metrics, make_metric
 from evaluation.metrics.rows import ScoredRows
 from evaluation.ranking import EvaluationConfig, evaluate
@@ -25,6 +27,7 @@ from evaluation.slices import SliceConfig
 from tests.builders.predictions import simulate
 from tests.builders.report_example import report_data
 
+DOCS = Path(__file__).parents[2] / "docs"
 NAMES = tuple(name for kind in METRICS for name in (("ndcg@1", "ndcg@3", "ndcg@10") if kind == "ndcg@k" else (kind,)))
 
 
@@ -238,23 +241,17 @@ def test_what_needs_no_probabilities_depends_on_the_order_alone(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_it_is_called_what_the_table_calls_it(name):
     metric = make_metric(name)
+    kind = "ndcg@k" if name.startswith("ndcg@") else name
+    assert re.search(rf"^\|.*`{kind}`", (DOCS / "reference" / "metrics.md").read_text("utf-8"), re.MULTILINE)
     assert metric.name == name and len(metric.title) > 1 and metric.__doc__
     assert fmt.metric_title(name) == metric.title
 
 
 def test_a_new_metric_is_one_class_and_one_row(monkeypatch):
-    class ClickShare(Metric):
-        """The share of the scores that clicked rows have."""
-
-        name, title = "click_share", "Share of clicks"
-
-        def sums(self, rows, users):
-            return users.sums(rows.score * rows.label, rows.score)
-
-        def finish(self, sums, weights):
-            return divide(*(weights @ sums))
-
-    monkeypatch.setitem(METRICS, "click_share", ClickShare)
+    guide = (DOCS / "guides" / "add-a-metric.md").read_text("utf-8")
+    names = {}
+    exec(re.search(r"```python\n(.*?)```", guide, re.DOTALL).group(1), names)
+    monkeypatch.setitem(METRICS, "click_share", names["ClickShare"])
     predictions, _ = simulate(users=200)
     config = EvaluationConfig(
         metrics=(*MODEL_METRICS, "click_share"),

@@ -53,7 +53,7 @@ def test_every_component_ran_and_the_models_are_blessed_and_pushed(first, root):
 def test_signatures_are_those_of_the_two_tower_in_the_catalogue_s_order(first, outputs):
     from features.items.catalogue import read_catalogue
     from features.items.signatures import ItemSignatures
-    from serving.export.two_tower import ITEM_EMBEDDINGS_FILE, read_item_embeddings
+    from serving.export.item_embeddings import ITEM_EMBEDDINGS_FILE, read_item_embeddings
 
     raw = read_catalogue(outputs["LogIngest"]["examples"])
     encoded = read_catalogue(outputs["FeatureEncoder"]["encoded_examples"])
@@ -74,7 +74,7 @@ def test_the_store_holds_the_long_histories_of_the_pushed_ranker(first, outputs,
     from features.items.catalogue import read_catalogue
     from serving.bse.store import BseStore
     from serving.ranker import Ranker
-    from serving.requests.history_inputs import HistoryInputs
+    from serving.signature_specs import HistoryInputs
 
     pushed = Path(first.models["autoint"].pushed)
     built = json.loads((Path(outputs["BehaviorTables.autoint"]["tables"]) / "behavior_tables.json").read_text())

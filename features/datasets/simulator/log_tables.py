@@ -9,7 +9,6 @@ import pyarrow.compute as pc
 from features.datasets.simulator.behavior import Requests, sigmoid
 from features.datasets.simulator.catalogue import (
     AGE_BANDS,
-    CATEGORIES,
     CITIES,
     DAY_MS,
     DEVICES,
@@ -18,9 +17,9 @@ from features.datasets.simulator.catalogue import (
     TERMS,
     Effects,
     Items,
-    ItemTree,
     Users,
 )
+from features.datasets.simulator.config import CATEGORIES, ItemTree
 
 BAD_ROW_KINDS = ("null_user", "negative_timestamp", "propensity_above_one", "duplicate_impression", "unknown_item")
 UNKNOWN_ITEM = 99_999_999
@@ -150,7 +149,7 @@ def bad_rows(rng: np.random.Generator, impressions: pa.Table, count: int) -> tup
     rows = impressions.take(rng.choice(len(impressions), count, replace=False)).combine_chunks()
     names = [BAD_ROW_KINDS[kind] for kind in kinds]
 
-    def put(column: str, kind: str, value) -> None:
+    def put(column: str, kind: str, value: float | None) -> None:
         nonlocal rows
         chosen = pa.array(kinds == BAD_ROW_KINDS.index(kind))
         field = rows.schema.field(column)

@@ -9,29 +9,31 @@ The generative model, with its equations, stands in `docs/simulator.md`.
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pydantic import BaseModel
 
+from features import storage
+from features.arrow import write_parquet
 from features.datasets.simulator import behavior
 from features.datasets.simulator import log_tables as tables
 from features.datasets.simulator.catalogue import (
+    Users,
     draw_effects,
     draw_items,
     draw_users,
 )
 from features.datasets.simulator.config import SimulatorConfig
 from features.datasets.simulator.policy import LoggingPolicy
+from features.errors import OccupiedError
+from features.storage import AnyPath
 
+SUMMARY_FILE = "summary.json"
 HOUR_MS = 3_600_000
+_ROW_GROUP = 65_536
 _POLICY_BATCH = 65_536
 
 
@@ -60,7 +62,7 @@ class SimulationSummary(BaseModel):
 
 
 def simulate(
-    config: SimulatorConfig, out_dir: str | Path, progress: Callable[[str, float], None] | None = None
+    config: SimulatorConfig, out_dir: AnyPath, progress: Callable[[str, float], None] | None = None
 ) -> SimulationSummary:
     """Simulates a marketplace and writes its logs.
 
@@ -73,28 +75,19 @@ def simulate(
       The summary. It holds no clock time: two runs of one config write the same bytes.
 
     Raises:
-      FileExistsError: if `out_dir` holds anything but an earlier simulation.
+      OccupiedError: if `out_dir` holds anything but an earlier simulation.
     """
-    out_dir = Path(out_dir)
-    if out_dir.exists() and any(out_dir.iterdir()) and not (out_dir / "summary.json").is_file():
-        raise FileExistsError(f"`out_dir` {out_dir} is not empty and holds no simulation: name another directory.")
+    if storage.entries(out_dir) and not storage.is_file(storage.join(out_dir, SUMMARY_FILE)):
+        raise OccupiedError(f"`out_dir` {out_dir} is not empty and holds no simulation: name another directory.")
     report = progress or (lambda what, share: None)
-    out_dir.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{out_dir.name}-", dir=out_dir.parent))
-    try:
+    with storage.publishing(out_dir, replace=True) as aside:
         summary = _simulate(config, aside, report)
-        (aside / "summary.json").write_text(summary.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        os.chmod(aside, 0o755)
-        if out_dir.exists():
-            shutil.rmtree(out_dir)
-        os.replace(aside, out_dir)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        storage.write_text(storage.join(aside, SUMMARY_FILE), summary.model_dump_json(indent=2) + "\n")
     report("done", 1.0)
     return summary
 
 
-def _simulate(config: SimulatorConfig, out: Path, report: Callable[[str, float], None]) -> SimulationSummary:
+def _simulate(config: SimulatorConfig, out: str, report: Callable[[str, float], None]) -> SimulationSummary:
     # A stream each, so that a change in one part leaves the draws of the others.
     streams = np.random.SeedSequence(config.seed).spawn(8)
     rng = {
@@ -187,13 +180,11 @@ def _simulate(config: SimulatorConfig, out: Path, report: Callable[[str, float],
     _write(truth, out, "truth", config.shards, extra=tables.truth_of_kept(flawed, truth.schema))
     _write(tables.items_table(items, config.start, no_price), out, "items", 1)
     _write(tables.users_table(users, no_city), out, "users", 1)
-    (out / "planted").mkdir()
-    pq.write_table(
-        tables.planted_users(users, requests, clicks_of), out / "planted" / "users.parquet", compression="zstd"
-    )
-    pq.write_table(tables.planted_items(items), out / "planted" / "items.parquet", compression="zstd")
-
-    (out / "planted" / "effects.json").write_text(json.dumps(tables.planted_effects(effects), indent=1) + "\n")
+    planted = storage.join(out, "planted")
+    write_parquet(tables.planted_users(users, requests, clicks_of), storage.join(planted, "users.parquet"))
+    write_parquet(tables.planted_items(items), storage.join(planted, "items.parquet"))
+    effects_json = json.dumps(tables.planted_effects(effects), indent=1) + "\n"
+    storage.write_text(storage.join(planted, "effects.json"), effects_json)
 
     once, late = ~events["is_copy"], events["is_late"]
     active = np.bincount(requests.user, minlength=len(users)) > 0
@@ -219,7 +210,9 @@ def _simulate(config: SimulatorConfig, out: Path, report: Callable[[str, float],
     )
 
 
-def _fill(rng, policy: LoggingPolicy, users, requests) -> tuple[np.ndarray, np.ndarray]:
+def _fill(
+    rng: np.random.Generator, policy: LoggingPolicy, users: Users, requests: behavior.Requests
+) -> tuple[np.ndarray, np.ndarray]:
     """Fills all requests, batch by batch; returns flat items and propensities, [N]."""
     items, propensities = [], []
     for start in range(0, len(requests), _POLICY_BATCH):
@@ -231,14 +224,13 @@ def _fill(rng, policy: LoggingPolicy, users, requests) -> tuple[np.ndarray, np.n
     return np.concatenate(items), np.concatenate(propensities)
 
 
-def _write(table: pa.Table, out: Path, name: str, shards: int, extra: pa.Table | None = None) -> None:
+def _write(table: pa.Table, out: str, name: str, shards: int, extra: pa.Table | None = None) -> None:
     """Writes `name/name-SSSSS-of-NNNNN.parquet`, rows in order; the rows of `extra` go to the shards in turn."""
-    (out / name).mkdir()
     bounds = np.linspace(0, len(table), shards + 1).astype(np.int64)
     for shard in range(shards):
         part = table.slice(bounds[shard], bounds[shard + 1] - bounds[shard])
         if extra is not None and len(extra):
             turn = np.arange(shard, len(extra), shards)
             part = pa.concat_tables([part, extra.take(turn).cast(part.schema)])
-        path = out / name / f"{name}-{shard:05d}-of-{shards:05d}.parquet"
-        pq.write_table(part, path, compression="zstd", row_group_size=65_536)
+        path = storage.join(out, name, f"{name}-{shard:05d}-of-{shards:05d}.parquet")
+        write_parquet(part, path, _ROW_GROUP)

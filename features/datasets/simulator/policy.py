@@ -99,7 +99,9 @@ class LoggingPolicy:
         weight = np.where(available, np.exp((score - score.max()) / self._temperature), 0.0)
         return (1 - self._exploration) * weight / weight.sum() + self._exploration * available / available.sum()
 
-    def _draw(self, rng, cdf, day, rows, explore) -> np.ndarray:
+    def _draw(
+        self, rng: np.random.Generator, cdf: np.ndarray, day: np.ndarray, rows: np.ndarray, explore: np.ndarray
+    ) -> np.ndarray:
         drawn = np.empty(len(rows), np.int64)
         u = rng.random(len(rows))
         uniform = np.flatnonzero(explore)

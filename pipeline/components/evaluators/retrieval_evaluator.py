@@ -50,7 +50,7 @@ class _Embedded(NamedTuple):
 
 
 def _embedded(saved_model: str, examples_dir: str, behaviors_dir: str, split: str) -> _Embedded:
-    from serving.export.two_tower import ITEM_EMBEDDINGS_FILE, read_item_embeddings
+    from serving.export.item_embeddings import ITEM_EMBEDDINGS_FILE, read_item_embeddings
     from serving.saved.two_tower import SavedTwoTower
 
     item_ids, items = read_item_embeddings(storage.join(saved_model, ITEM_EMBEDDINGS_FILE))

@@ -3,7 +3,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from features.beam_runner import make_pipeline
 from features.encoding import encode as encoder
 from features.encoding.encode import encode_examples
 from features.encoding.feature_encoding import FeatureEncoding
@@ -82,10 +81,8 @@ def run(tmp_path, monkeypatch):
         pq.write_table(table, path)
     (tmp_path / "log").mkdir()
     pq.write_table(_behaviors(), tmp_path / "log" / "behaviors-00000-of-00001.parquet")
-    with make_pipeline() as pipeline:
-        fit_encoding(pipeline, tmp_path / "raw", SPEC, tmp_path / "encoding")
-    with make_pipeline() as pipeline:
-        encode_examples(pipeline, tmp_path / "raw", tmp_path / "log", tmp_path / "encoding", tmp_path / "out")
+    fit_encoding(tmp_path / "raw", SPEC, tmp_path / "encoding")
+    encode_examples(tmp_path / "raw", tmp_path / "log", tmp_path / "encoding", tmp_path / "out")
     return tmp_path, raw
 
 
@@ -155,8 +152,7 @@ def test_the_catalogue_is_encoded_in_order_and_rows_point_into_it(run):
     path = tmp_path / "raw" / CATALOGUE_FILE
     path.parent.mkdir()
     pq.write_table(catalogue, path)
-    with make_pipeline() as pipeline:
-        encode_examples(pipeline, tmp_path / "raw", tmp_path / "log", tmp_path / "encoding", tmp_path / "with")
+    encode_examples(tmp_path / "raw", tmp_path / "log", tmp_path / "encoding", tmp_path / "with")
     encoding = FeatureEncoding.load(tmp_path / "encoding")
     encoded = read_catalogue(tmp_path / "with")
     assert encoded["_item_id"].to_pylist() == catalogue["item_id"].to_pylist()
@@ -196,4 +192,4 @@ def test_a_failed_file_leaves_nothing_at_its_place(run):
 
 def test_no_examples_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="Split-"):
-        encode_examples(None, tmp_path, None, tmp_path, tmp_path)
+        encode_examples(tmp_path, None, tmp_path, tmp_path)

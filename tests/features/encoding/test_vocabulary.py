@@ -7,8 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.beam_runner import make_pipeline
-from features.encoding.feature_encoding import FeatureEncoding
 from features.encoding.fit import fit_encoding
 from features.encoding.states import MomentsState, QuantileState, TermCounts
 from features.spec import FeatureSpec, VocabularyRule
@@ -63,9 +61,7 @@ def _fit(tmp_path, tables, eval_table=None, name="encoding"):
     if eval_table is not None:
         (examples / "Split-eval").mkdir()
         pq.write_table(eval_table, examples / "Split-eval" / "requests-00000-of-00001.parquet")
-    with make_pipeline() as pipeline:
-        fit_encoding(pipeline, examples, SPEC, tmp_path / name)
-    return FeatureEncoding.load(tmp_path / name)
+    return fit_encoding(examples, SPEC, tmp_path / name)
 
 
 def test_vocabularies_moments_and_boundaries(tmp_path):
@@ -125,7 +121,7 @@ def test_a_train_split_without_rows_gives_empty_vocabularies(tmp_path):
 
 def test_what_is_absent_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="Split-train"):
-        fit_encoding(None, tmp_path, SPEC, tmp_path)
+        fit_encoding(tmp_path, SPEC, tmp_path)
     with pytest.raises(Exception, match="no column for the features tags"):
         _fit(tmp_path, [_table(ROWS).drop(["tags"])])
 

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from features.examples.candidate_sets import (
     append_candidates,
     catalogue_values,
-    list_column,
     sample_unshown,
 )
 from features.spec import FeatureSpec
@@ -129,7 +128,6 @@ def test_candidates_join_at_the_end_of_their_request_and_nothing_else_changes():
         "tags": [[[1], [], [4]], [[4]], [[2, 3], [1]]],
         "slot": [[1, 2, 0], [0], [3, 0]],
     }
-    assert list_column(np.arange(6), np.array([0, 3, 4, 6])).to_pylist() == [[0, 1, 2], [3], [4, 5]]
 
 
 def test_raw_candidates_miss_what_only_an_impression_knows():

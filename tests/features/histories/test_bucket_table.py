@@ -85,7 +85,8 @@ def test_pads_change_nothing():
         np.concatenate([padding, values]), np.concatenate([np.zeros((500, 16), np.uint8), signatures]), 8, known
     )
     table = BucketTable.build(values, signatures, 8)
-    assert np.array_equal(padded.sums, table.sums) and np.array_equal(padded.counts, table.counts)
+    np.testing.assert_allclose(padded.sums, table.sums, atol=1e-5)
+    assert np.array_equal(padded.counts, table.counts)
     # Zeros with a signature are not enough: they are counted.
     zeros = BucketTable.build(np.zeros((500, 16), np.float32), np.zeros((500, 16), np.uint8), 8)
     assert zeros.counts[0, 0] == 500
@@ -237,4 +238,5 @@ def test_wrong_behaviours_and_candidates_are_refused():
 def test_bucket_sums_of_wider_integers():
     values, signatures, _ = history(20)
     for dtype in (np.uint8, np.int32, np.int64):
-        assert np.array_equal(bucket_sums(values, signatures.astype(dtype), 8), bucket_sums(values, signatures, 8))
+        found = bucket_sums(values, signatures.astype(dtype), 8)
+        np.testing.assert_allclose(found, bucket_sums(values, signatures, 8), atol=1e-6)

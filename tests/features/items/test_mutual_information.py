@@ -75,7 +75,7 @@ def test_closed_forms():
     assert found[0, 1] == pytest.approx(0.8 * np.log(1.6) + 0.2 * np.log(0.4))
     assert found[0, 2] == pytest.approx(0.0, abs=1e-12)
     np.testing.assert_allclose(np.diag(found), np.log(2))
-    np.testing.assert_array_equal(found, found.T)
+    np.testing.assert_allclose(found, found.T, atol=1e-12)
 
 
 def test_the_item_id_is_everybodys_relative_by_plug_in_and_nobodys_without_bias():

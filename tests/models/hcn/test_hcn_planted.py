@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks.planted_interests import PlantedInterests, purity, train_on_planted
+from benchmarks.candidates.planted_interests import PlantedInterests, purity, train_on_planted
 from models.hcn.config import HcnConfig
 from models.hcn.interest_scoring import pairwise_cosines
 from models.hcn.model import Hcn

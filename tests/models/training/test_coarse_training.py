@@ -3,13 +3,9 @@
 import numpy as np
 import pytest
 
-from features.examples.candidate_sets import (
-    SOURCE,
-    WEIGHT,
-    append_candidates,
-    catalogue_values,
-    list_column,
-)
+from features.arrow import lists_of
+from features.encoding.columns import SOURCE, WEIGHT
+from features.examples.candidate_sets import append_candidates, catalogue_values
 from features.items.catalogue import read_catalogue
 from models.hcn.config import HcnConfig
 from models.hcn.model import Hcn
@@ -44,8 +40,8 @@ def with_unshown(encoded, encoding, output):
             values = catalogue_values(table, catalogue, rows, encoding.spec, encoded=True)
             table, new = append_candidates(table, values, 2 * np.arange(len(table) + 1), "_item_id")
             splits = table["_item_id"].combine_chunks().offsets.to_numpy()
-            table = table.append_column(WEIGHT, list_column(np.where(new, 10, 1).astype(np.float32), splits))
-            table = table.append_column(SOURCE, list_column(new.astype(np.int32), splits))
+            table = table.append_column(WEIGHT, lists_of(np.where(new, 10, 1).astype(np.float32), splits))
+            table = table.append_column(SOURCE, lists_of(new.astype(np.int32), splits))
         pq.write_table(table, target)
     return output
 

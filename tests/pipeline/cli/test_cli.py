@@ -106,7 +106,7 @@ def test_doctor_as_json():
 def test_doctor_as_text():
     result = runner.invoke(app, ["doctor"])
     assert result.exit_code in (0, 1)
-    assert "glibc" in result.stdout and "requirements.lock" in "".join(result.stdout.split())
+    assert "glibc" in result.stdout and "-tfx1" in "".join(result.stdout.split())
 
 
 def test_dataset_from_something_else(tmp_path):

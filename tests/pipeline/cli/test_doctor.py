@@ -2,20 +2,46 @@
 
 import importlib.metadata
 import json
+import os
+import platform
+import subprocess
 
 import pytest
 
 from pipeline.cli import doctor
 from pipeline.cli.doctor import GIB
 
+OLD, NEW = ("glibc", "2.36"), ("glibc", "2.39")
+
 
 @pytest.mark.parametrize(
-    "version, level", [((3, 10, 0), "ok"), ((3, 10, 19), "ok"), ((3, 9, 18), "failure"), ((3, 13, 0), "failure")]
+    "version, libc, level, wanted",
+    [
+        ((3, 10, 0), OLD, "ok", None),
+        ((3, 10, 19), ("glibc", "2.4"), "ok", None),  # as a number, 2.4 is above 2.39
+        ((3, 13, 0), OLD, "failure", "Python 3.10"),
+        ((3, 9, 18), OLD, "failure", "Python 3.10"),
+        ((3, 13, 5), NEW, "ok", None),
+        ((3, 13, 5), ("glibc", "3.0"), "ok", None),
+        ((3, 10, 19), NEW, "warning", "Python 3.13"),  # it runs, `make STACK=py310-tfx116` installs it
+        ((3, 12, 1), NEW, "failure", "Python 3.13"),
+        ((3, 13, 5), ("", ""), "failure", "Python 3.10"),
+    ],
 )
-def test_interpreter(version, level):
-    check = doctor.check_python(version)
+def test_interpreter_is_that_of_the_stack_for_this_glibc(version, libc, level, wanted):
+    check = doctor.check_python(version, libc)
     assert check.level == level
-    assert ("3.10" in check.fix) == (level == "failure")
+    assert (f"install {wanted}," in check.fix) if wanted else not check.fix
+
+
+def test_make_and_doctor_choose_the_same_stack():
+    root = doctor.ROOT
+    assert sorted(path.stem for path in (root / "requirements").iterdir()) == sorted(doctor.STACKS.values())
+    environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "STACK")}
+    said = subprocess.run(["make", "--silent", "stack"], cwd=root, env=environment, capture_output=True, text=True)
+    assert said.stdout.strip() == doctor.STACKS[doctor.stack_python(platform.libc_ver())], said.stderr
+    makefile = (root / "Makefile").read_text(encoding="utf-8")
+    assert f"NEEDS := {'.'.join(map(str, doctor.MIN_GLIBC_OF_NEWER))}\n" in makefile
 
 
 @pytest.mark.parametrize(

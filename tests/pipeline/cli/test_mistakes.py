@@ -61,7 +61,7 @@ def without_candidates(request):
     return {part: values for part, values in request.items() if part != "candidates"}
 
 
-@pytest.mark.parametrize("model", ["two_tower", "hcn"])
+@pytest.mark.parametrize("model", ["two_tower"])
 def test_another_kind_of_model_given_as_the_ranker(work, request_values, model):
     assert str(work / model) in refused(["rank", "-m", work / model, "-r", "-"], request_values)
 

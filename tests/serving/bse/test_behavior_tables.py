@@ -16,8 +16,7 @@ from features.items.simhash import SimHash, SimHashConfig
 from features.spec import FeatureSpec
 from serving.bse.store import BseStore
 from serving.bse.table_job import SavedModelBehaviorEncoder, build_behavior_tables
-from serving.requests.history_inputs import BSE_FILE, HistoryInputs
-from serving.signature_specs import SPEC_FILE
+from serving.signature_specs import BSE_FILE, SPEC_FILE, HistoryInputs
 from tests.builders.behavior_case import histories, tags_of, write_log
 
 DIM, ITEMS = 6, 30

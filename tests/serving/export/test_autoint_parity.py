@@ -12,13 +12,11 @@ from tests.builders.small_ranker import offline_logits, random_requests
 
 @pytest.fixture(scope="module")
 def encoded_dir(raw_examples_dir, encoding, tmp_path_factory):
-    from features.beam_runner import make_pipeline
     from features.encoding.encode import encode_examples
 
     directory = tmp_path_factory.mktemp("encoded")
     encoding.save(directory / "encoding")
-    with make_pipeline() as root:
-        encode_examples(root, raw_examples_dir, None, directory / "encoding", directory / "examples")
+    encode_examples(raw_examples_dir, None, directory / "encoding", directory / "examples")
     return directory / "examples"
 
 

@@ -12,7 +12,8 @@ import tensorflow as tf
 from features.spec import FeatureSpec
 from serving.export.ranker import export_ranker
 from serving.requests.tensors import candidate_counts, single_request_tensors, tensors_from_table
-from serving.saved.saved_model import SavedRanker, resolve_version
+from serving.saved.ranker import SavedRanker
+from serving.saved.saved_model import resolve_version
 from serving.signature_specs import check_spec
 from tests.builders.small_ranker import (
     SPEC,
@@ -26,7 +27,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def test_signatures_take_raw_values(saved):
-    module = tf.saved_model.load(str(saved.directory))
+    module = tf.saved_model.load(saved.directory)
     one = module.signatures["serving_default"].structured_input_signature[1]
     many = module.signatures["rank_requests"].structured_input_signature[1]
     assert set(one) == {feature.name for feature in SPEC.features}
@@ -48,8 +49,8 @@ def test_signatures_take_raw_values(saved):
 
 def test_a_request_alone_scores_as_in_a_batch(saved):
     table = random_requests(40, seed=6)
-    together = saved.rank_requests(tensors_from_table(SPEC, table))
-    alone = [saved.serving_default(single_request_tensors(SPEC, table.slice(row, 1))) for row in range(40)]
+    together = saved.run("rank_requests", tensors_from_table(SPEC, table))
+    alone = [saved.run("serving_default", single_request_tensors(SPEC, table.slice(row, 1))) for row in range(40)]
     for output in ("score", "logit"):
         np.testing.assert_allclose(np.concatenate([one[output] for one in alone]), together[output], rtol=0, atol=1e-6)
     np.testing.assert_allclose(together["score"], 1 / (1 + np.exp(-together["logit"].astype(np.float64))), atol=1e-6)
@@ -65,7 +66,7 @@ def test_scores_follow_the_order_of_candidates(saved):
     shuffled = dict(tensors)
     for feature in SPEC.of_scope("candidate"):
         shuffled[feature.name] = tensors[feature.name][order]
-    before, after = saved.rank_requests(tensors)["logit"], saved.rank_requests(shuffled)["logit"]
+    before, after = saved.run("rank_requests", tensors)["logit"], saved.run("rank_requests", shuffled)["logit"]
     np.testing.assert_allclose(after, before[order], rtol=0, atol=1e-6)
     assert not np.allclose(after, before, atol=1e-2)
 
@@ -78,7 +79,9 @@ def test_wider_padding_changes_nothing(saved):
         if feature.multi_valued:
             missing = b"" if feature.dtype == "string" else np.iinfo(np.int64).min
             padded[feature.name] = np.pad(tensors[feature.name], ((0, 0), (2, 3)), constant_values=missing)
-    np.testing.assert_allclose(saved.rank_requests(padded)["logit"], saved.rank_requests(tensors)["logit"], atol=1e-6)
+    np.testing.assert_allclose(
+        saved.run("rank_requests", padded)["logit"], saved.run("rank_requests", tensors)["logit"], atol=1e-6
+    )
 
 
 def test_warmup_requests_are_real_rows_and_run(saved, model, encoding):
@@ -87,7 +90,7 @@ def test_warmup_requests_are_real_rows_and_run(saved, model, encoding):
     expected = offline_logits(model, encoding, table)
     assert [request.model_spec.signature_name for request in requests] == ["serving_default"] * 5 + ["rank_requests"]
     assert {request.model_spec.name for request in requests} == {"shop"}
-    module = tf.saved_model.load(str(saved.directory))
+    module = tf.saved_model.load(saved.directory)
     ends = np.cumsum(candidate_counts(table))
     parts = [*np.split(expected, ends[:-1]), expected]
     for request, inputs, logits in zip(requests, tensors, parts, strict=True):
@@ -99,15 +102,15 @@ def test_an_export_is_refused_or_replaced(base_dir, encoding, tmp_path):
     directory = tmp_path / "shop" / "1"
     shutil.copytree(base_dir / "3", directory)
     tensors = tensors_from_table(SPEC, random_requests(4))
-    before = SavedRanker(directory).rank_requests(tensors)["logit"]
+    before = SavedRanker(directory).run("rank_requests", tensors)["logit"]
 
     other = make_small_ranker(encoding, seed=1)
     with pytest.raises(FileExistsError, match="Export under a new version, or pass `overwrite=True`"):
         export_ranker(other, encoding, directory)
-    np.testing.assert_array_equal(SavedRanker(directory).rank_requests(tensors)["logit"], before)
-    assert export_ranker(other, encoding, directory, overwrite=True) == directory
+    np.testing.assert_allclose(SavedRanker(directory).run("rank_requests", tensors)["logit"], before, atol=1e-6)
+    assert export_ranker(other, encoding, directory, overwrite=True) == str(directory)
     assert not (directory / "assets.extra" / "tf_serving_warmup_requests").exists()
-    assert not np.allclose(SavedRanker(directory).rank_requests(tensors)["logit"], before)
+    assert not np.allclose(SavedRanker(directory).run("rank_requests", tensors)["logit"], before)
     assert [path.name for path in (tmp_path / "shop").iterdir()] == ["1"]
 
 
@@ -127,8 +130,8 @@ KILLED = """
 import os, signal, sys
 import models
 import tensorflow as tf
-from features.encoding import FeatureEncoding
-from serving.export import export_ranker
+from features.encoding.feature_encoding import FeatureEncoding
+from serving.export.ranker import export_ranker
 from tests.builders.small_ranker import make_small_ranker
 
 def save_and_die(module, directory, signatures):
@@ -158,7 +161,7 @@ def test_a_killed_export_leaves_no_version(base_dir, encoding, tmp_path):
     with pytest.raises(FileNotFoundError, match="`model_dir` must be a SavedModel"):
         resolve_version(base)
     shutil.copytree(base_dir / "3", base / "1")
-    assert resolve_version(base) == base / "1"
+    assert resolve_version(base) == str(base / "1")
 
 
 def test_a_feature_may_not_hide_another_input():

@@ -42,7 +42,7 @@ def test_every_feature_reaches_the_scores(saved, feature):
     from serving.requests.tensors import tensors_from_table
 
     tensors = tensors_from_table(SPEC, random_requests(30, seed=4))
-    before = saved.rank_requests(tensors)["logit"]
+    before = saved.run("rank_requests", tensors)["logit"]
     shuffled = dict(tensors)
     shuffled[feature.name] = np.roll(tensors[feature.name], 1, axis=0)
-    assert not np.allclose(before, saved.rank_requests(shuffled)["logit"], atol=1e-3)
+    assert not np.allclose(before, saved.run("rank_requests", shuffled)["logit"], atol=1e-3)

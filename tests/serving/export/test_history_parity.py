@@ -19,7 +19,7 @@ from features.spec import load_spec
 from serving.export.ranker import export_ranker
 from serving.offline.scoring import score_examples
 from serving.requests.tensors import feature_tensor, single_request_tensors
-from serving.saved.saved_model import SavedRanker
+from serving.saved.ranker import SavedRanker
 
 SHORT, LONG = 4, 9
 HISTORIES = {
@@ -120,7 +120,7 @@ def stored_sums(saved, row):
     """What a BSE job stores for the user of a request: the long window, through `encode_behaviors`."""
     spec, history = saved.spec, saved.history
     raw = {name: row[history_column("long", name)].combine_chunks().flatten() for name in history.long_features}
-    encoded = saved.encode_behaviors({name: feature_tensor(spec[name], values) for name, values in raw.items()})
+    encoded = saved.run("encode_behaviors", {name: feature_tensor(spec[name], values) for name, values in raw.items()})
     known = encoded["known"]
     table = BucketTable.build(
         encoded["embedding"][known], encoded["signature"][known].astype(np.uint8), history.simhash.num_buckets
@@ -144,10 +144,10 @@ def test_stored_table_scores_as_the_joint_graph(ranker, log):
     for number in range(len(rows)):
         row = rows.slice(number, 1)
         sums = stored_sums(saved, row)
-        found = saved.serving_default(single_request_tensors(saved.spec, row, saved.history, sums))["score"]
+        found = saved.run("serving_default", single_request_tensors(saved.spec, row, saved.history, sums))["score"]
         keys = [(row["request_id"][0].as_py(), item) for item in row["item_id"][0].as_py()]
         np.testing.assert_allclose(found, [expected[key] for key in keys], rtol=0, atol=1e-5)
-        without = saved.serving_default(single_request_tensors(saved.spec, row, saved.history))["score"]
+        without = saved.run("serving_default", single_request_tensors(saved.spec, row, saved.history))["score"]
         changed += np.abs(found - without).max() > 1e-4
     assert changed > len(rows) / 2  # the table matters, so that parity says something
 
@@ -173,7 +173,7 @@ def test_json_request_with_its_whole_history_scores_as_the_joint_graph(ranker, l
 
 def test_two_exports_of_other_weights_have_other_versions(log, tmp_path):
     from models.autoint.model import AutoInt, AutoIntConfig
-    from serving.requests.history_inputs import HistoryInputs
+    from serving.signature_specs import HistoryInputs
 
     config = AutoIntConfig.model_validate({"history": HISTORIES["end_to_end"]})
     versions = []

@@ -8,13 +8,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from features import storage
+from features.arrow import read_parquet
 from features.examples.config import CandidateSetConfig
 from features.histories.windows import attach_histories, read_behaviors
 from features.items.catalogue import read_catalogue
 from models.inputs.input_pipeline import InputConfig, make_dataset
 from models.inputs.item_corpus import ItemCorpus
 from serving.export.coarse import export_coarse
-from serving.export.two_tower import ITEM_EMBEDDINGS_FILE, export_two_tower, read_item_embeddings
+from serving.export.item_embeddings import ITEM_EMBEDDINGS_FILE, read_item_embeddings
+from serving.export.two_tower import export_two_tower
 from serving.offline.candidate_examples import make_coarse_examples
 from serving.offline.scoring import score_examples
 from serving.saved.two_tower import SavedTwoTower
@@ -42,6 +45,23 @@ def made(small_log, raw_small_log, tmp_path_factory):
         "teacher": teacher,
         "totals": totals,
     }
+
+
+def test_data_may_lie_anywhere(made, small_log, raw_small_log):
+    """All that is read and written lies on `memory://`; the draws are those of the local files."""
+    root = "memory://coarse_examples"
+    for folder, name in ((raw_small_log, "raw"), (small_log[0], "encoded"), (made["two_tower"], "two_tower/1")):
+        storage.copy_tree(folder, f"{root}/{name}")
+    where = (f"{root}/raw", f"{root}/raw/behaviors", f"{root}/encoded", f"{root}/two_tower")
+    make_coarse_examples(*where, f"{root}/out", CandidateSetConfig(retrieve=FOUND, sample=DRAWN), splits=("train",))
+    written = {path.removeprefix(root + "/out/"): path for path in storage.files_under(f"{root}/out")}
+    assert written.keys() == {str(path.relative_to(made["again"])) for path in made["again"].rglob("*.*")}
+    for name, path in written.items():
+        if name.startswith("Split-"):
+            assert read_parquet(path).equals(pq.read_table(made["again"] / name))
+        else:
+            assert storage.read_bytes(path) == (made["again"] / name).read_bytes()
+    storage.delete(root)
 
 
 def tables(folder, split="train"):
@@ -91,7 +111,7 @@ def test_other_files_are_the_same_files(made, small_log):
 def test_added_items_are_found_unshown_and_hold_the_catalogue_s_features(made, small_log, raw_small_log):
     encoded, encoding = small_log
     history, saved = encoding.spec.history, SavedTwoTower(made["two_tower"])
-    _, embeddings = read_item_embeddings(made["two_tower"] / ITEM_EMBEDDINGS_FILE)
+    _, embeddings = read_item_embeddings(f"{made['two_tower']}/{ITEM_EMBEDDINGS_FILE}")
     catalogue = read_catalogue(encoded)
     for path, after in zip(sorted(raw_small_log.glob("Split-train/*.parquet")), tables(made["with"]), strict=True):
         raw = attach_histories(pq.read_table(path), read_behaviors(raw_small_log / "behaviors", path, history), history)

@@ -3,6 +3,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from features import storage
 from serving.offline.scoring import score_examples
 from tests.builders.small_ranker import SPEC, offline_logits
 
@@ -28,6 +29,16 @@ def test_one_row_a_candidate_with_its_score(base_dir, raw_examples_dir, model, e
         assert table[name].to_pylist() == [row[name] for row in rows for _ in row["item_id"]], name
     for name, column in (("item_id", "item_id"), ("position", "position"), ("label", "click"), ("tags", "tags")):
         assert table[name].to_pylist() == [value for row in rows for value in row[column]], name
+
+
+def test_examples_and_model_may_lie_anywhere(base_dir, raw_examples_dir):
+    storage.copy_tree(raw_examples_dir, "memory://scoring/examples")
+    storage.copy_tree(base_dir, "memory://scoring/models")
+    here = score_examples(base_dir, raw_examples_dir, "eval", ["tags"])
+    there = score_examples("memory://scoring/models", "memory://scoring/examples", "eval", ["tags"])
+    storage.delete("memory://scoring")
+    assert there.drop(["score"]).equals(here.drop(["score"]))
+    np.testing.assert_allclose(there["score"].to_numpy(), here["score"].to_numpy(), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("batch_requests", [1, 1000])

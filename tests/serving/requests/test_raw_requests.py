@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from features.spec import MISSING_INT64, FeatureSpec
-from serving.requests.json_request import RequestError, tensors_from_request
+from serving.requests.json_request import RequestError, row_from_request
 from serving.requests.tensors import single_request_tensors, tensors_from_table
 from tests.builders.small_ranker import SPEC, json_request, random_requests
 
@@ -32,6 +32,10 @@ TABLE = pa.table(
     }
 )
 M = MISSING_INT64
+
+
+def tensors_of(spec, request):
+    return single_request_tensors(spec, row_from_request(spec, request))
 
 
 def test_rows_become_tensors_with_nulls_as_missing_marks():
@@ -67,15 +71,33 @@ def test_a_row_and_its_json_give_the_same_tensors():
     table = random_requests(20, seed=5)
     for number, row in enumerate(table.to_pylist()):
         from_row = single_request_tensors(SPEC, table.slice(number, 1))
-        from_json = tensors_from_request(SPEC, json.loads(json.dumps(json_request(row))))
+        from_json = tensors_of(SPEC, json.loads(json.dumps(json_request(row))))
         assert from_row.keys() == from_json.keys()
         for name, values in from_row.items():
             assert values.dtype == from_json[name].dtype
             np.testing.assert_array_equal(values, from_json[name], err_msg=name)
 
 
+def test_a_json_request_becomes_its_raw_row():
+    table = random_requests(20, seed=6)
+    names = [*(feature.name for feature in SPEC.features), "user_id", "item_id"]
+    for number, row in enumerate(table.to_pylist()):
+        found = row_from_request(SPEC, json.loads(json.dumps(json_request(row))))
+        assert found.num_rows == 1 and set(found.column_names) == set(names)
+        for name in names:
+            assert found[name].type == table[name].type
+            assert found[name].to_pylist() == table[name].slice(number, 1).to_pylist()
+
+
+@pytest.mark.parametrize("user_id", ["u7", 7, None])
+def test_keys_that_are_no_features_stay_in_the_row(user_id):
+    row = row_from_request(SMALL, {"user": {"user_id": user_id}, "candidates": [{"item_id": 2}, {}, {"item_id": 1}]})
+    assert row["user_id"].to_pylist() == [user_id] and row["item_id"].to_pylist() == [[2, None, 1]]
+    assert row.num_rows == 1 and row_from_request(SMALL, {}, candidates=False)["user_id"].to_pylist() == [None]
+
+
 def test_absent_json_features_are_missing():
-    tensors = tensors_from_request(SMALL, {"candidates": [{"item_id": "a"}, {"price": 2, "tags": [7, None]}]})
+    tensors = tensors_of(SMALL, {"candidates": [{"item_id": "a"}, {"price": 2, "tags": [7, None]}]})
     assert tensors["age"].tolist() == [b""] and tensors["hour"].tolist() == [M]
     assert tensors["likes"].shape == (1, 0)
     np.testing.assert_array_equal(tensors["price"], [np.nan, 2.0])
@@ -104,11 +126,29 @@ def test_absent_json_features_are_missing():
         ({"user": {"likes": ["x", 2]}, "candidates": []}, "`likes` must be a string. Received: 2"),
         ({"candidates": [{"price": "1"}]}, r"`candidates\[0\]`: `price` must be a number. Received: '1' \(str\)"),
         ({"candidates": [{"price": 10**400}]}, "`price` must be a number within float64's range"),
+        (
+            {"candidates": [{"price": 1}, {"price": True}]},
+            r"`candidates\[1\]`: `price` must be a number. Received: True",
+        ),
+        ({"candidates": [{"tags": [1]}, {"tags": [2, 1.5]}]}, r"`candidates\[1\]`: `tags` must be a 64-bit integer"),
+        ({"candidates": [{"tags": "12"}]}, "`tags` must be a list of int64 values. Received: '12'"),
+        ({"candidates": [{"tags": json.loads("[" * 400 + "]" * 400)}]}, "`tags` must be a 64-bit integer"),
+        (
+            {"candidates": [{"item_id": "a"}, {"item_id": 3}]},
+            r"`candidates\[1\]`: `item_id` must be a string. Received: 3",
+        ),
+        ({"user": {"user_id": 2.5}, "candidates": []}, r"`user_id` must be a string. Received: 2.5 \(float\)"),
+        ({"user": {"user_id": True}, "candidates": []}, "`user_id` must be a string. Received: True"),
+        ({"user": {"user_id": ["u"]}, "candidates": []}, r"`user_id` must be a string. Received: \['u'\]"),
+        ({"user": {"user_id": 2**70}, "candidates": []}, "`user_id` must be a 64-bit integer"),
+        ({"user": {"user_id": "\ud800"}, "candidates": []}, "`user_id` must be text that UTF-8 can hold"),
+        ({"user": {"\ud800": 1}, "candidates": []}, r"`\\ud800` is not a feature"),
     ],
 )
 def test_json_errors_name_the_place_and_the_fix(request_, message):
-    with pytest.raises(RequestError, match=message):
-        tensors_from_request(SMALL, request_)
+    with pytest.raises(RequestError, match=message) as found:
+        row_from_request(SMALL, request_)
+    str(found.value).encode()  # can be printed
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,48 @@
+"""The rivals' own virtual environments, made once under data/benchmark_envs/.
+
+Where pip's own index serves PyTorch with CUDA, give it one of CPU wheels first (`PIP_EXTRA_INDEX_URL`).
+"""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2] / "data" / "benchmark_envs"
+
+# DeepCTR imports parts of TensorFlow that 2.16 no longer has. Without its dependencies: it pins an h5py without wheels.
+DEEPCTR = (["tensorflow-cpu==2.12.1", "numpy==1.23.5", "pandas==2.0.3", "requests"], ["deepctr==0.9.3"])
+FUXICTR = ["fuxictr==2.3.10"]
+
+
+def deepctr(interpreter: str) -> Path:
+    """Returns the Python of DeepCTR's environment, made with `interpreter` (Python 3.9 to 3.11) where it is missing."""
+    python, made = _venv("deepctr", interpreter)
+    if not made.exists():
+        _pip(python, *DEEPCTR[0])
+        _pip(python, "--no-deps", *DEEPCTR[1])
+        made.touch()
+    return python
+
+
+def fuxictr(interpreter: str, torch: str) -> Path:
+    """Returns the Python of FuxiCTR's environment; `torch` is the requirement to install."""
+    python, made = _venv("fuxictr", interpreter)
+    if not made.exists():
+        _pip(python, torch)
+        _pip(python, *FUXICTR)
+        made.touch()
+    return python
+
+
+def _venv(name: str, interpreter: str) -> tuple[Path, Path]:
+    folder = ROOT / name
+    if not (folder / "bin" / "python").exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        subprocess.run([interpreter, "-m", "venv", str(folder)], check=True)
+    return folder / "bin" / "python", folder / "installed"
+
+
+def _pip(python: Path, *requirements: str) -> None:
+    print("installing", *requirements, flush=True)
+    subprocess.run([str(python), "-m", "pip", "install", "--quiet", *requirements], check=True)

@@ -1,0 +1,54 @@
+"""The names of columns between the log and the gradient, declared once.
+
+Raw examples hold keys, labels and features side by side. Encoded examples hold features under their own names and all
+else under a `_`, with which no feature's name begins. A batch holds features apart, so that its other names need none.
+
+    the log, raw examples    encoded examples       a batch
+    click (the spec's)       _label_click           label        what the model learns
+    item_id                  _item_id, _item_row    item_row     which item: its id, its row in the catalogue
+"""
+
+from __future__ import annotations
+
+#: Columns of raw examples that are neither features nor labels; encoded ones hold them unchanged.
+KEYS = (
+    "request_id",
+    "user_id",
+    "item_id",
+    "timestamp",
+    "history_end",
+    "user_index",
+    "position",
+    "propensity",
+)
+
+_LABEL = "_label_"
+
+
+def key_column(key: str) -> str:
+    """Returns the encoded column of a key."""
+    return f"_{key}"
+
+
+def label_column(label: str) -> str:
+    """Returns the encoded column of a label."""
+    return f"{_LABEL}{label}"
+
+
+def is_label_column(name: str) -> bool:
+    """Whether an encoded column holds a label."""
+    return name.startswith(_LABEL)
+
+
+#: Encoded keys: of requests where their history ends, of candidates the id and the position.
+USER_INDEX, HISTORY_END = key_column("user_index"), key_column("history_end")
+ITEM_ID, POSITION = key_column("item_id"), key_column("position")
+
+#: Rows of the catalogue (`features.items.catalogue`), 0 where it does not hold an item: of candidates and behaviours.
+ITEM_ROW = "_item_row"
+
+#: In a batch, what a candidate's label and its row of the catalogue are called.
+BATCH_LABEL, BATCH_ITEM_ROW = "label", "item_row"
+
+#: Of candidates of coarse examples: float32 weight, int32 source, float32 logit of the fine ranker.
+WEIGHT, SOURCE, TEACHER_LOGIT = "_weight", "_source", "_teacher_logit"
