@@ -30,6 +30,7 @@ REQUIRES = [
     "plotly",
     "psutil",
     "pydantic>=2",
+    "pydantic-core",
     "pyyaml",
     "rich",
     "setuptools",  # builds the editable install from the lock alone

@@ -4,7 +4,6 @@ So is a sixth one here, the ranker of docs/guides/add-a-model.md: a package and 
 """
 
 import dataclasses
-import importlib
 import json
 import subprocess
 import sys
@@ -25,8 +24,8 @@ from models.training.loop import predict
 from models.training.retrieval_stage import embed_pairs, pairs_dataset
 from models.training.task import TrainingTask
 from pipeline.model_kinds import KINDS, STAGES, Kind, kind_of, load
-from tests.builders.outside_model import write_package
 from tests.builders.warmup_file import warmup_requests
+from tests.contracts.outside_model import write_package
 
 ROOT = Path(__file__).parents[2]
 SIXTH = Kind("DCN", stage="fine", config="my_shop.config:DcnConfig", model="my_shop.rankers:DCN")
@@ -341,7 +340,7 @@ def test_a_class_is_a_kind_by_its_import_path():
     found = kind_of("my_shop.rankers:DCN")
     assert found == Kind("DCN", "fine", "my_shop.rankers:DCN.Config", "my_shop.rankers:DCN")
     assert kind_of("my_shop.kinds:DCN").title == "DCN-v2"
-    ranker = importlib.import_module("my_shop.rankers")
+    ranker = sys.modules["my_shop.rankers"]
     ranker.Odd = dataclasses.make_dataclass("Odd", [])
     ranker.Odd.stage, ranker.Odd.Config = "middle", ranker.DCN.Config
     with pytest.raises(SpecError, match="`stage` must be one of retrieval, fine, coarse. Received: 'middle'"):
