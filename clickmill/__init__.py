@@ -44,7 +44,7 @@ MODULES = {
     "TrainingConfig": "models.training.config",
     "train": "models.training.loop",
     "evaluate": "evaluation.ranking",
-    "EvaluationConfig": "evaluation.ranking",
+    "EvaluationConfig": "evaluation.config",
     "export_ranker": "serving.export.ranker",
     "Ranker": "serving.ranker",
     "Cascade": "serving.cascade",

@@ -8,68 +8,10 @@ some look bad by chance.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
 
-from pydantic import Field, model_validator
-
+from evaluation.config import GateConfig
 from evaluation.results import Counts, Estimate, GateResult, LiveComparison, MetricSet, SliceDifference, SliceResult
 from features.config import Strict
-
-
-class GateConfig(Strict):
-    """Thresholds of the gates. None switches a gate off."""
-
-    min_rows: int | None = Field(1000, ge=1, description="Fewer rows cannot tell a good model from a bad one.")
-    min_positives: int | None = Field(
-        100, ge=1, description="The interval of an AUC follows the rarer label: without clicks there is no verdict."
-    )
-    min_auc: float | None = Field(
-        0.5, ge=0, le=1, description="A ranker must beat chance: judged by the lower end of the interval."
-    )
-    pcoc: tuple[float, float] | None = Field(
-        (0.9, 1.1),
-        description="Probabilities are used as such (budgets, sorting across slots): the mean must be right.",
-    )
-    min_live_share: float | None = Field(
-        0.9, ge=0, le=1, description="Live and new model must have scored the same rows for a fair comparison."
-    )
-    max_auc_loss: float | None = Field(
-        0.005, ge=0, description="The new model may not rank worse than the live one by more than this."
-    )
-    auc_loss_rule: Literal["ruled_out", "not_shown"] = Field(
-        "ruled_out",
-        description="`ruled_out`: passes only where the interval of the paired difference excludes a larger loss "
-        "(non-inferiority); small evaluations then fail for lack of proof. `not_shown`: fails only where the interval "
-        "shows a larger loss.",
-    )
-    max_log_loss_increase: float | None = Field(
-        0.002,
-        ge=0,
-        description="A model may order as well as the live one and yet give worse probabilities, with a mean that is "
-        "right: fails where the interval shows a larger increase (nats).",
-    )
-    limits: dict[str, tuple[float | None, float | None]] = Field(
-        {},
-        description="Limits of metrics by name: the smallest and the largest value that pass, as `{mrr: [0.2, null]}`.",
-    )
-    slice_features: tuple[str, ...] | None = Field(
-        None, description="Features whose slices are judged; by default all that are sliced by."
-    )
-    slice_pcoc: tuple[float, float] | None = Field(
-        (0.8, 1.25), description="A mean that is right overall may hide groups that are over- and underpredicted."
-    )
-    min_slice_auc: float | None = Field(0.5, ge=0, le=1, description="In no group may the order be worse than chance.")
-    max_slice_auc_loss: float | None = Field(
-        0.01, ge=0, description="A gain overall may not be paid for by a group: judged against the live model."
-    )
-
-    @model_validator(mode="after")
-    def _check(self) -> GateConfig:
-        for name in ("pcoc", "slice_pcoc"):
-            limits = getattr(self, name)
-            if limits is not None and not 0 < limits[0] <= 1 <= limits[1]:
-                raise ValueError(f"`{name}` must be a range around 1. Received: `{name}`={list(limits)}.")
-        return self
 
 
 def judge(

@@ -9,16 +9,15 @@ result.save(directory)
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field, model_validator
 
 from evaluation.baselines import Baseline, lead_share, match_rows
 from evaluation.bootstrap import MetricStatistics, bootstrap, estimate, ones
-from evaluation.gates import GateConfig, judge
+from evaluation.config import KEY_COLUMNS, EvaluationConfig
+from evaluation.gates import judge
 from evaluation.metrics.pointwise import equal_mass_bins
 from evaluation.metrics.registry import compute_metrics, make_metric
 from evaluation.metrics.rows import Array, ScoredRows
@@ -33,76 +32,13 @@ from evaluation.results import (
     SliceDifference,
     SliceResult,
 )
-from evaluation.slices import Slice, SliceConfig, find_slices
+from evaluation.slices import Slice, find_slices
 from features.arrow import one_chunk, to_numpy
-from features.config import Strict, nearest
+from features.config import nearest
 from features.errors import InputError
-
-KEY_COLUMNS = ("request_id", "user_id", "item_id", "timestamp", "position", "label", "score", "history_end")
-"""Columns of every predictions table; slice features stand beside them."""
-
-MODEL_METRICS = (
-    "auc",
-    "gauc_user",
-    "gauc_request",
-    "log_loss",
-    "normalized_entropy",
-    "pcoc",
-    "ece_equal_mass",
-    "ece_equal_width",
-    "ndcg@5",
-    "ndcg@10",
-    "mrr",
-)
-
 
 _Found = Mapping[str, Array]
 """Values [M] of each statistic's metrics, or their replicates [R, M], by the statistic's name."""
-
-
-class EvaluationConfig(Strict):
-    """What is measured and what a model must reach.
-
-    Attributes:
-      metrics: names (`evaluation/metrics/registry.py`), over all rows; `auc` and `pcoc` are needed by the gates.
-      slices: which slices.
-      slice_metrics: names, per slice and per slice of the live comparison; only metrics with intervals.
-      gates: thresholds.
-      bootstrap_replicates: resamples of users.
-      bootstrap_scheme: `poisson` or `multinomial`.
-      interval_level: coverage of all intervals.
-      reliability_bins: bins of the reliability diagram.
-      seed: of the resampling.
-    """
-
-    metrics: tuple[str, ...] = MODEL_METRICS
-    slices: SliceConfig = SliceConfig()
-    slice_metrics: tuple[str, ...] = ("auc", "log_loss", "pcoc")
-    gates: GateConfig = GateConfig()
-    bootstrap_replicates: int = Field(200, ge=20)
-    bootstrap_scheme: Literal["poisson", "multinomial"] = "poisson"
-    interval_level: float = Field(0.95, gt=0, lt=1)
-    reliability_bins: int = Field(20, ge=2)
-    seed: int = 0
-
-    @model_validator(mode="after")
-    def _check(self) -> EvaluationConfig:
-        for name in (*self.metrics, *self.slice_metrics):
-            make_metric(name)
-        for field in ("metrics", "slice_metrics"):
-            missing = {"auc", "pcoc"} - set(getattr(self, field))
-            if missing:
-                raise ValueError(f"`{field}` must hold what the gates judge. Missing: {', '.join(sorted(missing))}.")
-        without = [name for name in self.slice_metrics if not make_metric(name).has_interval]
-        if without:
-            raise ValueError(f"`slice_metrics` must have intervals. Received: {', '.join(without)}.")
-        unjudged = set(self.gates.limits) - set(self.metrics)
-        if unjudged:
-            raise ValueError(f"`gates.limits` must be among `metrics`. Received: {sorted(unjudged)}.")
-        unknown = set(self.gates.slice_features or ()) - set(self.slices.features)
-        if unknown:
-            raise ValueError(f"`gates.slice_features` must be among `slices.features`. Received: {sorted(unknown)}.")
-        return self
 
 
 def evaluate(

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from pydantic import Field
 
+from evaluation.config import RetrievalEvaluationConfig
 from evaluation.gates import make_gate
 from evaluation.metrics.ranks import count_above
 from evaluation.metrics.retrieval import (
-    HEAD_SHARE,
     OVERALL,
     SLICES,
     item_slices,
@@ -26,56 +25,6 @@ from evaluation.results import GateResult, Verdict
 from features.config import Strict
 
 RETRIEVAL_EVALUATION_FILE = "retrieval_evaluation.json"
-
-
-class RetrievalGates(Strict):
-    """Thresholds of the gates. None switches a gate off."""
-
-    min_takes: int | None = Field(100, ge=1, description="Fewer takes cannot tell a good retrieval from a bad one.")
-    min_lift: float | None = Field(
-        1.0,
-        ge=0,
-        description="A personal retrieval that finds less than the most popular items do is not worth serving.",
-    )
-    min_lift_over_chance: float | None = Field(
-        None, ge=0, description="A retrieval that finds less than a random one does has learnt nothing of users."
-    )
-    max_recall_loss: float | None = Field(
-        0.01, ge=0, description="The new model may not find less than the live one by more than this."
-    )
-
-
-class RetrievalEvaluationConfig(Strict):
-    """What is measured and what a retrieval model must reach.
-
-    Attributes:
-      ks: cut-offs of recall and MAP; gates judge recall at the largest.
-      head_share: share of the items taken in train that are head; fixed before anything is scored.
-      gates: thresholds.
-    """
-
-    ks: tuple[int, ...] = Field((10, 50), min_length=1)
-    head_share: float = Field(HEAD_SHARE, gt=0, lt=1)
-    gates: RetrievalGates = RetrievalGates()
-
-
-class DistilledGates(RetrievalGates):
-    """Gates of a retrieval that a fine ranker teaches: what it finds is what that ranker would click, if it were shown.
-
-    Takes are what the logging policy showed and users clicked then, popular items above all; finding those is not its
-    purpose, and the cascade's evaluation judges that. Takes still tell a retrieval that works from one that does not.
-    """
-
-    min_lift: float | None = Field(None, ge=0, description=RetrievalGates.model_fields["min_lift"].description)
-    min_lift_over_chance: float | None = Field(
-        1.0, ge=0, description=RetrievalGates.model_fields["min_lift_over_chance"].description
-    )
-
-
-class DistilledEvaluationConfig(RetrievalEvaluationConfig):
-    """`RetrievalEvaluationConfig` with the gates of a retrieval that is taught."""
-
-    gates: DistilledGates = DistilledGates()
 
 
 @dataclass(frozen=True, eq=False)

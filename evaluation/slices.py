@@ -12,37 +12,18 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field
 
+from evaluation.config import HISTORY_LENGTH, SliceConfig
 from evaluation.metrics.rows import Array
 from evaluation.results import OmittedSlices
 from features.arrow import is_list, null_where, one_chunk
-from features.config import Strict, nearest
+from features.config import nearest
 from features.errors import InputError
 from features.spec import MISSING_INT64
-
-HISTORY_LENGTH = "history_length"
-"""Name of the slices by `history_end`: how many behaviours the user had before the request."""
 
 HISTORY_EDGES = (1, 5, 20, 50, 200)
 HISTORY_LABELS = ("0", "1-4", "5-19", "20-49", "50-199", "200+")
 MISSING = "(missing)"
-
-
-class SliceConfig(Strict):
-    """Which slices are looked at.
-
-    Attributes:
-      features: columns of the predictions, or `history_length`.
-      min_rows: smaller slices are left out: their numbers would be noise.
-      max_slices: of a feature, at most this many are listed, the largest first.
-      num_buckets: quantile buckets of a float feature.
-    """
-
-    features: tuple[str, ...] = (HISTORY_LENGTH,)
-    min_rows: int = Field(1000, ge=1)
-    max_slices: int = Field(50, ge=1)
-    num_buckets: int = Field(10, ge=2)
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from typing_extensions import Self
 from features import storage
 from features.errors import InputError
 
-Model = TypeVar("Model", bound=BaseModel)
-
 _UNKNOWN_KEY = "unknown_key"
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class SpecError(InputError):
@@ -58,7 +58,7 @@ class _UniqueKeys(yaml.SafeLoader):
 def read_yaml(path: storage.AnyPath) -> dict[str, Any]:
     """Reads a mapping from a YAML file. Raises `SpecError` if the file is missing or holds anything else."""
     try:
-        values = yaml.load(storage.read_text(path), _UniqueKeys)  # noqa: S506  a SafeLoader
+        values = yaml.load(storage.read_text(path), _UniqueKeys)
     except OSError as error:
         raise SpecError(f"{path}: cannot be read ({error.strerror or error}).") from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
@@ -97,5 +97,5 @@ def _with_nearest(problem: ErrorDetails, known: Iterable[str]) -> InitErrorDetai
     kind, message = problem["type"], problem["msg"]
     if kind == "extra_forbidden" and len(problem["loc"]) == 1:
         kind, message = _UNKNOWN_KEY, f"is not a known key.{nearest(str(problem['loc'][0]), known)}"
-    told = PydanticCustomError(kind, "{message}", {"message": message})  # type: ignore[arg-type]
+    told = PydanticCustomError(kind, "{message}", {"message": message})
     return InitErrorDetails(type=told, loc=problem["loc"], input=problem["input"])

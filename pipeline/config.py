@@ -8,8 +8,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, model_validator
 
 from evaluation.cascade.config import CascadeSection
-from evaluation.ranking import KEY_COLUMNS, EvaluationConfig
-from evaluation.slices import HISTORY_LENGTH
+from evaluation.config import HISTORY_LENGTH, KEY_COLUMNS, EvaluationConfig
 from features import storage
 from features.config import Strict, nearest, parse_model, read_yaml
 from features.datasets.simulator.config import SimulatorConfig

@@ -17,8 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from evaluation.ranking import EvaluationConfig
-from evaluation.retrieval import DistilledEvaluationConfig, RetrievalEvaluationConfig
+from evaluation.config import DistilledEvaluationConfig, EvaluationConfig, RetrievalEvaluationConfig
 from features.config import SpecError, Strict, nearest
 from features.examples.config import CandidateSetConfig, TeacherListsConfig
 from features.items.config import SimHashConfig
@@ -111,7 +110,7 @@ class RetrievalSection(ModelSection):
         taught have no effect, and a list's group of requests is a batch.
       lists: which requests and items the teacher scores.
       evaluation: cut-offs and gates; a model that is taught has gates of its own
-        (`evaluation.retrieval.DistilledEvaluationConfig`).
+        (`evaluation.config.DistilledEvaluationConfig`).
       signatures: of the items, for the rankers' long histories: of the first model that learns from takes.
     """
 

@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa
 
 from evaluation.baselines import Baseline
+from evaluation.config import MODEL_METRICS
 from evaluation.metrics.registry import compute_metrics
-from evaluation.ranking import MODEL_METRICS, EvaluationConfig, evaluate, scored_rows
+from evaluation.ranking import EvaluationConfig, evaluate, scored_rows
 from evaluation.slices import SliceConfig
 
 CANDIDATES = 10

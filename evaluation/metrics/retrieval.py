@@ -14,12 +14,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from evaluation.config import HEAD_SHARE
 from evaluation.metrics.ranks import expected_hits, expected_reciprocal_rank
 from evaluation.metrics.rows import Array
 
 OVERALL = "all"
 SLICES = ("head", "tail", "unseen")
-HEAD_SHARE = 0.1
 
 
 def item_slices(train_counts: Array, head_share: float = HEAD_SHARE) -> Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from pydantic import Field, model_validator
+from typing_extensions import Self
 
 from features.config import Strict
 
@@ -25,7 +26,7 @@ class SimHashConfig(Strict):
     seed: int = Field(0, ge=0)
 
     @model_validator(mode="after")
-    def _check(self):
+    def _check(self) -> Self:
         if self.num_bits % self.bits_per_signature:
             raise ValueError(
                 f"`num_bits` must be a multiple of `bits_per_signature`. Received: `num_bits`={self.num_bits}, "

@@ -15,11 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evaluation.config import MODEL_METRICS
 from evaluation.gates import GateConfig
 from evaluation.metrics.metric import Users
 from evaluation.metrics.registry import METRICS, compute_metrics, make_metric
 from evaluation.metrics.rows import ScoredRows
-from evaluation.ranking import MODEL_METRICS, EvaluationConfig, evaluate
+from evaluation.ranking import EvaluationConfig, evaluate
 from evaluation.report import format as fmt
 from evaluation.report.page import render
 from evaluation.slices import SliceConfig

@@ -6,11 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from features.spec import load_spec
-from tests.builders.outside_model import blocks, guide_models, write_package
+from tests.contracts.outside_model import blocks, guide_models, write_package
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,7 +47,6 @@ def test_the_ranker_of_the_guide_is_twenty_lines():
 @pytest.mark.slow
 @pytest.mark.e2e
 def test_a_ranker_from_outside_goes_all_the_way(tmp_path):
-    pq = pytest.importorskip("pyarrow.parquet")
     package, log = write_package(tmp_path / "elsewhere"), tmp_path / "log"
     spec = load_spec(ROOT / "tfx_config" / "features_simulated.yaml").model_dump()
     config = {
@@ -82,5 +82,5 @@ def test_a_ranker_from_outside_goes_all_the_way(tmp_path):
     rows = predictions.to_pandas().query("request_id == @told['request']")
     expected = {str(item): score for item, score in zip(rows["item_id"], rows["score"], strict=True)}
     assert told["ranked"] == pytest.approx(expected, abs=1e-6) and len(expected) > 1
-    report = json.loads(Path(told["report"]).read_text())
+    report = json.loads((tmp_path / told["report"]).read_text())
     assert report["run"]["model"] == "DCN (dcn)"

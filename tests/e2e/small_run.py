@@ -25,6 +25,7 @@ MODELS = {
         "training": {"epochs": 3, "input": {"batch_size": 256}},
     },
     "retrieval": {
+        "kind": "two_tower",
         "teacher": "autoint",
         "parameters": {"exclude_features": ["item_id", "title"]},
         "training": {"epochs": 8, "patience": 8, "optimizer": {"learning_rate": 5e-3}},

@@ -1,13 +1,8 @@
 import numpy as np
 import pytest
 
-from evaluation.retrieval import (
-    DistilledEvaluationConfig,
-    RetrievalEvaluation,
-    RetrievalEvaluationConfig,
-    Takes,
-    evaluate_retrieval,
-)
+from evaluation.config import DistilledEvaluationConfig
+from evaluation.retrieval import RetrievalEvaluation, RetrievalEvaluationConfig, Takes, evaluate_retrieval
 
 CONFIG = RetrievalEvaluationConfig(ks=(1, 3), gates={"min_takes": 4})
 #: Five items on an axis each; the counts make item 0 head and item 4 unseen.

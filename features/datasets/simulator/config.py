@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pydantic import Field, model_validator
+from typing_extensions import Self
 
 from features.config import Strict
 
@@ -88,7 +89,7 @@ class SimulatorConfig(Strict):
     shards: int = Field(4, ge=1, description="Parquet files of impressions, clicks and truth.")
 
     @model_validator(mode="after")
-    def _check(self):
+    def _check(self) -> Self:
         if self.min_candidates > self.max_candidates:
             raise ValueError(
                 "`min_candidates` must not exceed `max_candidates`. "

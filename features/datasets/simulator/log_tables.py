@@ -9,7 +9,6 @@ import pyarrow.compute as pc
 from features.datasets.simulator.behavior import Requests, sigmoid
 from features.datasets.simulator.catalogue import (
     AGE_BANDS,
-    CATEGORIES,
     CITIES,
     DAY_MS,
     DEVICES,
@@ -18,9 +17,9 @@ from features.datasets.simulator.catalogue import (
     TERMS,
     Effects,
     Items,
-    ItemTree,
     Users,
 )
+from features.datasets.simulator.config import CATEGORIES, ItemTree
 
 BAD_ROW_KINDS = ("null_user", "negative_timestamp", "propensity_above_one", "duplicate_impression", "unknown_item")
 UNKNOWN_ITEM = 99_999_999

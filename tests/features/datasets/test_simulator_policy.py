@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.datasets.simulator.catalogue import ItemTree, draw_items
+from features.datasets.simulator.catalogue import draw_items
+from features.datasets.simulator.config import ItemTree
 from features.datasets.simulator.policy import LoggingPolicy
 
 DAYS = 7

@@ -1,0 +1,206 @@
+"""What is measured of a model, and what it must reach to be blessed."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from features.config import Strict
+
+KEY_COLUMNS = ("request_id", "user_id", "item_id", "timestamp", "position", "label", "score", "history_end")
+"""Columns of every predictions table; slice features stand beside them."""
+
+MODEL_METRICS = (
+    "auc",
+    "gauc_user",
+    "gauc_request",
+    "log_loss",
+    "normalized_entropy",
+    "pcoc",
+    "ece_equal_mass",
+    "ece_equal_width",
+    "ndcg@5",
+    "ndcg@10",
+    "mrr",
+)
+
+HISTORY_LENGTH = "history_length"
+"""Name of the slices by `history_end`: how many behaviours the user had before the request."""
+
+HEAD_SHARE = 0.1
+"""Share of the items taken in train that are head."""
+
+
+class SliceConfig(Strict):
+    """Which slices are looked at.
+
+    Attributes:
+      features: columns of the predictions, or `history_length`.
+      min_rows: smaller slices are left out: their numbers would be noise.
+      max_slices: of a feature, at most this many are listed, the largest first.
+      num_buckets: quantile buckets of a float feature.
+    """
+
+    features: tuple[str, ...] = (HISTORY_LENGTH,)
+    min_rows: int = Field(1000, ge=1)
+    max_slices: int = Field(50, ge=1)
+    num_buckets: int = Field(10, ge=2)
+
+
+class GateConfig(Strict):
+    """Thresholds of the gates. None switches a gate off."""
+
+    min_rows: int | None = Field(1000, ge=1, description="Fewer rows cannot tell a good model from a bad one.")
+    min_positives: int | None = Field(
+        100, ge=1, description="The interval of an AUC follows the rarer label: without clicks there is no verdict."
+    )
+    min_auc: float | None = Field(
+        0.5, ge=0, le=1, description="A ranker must beat chance: judged by the lower end of the interval."
+    )
+    pcoc: tuple[float, float] | None = Field(
+        (0.9, 1.1),
+        description="Probabilities are used as such (budgets, sorting across slots): the mean must be right.",
+    )
+    min_live_share: float | None = Field(
+        0.9, ge=0, le=1, description="Live and new model must have scored the same rows for a fair comparison."
+    )
+    max_auc_loss: float | None = Field(
+        0.005, ge=0, description="The new model may not rank worse than the live one by more than this."
+    )
+    auc_loss_rule: Literal["ruled_out", "not_shown"] = Field(
+        "ruled_out",
+        description="`ruled_out`: passes only where the interval of the paired difference excludes a larger loss "
+        "(non-inferiority); small evaluations then fail for lack of proof. `not_shown`: fails only where the interval "
+        "shows a larger loss.",
+    )
+    max_log_loss_increase: float | None = Field(
+        0.002,
+        ge=0,
+        description="A model may order as well as the live one and yet give worse probabilities, with a mean that is "
+        "right: fails where the interval shows a larger increase (nats).",
+    )
+    limits: dict[str, tuple[float | None, float | None]] = Field(
+        {},
+        description="Limits of metrics by name: the smallest and the largest value that pass, as `{mrr: [0.2, null]}`.",
+    )
+    slice_features: tuple[str, ...] | None = Field(
+        None, description="Features whose slices are judged; by default all that are sliced by."
+    )
+    slice_pcoc: tuple[float, float] | None = Field(
+        (0.8, 1.25), description="A mean that is right overall may hide groups that are over- and underpredicted."
+    )
+    min_slice_auc: float | None = Field(0.5, ge=0, le=1, description="In no group may the order be worse than chance.")
+    max_slice_auc_loss: float | None = Field(
+        0.01, ge=0, description="A gain overall may not be paid for by a group: judged against the live model."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> GateConfig:
+        for name in ("pcoc", "slice_pcoc"):
+            limits = getattr(self, name)
+            if limits is not None and not 0 < limits[0] <= 1 <= limits[1]:
+                raise ValueError(f"`{name}` must be a range around 1. Received: `{name}`={list(limits)}.")
+        return self
+
+
+class EvaluationConfig(Strict):
+    """What is measured and what a model must reach.
+
+    Attributes:
+      metrics: names (`evaluation/metrics/registry.py`), over all rows; `auc` and `pcoc` are needed by the gates.
+      slices: which slices.
+      slice_metrics: names, per slice and per slice of the live comparison; only metrics with intervals.
+      gates: thresholds.
+      bootstrap_replicates: resamples of users.
+      bootstrap_scheme: `poisson` or `multinomial`.
+      interval_level: coverage of all intervals.
+      reliability_bins: bins of the reliability diagram.
+      seed: of the resampling.
+    """
+
+    metrics: tuple[str, ...] = MODEL_METRICS
+    slices: SliceConfig = SliceConfig()
+    slice_metrics: tuple[str, ...] = ("auc", "log_loss", "pcoc")
+    gates: GateConfig = GateConfig()
+    bootstrap_replicates: int = Field(200, ge=20)
+    bootstrap_scheme: Literal["poisson", "multinomial"] = "poisson"
+    interval_level: float = Field(0.95, gt=0, lt=1)
+    reliability_bins: int = Field(20, ge=2)
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _check(self) -> EvaluationConfig:
+        # NumPy comes with the metrics: what is not asked for is not imported.
+        if self.model_fields_set & {"metrics", "slice_metrics"}:
+            self._check_names()
+        for field in ("metrics", "slice_metrics"):
+            missing = {"auc", "pcoc"} - set(getattr(self, field))
+            if missing:
+                raise ValueError(f"`{field}` must hold what the gates judge. Missing: {', '.join(sorted(missing))}.")
+        unjudged = set(self.gates.limits) - set(self.metrics)
+        if unjudged:
+            raise ValueError(f"`gates.limits` must be among `metrics`. Received: {sorted(unjudged)}.")
+        unknown = set(self.gates.slice_features or ()) - set(self.slices.features)
+        if unknown:
+            raise ValueError(f"`gates.slice_features` must be among `slices.features`. Received: {sorted(unknown)}.")
+        return self
+
+    def _check_names(self) -> None:
+        from evaluation.metrics.registry import make_metric
+
+        for name in self.metrics:
+            make_metric(name)
+        without = [name for name in self.slice_metrics if not make_metric(name).has_interval]
+        if without:
+            raise ValueError(f"`slice_metrics` must have intervals. Received: {', '.join(without)}.")
+
+
+class RetrievalGates(Strict):
+    """Thresholds of the gates. None switches a gate off."""
+
+    min_takes: int | None = Field(100, ge=1, description="Fewer takes cannot tell a good retrieval from a bad one.")
+    min_lift: float | None = Field(
+        1.0,
+        ge=0,
+        description="A personal retrieval that finds less than the most popular items do is not worth serving.",
+    )
+    min_lift_over_chance: float | None = Field(
+        None, ge=0, description="A retrieval that finds less than a random one does has learnt nothing of users."
+    )
+    max_recall_loss: float | None = Field(
+        0.01, ge=0, description="The new model may not find less than the live one by more than this."
+    )
+
+
+class RetrievalEvaluationConfig(Strict):
+    """What is measured and what a retrieval model must reach.
+
+    Attributes:
+      ks: cut-offs of recall and MAP; gates judge recall at the largest.
+      head_share: share of the items taken in train that are head; fixed before anything is scored.
+      gates: thresholds.
+    """
+
+    ks: tuple[int, ...] = Field((10, 50), min_length=1)
+    head_share: float = Field(HEAD_SHARE, gt=0, lt=1)
+    gates: RetrievalGates = RetrievalGates()
+
+
+class DistilledGates(RetrievalGates):
+    """Gates of a retrieval that a fine ranker teaches: what it finds is what that ranker would click, if it were shown.
+
+    Takes are what the logging policy showed and users clicked then, popular items above all; finding those is not its
+    purpose, and the cascade's evaluation judges that. Takes still tell a retrieval that works from one that does not.
+    """
+
+    min_lift: float | None = Field(None, ge=0, description=RetrievalGates.model_fields["min_lift"].description)
+    min_lift_over_chance: float | None = Field(
+        1.0, ge=0, description=RetrievalGates.model_fields["min_lift_over_chance"].description
+    )
+
+
+class DistilledEvaluationConfig(RetrievalEvaluationConfig):
+    """`RetrievalEvaluationConfig` with the gates of a retrieval that is taught."""
+
+    gates: DistilledGates = DistilledGates()
