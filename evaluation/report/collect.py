@@ -13,7 +13,7 @@ from evaluation.report.data import (
     BehaviorTableFigures,
     ComponentTiming,
     DeadLetter,
-    RankedItem,
+    ExampleItem,
     RankerSummary,
     ReportData,
     RetrieverSummary,
@@ -88,7 +88,7 @@ def collect(
         cascade=CascadeEvaluation.load(storage.parent(cascade_file)) if cascade_file else None,
         pushed_version=None if pushed_version is None else str(pushed_version),
         timings=tuple(ComponentTiming(**part) for part in _json_list(timings, "timings.json")),
-        ranked_example=tuple(RankedItem(**part) for part in _json_list(ranked_example, "ranked_example.json")),
+        ranked_example=tuple(ExampleItem(**part) for part in _json_list(ranked_example, "ranked_example.json")),
     ).with_absences()
 
 

@@ -130,7 +130,7 @@ class ComponentTiming(Strict):
     peak_rss_mb: float | None = None
 
 
-class RankedItem(Strict):
+class ExampleItem(Strict):
     """One line of the example ranking."""
 
     item: str | int
@@ -169,7 +169,7 @@ class ReportData(Strict):
     cascade: CascadeEvaluation | None = None
     pushed_version: str | None = None
     timings: tuple[ComponentTiming, ...] = ()
-    ranked_example: tuple[RankedItem, ...] = ()
+    ranked_example: tuple[ExampleItem, ...] = ()
     absent: tuple[str, ...] = Field((), description="Filled by `with_absences`.")
 
     def with_absences(self) -> ReportData:

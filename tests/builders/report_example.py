@@ -12,7 +12,7 @@ from evaluation.report.data import (
     BehaviorTableFigures,
     ComponentTiming,
     DeadLetter,
-    RankedItem,
+    ExampleItem,
     RankerSummary,
     ReportData,
     RetrieverSummary,
@@ -292,6 +292,6 @@ def report_data(**changes):
         "cascade": cascade(),
         "pushed_version": None,
         "timings": TIMINGS,
-        "ranked_example": tuple(RankedItem(item=f"i{n}", score=0.41 / (n + 1)) for n in range(8)),
+        "ranked_example": tuple(ExampleItem(item=f"i{n}", score=0.41 / (n + 1)) for n in range(8)),
     }
     return ReportData(**(parts | changes))

@@ -289,7 +289,10 @@ def test_two_of_a_kind_stand_side_by_side(tmp_path):
         "hcn_small": {"kind": "hcn", "parameters": {"dim": 8}},
     }
     config = load_config(write(tmp_path, feature_spec=WITH_HISTORY, models=models))
-    assert config.models.names == tuple(models)
+    names = config.models.names
+    assert sorted(names) == sorted(models)
+    for name in names:
+        assert set(config.models[name].rests_on(config.models)) <= set(names[: names.index(name)]), name
     titles = ["SSL two-tower", "AutoInt", "AutoInt (autoint_wide)", "Distilled two-tower"]
     titles += ["Distilled two-tower (by_wide)", "HCN", "HCN (hcn_small)"]
     assert [config.models.title(name) for name in models] == titles

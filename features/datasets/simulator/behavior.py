@@ -10,7 +10,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features.datasets.simulator.catalogue import DAY_MS, DAYPARTS, DEVICES, GROUP_WEIGHTS, TERMS, Effects, Items, Users
+from features.datasets.simulator.catalogue import (
+    DAY_MS,
+    DAYPARTS,
+    DEVICES,
+    GROUP_WEIGHTS,
+    TERMS,
+    Effects,
+    Items,
+    Population,
+)
 
 RECENT = 50
 """Behaviours that the long-term term does not look at, and that switch it off for their niches."""
@@ -45,7 +54,13 @@ class Requests:
 
 
 def draw_requests(
-    rng: np.random.Generator, users: Users, impressions: int, days: int, slots: tuple[int, int], cap: int, drift: float
+    rng: np.random.Generator,
+    users: Population,
+    impressions: int,
+    days: int,
+    slots: tuple[int, int],
+    cap: int,
+    drift: float,
 ) -> Requests:
     """Draws who comes when with how many slots. The slots add up to `impressions` exactly; nobody exceeds `cap`
     requests (what is cut goes to the others)."""
@@ -94,7 +109,7 @@ def draw_requests(
     )
 
 
-def policy_affinity(users: Users, requests: Requests, rows: slice) -> np.ndarray:
+def policy_affinity(users: Population, requests: Requests, rows: slice) -> np.ndarray:
     """What the logging policy believes about the interests of requests `rows`: [rows, clusters], noisy."""
     user = requests.user[rows]
     affinity = 3.0 * users.interests[user] + users.policy_noise[user]
@@ -108,7 +123,7 @@ def examination(num_positions: int, exponent: float) -> np.ndarray:
 
 
 def static_utility(
-    items: Items, users: Users, effects: Effects, requests: Requests, request: np.ndarray, item: np.ndarray
+    items: Items, users: Population, effects: Effects, requests: Requests, request: np.ndarray, item: np.ndarray
 ) -> np.ndarray:
     """The utility without intercept and long-term term, [N], of flat impressions (`request`, `item`: [N])."""
     user = requests.user[request]
@@ -158,7 +173,7 @@ class Responses:
 
 def draw_clicks(
     rng: np.random.Generator,
-    users: Users,
+    users: Population,
     requests: Requests,
     niche: np.ndarray,
     utility: np.ndarray,

@@ -87,7 +87,7 @@ class Items:
 
 
 @dataclass(frozen=True)
-class Users:
+class Population:
     """All users. age, city, group, device, [num_users] codes; activity [num_users], a share of all requests;
     interests [num_users, clusters] bool, 1 to 5 each; niches [num_users, niches] bool, inside the interests;
     policy_noise [num_users, clusters], the policy's error about a user."""
@@ -155,7 +155,7 @@ def draw_items(
     )
 
 
-def draw_users(rng: np.random.Generator, tree: ItemTree, num_users: int, activity_exponent: float) -> Users:
+def draw_users(rng: np.random.Generator, tree: ItemTree, num_users: int, activity_exponent: float) -> Population:
     """Draws the users. Activity is Zipf-Mandelbrot, (rank + 1/4)^-exponent with ranks from 1, the ranks shuffled."""
     activity = (rng.permutation(num_users) + 1.25) ** -activity_exponent
     group = rng.integers(0, len(GROUPS), num_users)
@@ -165,7 +165,7 @@ def draw_users(rng: np.random.Generator, tree: ItemTree, num_users: int, activit
     interests = rng.random((num_users, tree.num_clusters)).argsort(axis=1).argsort(axis=1) < count[:, None]
     inside = np.repeat(interests, tree.niches_per_cluster, axis=1)
     niches = inside & (rng.random(inside.shape) < 0.7)
-    return Users(
+    return Population(
         age=rng.choice(len(AGE_BANDS), num_users, p=[0.18, 0.26, 0.21, 0.16, 0.11, 0.08]),
         city=rng.choice(len(CITIES), num_users, p=_zipf(len(CITIES), 0.5)),
         group=group,

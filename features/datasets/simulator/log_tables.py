@@ -17,7 +17,7 @@ from features.datasets.simulator.catalogue import (
     TERMS,
     Effects,
     Items,
-    Users,
+    Population,
 )
 from features.datasets.simulator.config import CATEGORIES, ItemTree
 
@@ -60,7 +60,7 @@ def items_table(items: Items, start: int, missing: np.ndarray) -> pa.Table:
     return table.take(np.argsort(items.item_id))
 
 
-def users_table(users: Users, missing: np.ndarray) -> pa.Table:
+def users_table(users: Population, missing: np.ndarray) -> pa.Table:
     """The users; `city` is null where `missing`."""
     return pa.table(
         {
@@ -71,7 +71,7 @@ def users_table(users: Users, missing: np.ndarray) -> pa.Table:
     )
 
 
-def user_ids(users: Users) -> pa.Array:
+def user_ids(users: Population) -> pa.Array:
     return numbered("u", np.arange(len(users)), 7)
 
 
@@ -174,7 +174,7 @@ def truth_of_kept(bad: pa.Table, schema: pa.Schema) -> pa.Table:
     return pa.table({**zeros, **columns}, schema=schema)
 
 
-def planted_users(users: Users, requests: Requests, clicks: np.ndarray) -> pa.Table:
+def planted_users(users: Population, requests: Requests, clicks: np.ndarray) -> pa.Table:
     """What a log does not say of users: group, interests (clusters), niches, their requests and `clicks` [users]."""
     return pa.table(
         {

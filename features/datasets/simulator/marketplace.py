@@ -20,7 +20,7 @@ from features import storage
 from features.arrow import write_parquet
 from features.datasets.simulator import behavior
 from features.datasets.simulator import log_tables as tables
-from features.datasets.simulator.catalogue import Users, draw_effects, draw_items, draw_users
+from features.datasets.simulator.catalogue import Population, draw_effects, draw_items, draw_users
 from features.datasets.simulator.config import SimulatorConfig
 from features.datasets.simulator.policy import LoggingPolicy
 from features.errors import OccupiedError
@@ -206,7 +206,7 @@ def _simulate(config: SimulatorConfig, out: str, report: Callable[[str, float], 
 
 
 def _fill(
-    rng: np.random.Generator, policy: LoggingPolicy, users: Users, requests: behavior.Requests
+    rng: np.random.Generator, policy: LoggingPolicy, users: Population, requests: behavior.Requests
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fills all requests, batch by batch; returns flat items and propensities, [N]."""
     items, propensities = [], []

@@ -16,7 +16,7 @@ from evaluation.report import page as report
 from evaluation.report.collect import collect, installed_versions, sample_dead_letters
 from evaluation.report.data import (
     DeadLetter,
-    RankedItem,
+    ExampleItem,
     ReportData,
     RunInfo,
 )
@@ -215,7 +215,7 @@ def test_hostile_text_stays_text():
         run=RunInfo(pipeline=HOSTILE, spec=HOSTILE, model=HOSTILE, versions={HOSTILE: HOSTILE}),
         evaluation=result.model_copy(update={"slices": slices, "gates": gates}),
         dead_letter_sample=(DeadLetter(table=HOSTILE, reason=HOSTILE, detail=HOSTILE, row=HOSTILE, source=HOSTILE),),
-        ranked_example=(RankedItem(item=HOSTILE, score=0.5),),
+        ranked_example=(ExampleItem(item=HOSTILE, score=0.5),),
         timings=(TIMINGS[0].model_copy(update={"component": HOSTILE}),),
         pushed_version=HOSTILE,
     )
