@@ -104,6 +104,40 @@ def test_the_training_input_is_the_same(paths):
     assert others[0].item_ids.equals(items.item_ids) and np.array_equal(others[1], taken) and others[2] == number > 0
 
 
+def test_predictions_are_the_same(paths, tmp_path):
+    """Trained on examples in memory, exported into memory, and scored on the raw examples there."""
+    from features.encoding.feature_encoding import FeatureEncoding
+    from models.autoint.config import AutoIntConfig
+    from models.autoint.model import AutoInt
+    from models.sdim.config import HistoryConfig
+    from models.training.config import TrainingConfig
+    from models.training.loop import train
+    from serving.export.ranker import export_ranker
+    from serving.offline.scoring import score_examples
+
+    history = HistoryConfig(short="mean", long="sdim", signature_source="end_to_end")
+    config = AutoIntConfig(num_layers=1, head_dim=4, history=history)
+    scored = []
+    for number, work in enumerate(paths[:2]):
+        encoding, encoded = FeatureEncoding.load(storage.join(work, "encoding")), storage.join(work, "encoded")
+        model, _ = train(
+            lambda encoding=encoding: AutoInt(encoding, config),
+            encoding,
+            encoded,
+            TrainingConfig(epochs=1),
+            tmp_path / str(number),
+            histories=True,
+        )
+        rows = read_parquet(storage.join(encoded, RAW_SAMPLE_FILE))
+        export_ranker(model, encoding, storage.join(work, "model", "1"), rows)
+        folders = storage.join(work, "examples"), storage.join(work, "behaviors")
+        scored.append(score_examples(storage.join(work, "model"), folders[0], "eval", behaviors_dir=folders[1]))
+    assert scored[0].drop(["score"]).equals(scored[1].drop(["score"])) and len(scored[0]) > 100
+    here, there = (table["score"].to_numpy() for table in scored)
+    np.testing.assert_allclose(there, here, rtol=0, atol=1e-5)
+    assert here.std() > 0
+
+
 def test_a_catalogue_in_memory_is_found(paths):
     assert len(read_catalogue(storage.join(paths[1], "encoded"))) == len(read_catalogue(paths[0] + "/encoded"))
 
