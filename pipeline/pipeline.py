@@ -43,7 +43,6 @@ def create_pipeline(config: PipelineConfig):
         nodes.append(node.with_id(f"{node.id}.{model}") if model else node)
         return node
 
-    # From the logs to encoded examples.
     ingest = add(LogIngest(ingest_config=config.ingest, feature_spec=config.feature_spec))
     examples, behaviors = ingest.outputs["examples"], ingest.outputs["behaviors"]
     stats = add(LogStatistics(examples=examples)).outputs["statistics"]
@@ -63,24 +62,20 @@ def create_pipeline(config: PipelineConfig):
         section, stage = models[name], models.stage(name)
         learns_from = encoded["encoded_examples"]
         if section.taught:
-            teacher_lists = TeacherLists(
-                **encoded,
-                two_tower=trained[models.base_retrieval],
-                teacher=trained[section.teacher],
-                lists_config=section.lists.model_dump_json(),
-            )
-            added = add(teacher_lists, None if name == models.cascade_retrieval else name)
-            learns_from = lists[name] = added.outputs["teacher_lists"]
+            taught_by = {"two_tower": trained[models.base_retrieval], "teacher": trained[section.teacher]}
+            scored = TeacherLists(**encoded, **taught_by, lists_config=section.lists.model_dump_json())
+            add(scored, None if name == models.cascade_retrieval else name)
+            learns_from = lists[name] = scored.outputs["teacher_lists"]
         if stage == "coarse":
             candidates = CoarseExamples(
                 **encoded,
                 two_tower=trained[models.cascade_retrieval],
                 candidate_sets=section.candidates.model_dump_json(),
-                **({"teacher": trained[section.teacher]} if section.teacher else {}),
-                **({"teacher_lists": lists[models.cascade_retrieval]} if section.list_training is not None else {}),
+                teacher=trained.get(section.teacher),
+                teacher_lists=lists.get(models.cascade_retrieval) if section.list_training else None,
             )
-            added = add(candidates, None if name == models.cascade_coarse else name)
-            learns_from = added.outputs["coarse_examples"]
+            add(candidates, None if name == models.cascade_coarse else name)
+            learns_from = candidates.outputs["coarse_examples"]
         trainer = Trainer(
             examples=learns_from,
             transform_graph=encoding,
@@ -90,20 +85,20 @@ def create_pipeline(config: PipelineConfig):
         )
         trained[name] = add(trainer, name).outputs["model"]
         judge = load(STAGES[stage].evaluator)
+        serving_dir = storage.absolute(config.push_dir(name))
         evaluator = judge(
             **logs,
             model=trained[name],
             evaluation_config=config.evaluation_of(name),
             label=config.feature_spec.label,
             split=config.judged_split,
-            serving_dir=storage.absolute(config.push_dir(name)),
+            serving_dir=serving_dir,
             **({"truth": config.truth_dir} if "truth" in judge.SPEC_CLASS.PARAMETERS else {}),
         )
-        place = PushDestination.Filesystem(base_directory=storage.absolute(config.push_dir(name)))
         pusher = Pusher(
             model=trained[name],
             model_blessing=add(evaluator, name).outputs["blessing"],
-            push_destination=PushDestination(filesystem=place),
+            push_destination=PushDestination(filesystem={"base_directory": serving_dir}),
         )
         pushed = add(pusher, name).outputs["pushed_model"]
         if name == models.base_retrieval:
