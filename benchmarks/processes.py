@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -41,7 +42,9 @@ class Stopwatch:
 
 def peak_mb() -> float:
     """Peak resident memory of this process and of its largest child, MiB."""
-    return sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1024
+    # Not `RUSAGE_SELF`: it starts at the peak of the process that started this one.
+    own = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text(encoding="utf-8"))
+    return (int(own[1]) + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) / 1024
 
 
 def in_own_process(function: Callable[..., dict], *arguments: str | int | Path) -> dict:

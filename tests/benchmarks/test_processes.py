@@ -2,6 +2,7 @@
 
 import subprocess
 
+import numpy as np
 import pytest
 
 from benchmarks.processes import Stopwatch, in_own_process, peak_mb
@@ -16,6 +17,8 @@ def fails() -> dict:
 
 
 def test_arguments_go_there_and_the_answer_comes_back(tmp_path):
+    large = np.ones(200_000_000)  # 1.6 GB of this process are not the other's
+    assert large[-1] == 1 and peak_mb() > 1500
     found = in_own_process(twice, 21, tmp_path / "log")
     assert found["number"] == 42 and found["text"] == str(tmp_path / "log") and 5 < found["peak_mb"] < 1000
 
