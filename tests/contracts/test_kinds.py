@@ -227,6 +227,7 @@ def test_a_broken_kind_is_caught(trained, batch, small_log):
             check(Broken(model, fault), batch, *more)
 
 
+@pytest.mark.slow
 def test_a_training_that_was_cut_off_goes_on_to_the_same_weights(kind, small_log, tmp_path, monkeypatch):
     config = TRAINING.model_copy(update={"epochs": 3, "patience": 3})
     settings = WITHOUT_CHANCE.get(kind, {})
@@ -355,7 +356,7 @@ def test_a_sixth_ranker_is_a_folder_and_a_row(small_log, raw_small_log, tmp_path
     from pipeline.config import PipelineConfig
     from pipeline.pipeline import create_pipeline
     from pipeline.trainer import run_fn
-    from serving.saved.saved_model import SavedRanker
+    from serving.saved.ranker import SavedRanker
 
     directory, encoding = small_log
     training = TRAINING.model_dump(mode="json")
