@@ -10,7 +10,6 @@ from pipeline.config import PipelineConfig
 from pipeline.model_kinds import STAGES, kind_of, load
 
 RUN_FN = "pipeline.trainer.run_fn"
-HISTORY_FILE = "training_history.json"
 
 
 def trainer_config(config: PipelineConfig, name: str) -> dict:
@@ -34,6 +33,7 @@ def run_fn(fn_args) -> None:
       fn_args: a TFX `FnArgs`; `transform_graph_path` is the feature encoding, `base_model` the item signatures (where
         the model reads any), `custom_config` is `trainer_config`'s.
     """
+    from evaluation.report.training_record import HISTORY_FILE, history_record
     from features.encoding.feature_encoding import FeatureEncoding
     from models.training.config import TrainingConfig
     from models.training.task import TrainingTask
@@ -88,26 +88,6 @@ def _mutual_information(spec, examples_dir: str, run_dir: str):
     with make_pipeline() as root:
         estimate_mutual_information(root, examples_dir, spec, path)
     return MutualInformation.load(path)
-
-
-def history_record(history) -> dict:
-    """Returns a training history as the run report reads it (`evaluation.report.data.Training`)."""
-    return {
-        "epochs": [
-            {
-                "epoch": record.epoch,
-                "train_log_loss": record.train_log_loss,
-                "val_log_loss": record.val_log_loss,
-                "val_auc": record.metrics.get("auc"),
-                "metrics": record.metrics,
-                "examples_per_second": record.examples_per_second,
-                "seconds": record.seconds,
-            }
-            for record in history.epochs
-        ],
-        "best_epoch": history.best_epoch,
-        "parameters": history.parameters,
-    }
 
 
 def _auc(labels, logits) -> float:
