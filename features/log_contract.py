@@ -40,6 +40,7 @@ class Reason(str, enum.Enum):
     BAD_LABEL = "bad_label"
     BAD_SPLIT = "bad_split"
     BAD_VALUE = "bad_value"
+    IN_THE_FUTURE = "in_the_future"
     UNPARSABLE_ROW = "unparsable_row"
     UNKNOWN_REQUEST = "unknown_request"
     UNKNOWN_IMPRESSION = "unknown_impression"

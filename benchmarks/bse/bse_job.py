@@ -33,7 +33,7 @@ def write_log(directory: str, users: int, length: int) -> dict:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from features.ingest.write import ROW_GROUP_REQUESTS
+    from features.ingest.joining.write import ROW_GROUP_REQUESTS
 
     generator = np.random.default_rng(0)
     Path(directory).mkdir(parents=True)

@@ -24,12 +24,12 @@ import pyarrow as pa
 
 from features import storage
 from features.beam_runner import make_pipeline
+from features.ingest.checking.validate import plan_tables
 from features.ingest.config import IngestConfig, LogTables, SplitConfig
 from features.ingest.counts import IngestCounts, counts_from
-from features.ingest.readers import plan_reads
-from features.ingest.shuffle import mark
-from features.ingest.split import MergeHistograms, plan_times
-from features.ingest.stages import (
+from features.ingest.joining.shuffle import mark
+from features.ingest.joining.split import MergeHistograms, plan_times
+from features.ingest.joining.stages import (
     BY_REQUEST,
     DEAD,
     ITEMS,
@@ -42,7 +42,7 @@ from features.ingest.stages import (
     WriteDeadLetters,
     WriteItems,
 )
-from features.ingest.validate import plan_tables
+from features.ingest.reading.readers import plan_reads
 from features.log_contract import BadRowsError, dead_letters
 from features.spec import FeatureSpec
 from features.storage import AnyPath
@@ -108,7 +108,11 @@ class IngestLogs(beam.PTransform):
         routed = _group("ByRequest", read[BY_REQUEST]) | "RouteClicks" >> route
         tallies = [read[TALLY], routed[TALLY]]
 
-        window = config.window_ms if config.tables.clicks is not None and config.label_maturity else None
+        window = (
+            round(config.attribution_window_hours * 3_600_000)
+            if config.tables.clicks is not None and config.label_maturity
+            else None
+        )
         end = read[LAST] | "EndOfLog" >> beam.CombineGlobally(_latest)
         times = routed[TIMES] | "RequestTimes" >> beam.CombineGlobally(MergeHistograms())
         plan = beam.pvalue.AsSingleton(

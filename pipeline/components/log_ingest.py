@@ -40,7 +40,10 @@ class LogIngestDriver(PropertyDriver):
 
     def resolve(self, execution_info) -> dict[str, str]:
         config = IngestConfig.model_validate_json(execution_info.exec_properties["ingest_config"])
-        return {"input_fingerprint": fingerprint_paths(config.tables.given().values()), "data_format": DATA_FORMAT}
+        return {
+            "input_fingerprint": fingerprint_paths(table.path for table in config.tables.given().values()),
+            "data_format": DATA_FORMAT,
+        }
 
 
 class LogIngestExecutor(base_beam_executor.BaseBeamExecutor):

@@ -55,7 +55,7 @@ def test_data_is_written_by_the_storage_module():
     ],
 )
 def test_a_planted_write_is_caught(source, named):
-    (found,) = own_writes(ast.parse(source), "features.ingest.write")
+    (found,) = own_writes(ast.parse(source), "features.ingest.joining.write")
     assert found.endswith(named)
     assert own_writes(ast.parse(source), "serving.bse.build") == []
     assert own_writes(ast.parse(source), "features.storage") == []

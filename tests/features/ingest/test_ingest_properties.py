@@ -10,9 +10,9 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.ingest.behavior_log import ShardBehaviors
-from features.ingest.clicks import attribute_clicks
-from features.ingest.split import TimeHistogram
+from features.ingest.joining.behavior_log import ShardBehaviors
+from features.ingest.joining.clicks import attribute_clicks
+from features.ingest.joining.split import TimeHistogram
 from features.log_contract import Reason
 from tests.builders.ingest_case import (
     HOUR,

@@ -8,9 +8,9 @@ import pyarrow.compute as pc
 
 from features import storage
 from features.arrow import columns_of, compact, lists_of, write_parquet
-from features.ingest.behavior_log import ShardBehaviors
-from features.ingest.columns import ARROW_TYPES, arrow_type, target_of
-from features.ingest.requests import ShardRequests
+from features.ingest.checking.columns import ARROW_TYPES, arrow_type, target_of
+from features.ingest.joining.behavior_log import ShardBehaviors
+from features.ingest.joining.requests import ShardRequests
 from features.spec import KEY_COLUMNS, Feature, FeatureSpec
 
 ROW_GROUP_REQUESTS = 1 << 14

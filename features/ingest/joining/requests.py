@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.arrow import columns_of, splits_of, to_numpy
-from features.ingest.clicks import Attribution, attribute_clicks
 from features.ingest.config import IngestConfig
-from features.ingest.split import assign_splits
+from features.ingest.joining.clicks import Attribution, attribute_clicks
+from features.ingest.joining.split import assign_splits
 from features.log_contract import Reason, dead_letters, rows_as_json
 
 
@@ -206,7 +206,7 @@ def _attribute(
         click_labels=click_labels,
         click_conflicts=click_conflicts,
         num_labels=len(labels),
-        window_ms=config.window_ms,
+        window_ms=round(config.attribution_window_hours * 3_600_000),
     )
 
 

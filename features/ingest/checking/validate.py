@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 
 from features.arrow import to_numpy
 from features.config import nearest
-from features.ingest.columns import arrow_type, convert, none_bad, target_of, to_milliseconds
+from features.ingest.checking.columns import arrow_type, convert, none_bad, target_of, to_milliseconds
 from features.ingest.config import SPLITS, IngestConfig
-from features.ingest.readers import RawBatch, ReadUnit, read_schema
+from features.ingest.reading.readers import RawBatch, ReadUnit, Rejected, read_schema
 from features.log_contract import (
     MAX_TIMESTAMP,
     MIN_TIMESTAMP,
@@ -73,7 +73,7 @@ def plan_tables(config: IngestConfig, spec: FeatureSpec) -> dict[str, TablePlan]
       LogContractError: if a table that the spec needs is not given, or a required, feature, label or split column is
         missing; it names the nearest column that is there.
     """
-    paths = config.tables.given()
+    paths = {table: given.path for table, given in config.tables.given().items()}
     schemas = {table: read_schema(path) for table, path in paths.items()}
     for feature in spec.features:
         if feature.table not in paths and feature.column not in KEY_COLUMNS:
@@ -128,9 +128,7 @@ class RowChecker:
     def __init__(self, plan: TablePlan):
         self.plan = plan
 
-    def check(
-        self, raw: RawBatch, unit: ReadUnit, first_row: int
-    ) -> tuple[pa.RecordBatch, pa.RecordBatch | None, Counter]:
+    def check(self, raw: RawBatch, unit: ReadUnit) -> tuple[pa.RecordBatch, pa.RecordBatch | None, Counter]:
         """Returns the clean rows, the dead letters (None: no bad row) and the counts.
 
         Clean rows have the plan's columns and `_order`: int64, the place of the row in the table.
@@ -149,7 +147,7 @@ class RowChecker:
             arrays[column.name] = array
         if self.plan.table == "clicks" and "_label_code" not in arrays:
             arrays["_label_code"] = pa.array(np.zeros(rows, np.int8))
-        arrays["_order"] = pa.array(np.arange(rows, dtype=np.int64) + ((unit.index << 40) + first_row))
+        arrays["_order"] = pa.array(raw.positions + (unit.index << 40))
         clean = pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
 
         dead, reasons = self._set_aside(batch, bad, raw.rejected, unit)
@@ -205,7 +203,7 @@ class RowChecker:
         return array
 
     def _set_aside(
-        self, batch: pa.RecordBatch, bad: _Bad, rejected: list[tuple[str, str]], unit: ReadUnit
+        self, batch: pa.RecordBatch, bad: _Bad, rejected: list[Rejected], unit: ReadUnit
     ) -> tuple[pa.RecordBatch | None, Counter]:
         reasons: Counter = Counter()
         if not bad and not rejected:
@@ -218,8 +216,8 @@ class RowChecker:
             for row in np.flatnonzero(mask):
                 if row not in found:
                     found[row] = (reason, f"`{column.source}`={values[row].as_py()!r}: {what}.")
-        names = [found[row][0] for row in rows] + [Reason.UNPARSABLE_ROW] * len(rejected)
-        details = [found[row][1] for row in rows] + [what for _, what in rejected]
-        texts = rows_as_json(batch, any_bad) + [text for text, _ in rejected]
+        names = [found[row][0] for row in rows] + [each.reason for each in rejected]
+        details = [found[row][1] for row in rows] + [each.what for each in rejected]
+        texts = rows_as_json(batch, any_bad) + [each.text for each in rejected]
         reasons.update(names)
         return dead_letters(self.plan.table, names, details, texts, [unit.path] * len(names)), reasons

@@ -1,8 +1,8 @@
 """Readers of log tables: Parquet, CSV and JSON Lines, wherever they lie (`features.storage`), as RecordBatches.
 
 A file is planned into units that can be read alone (row groups of Parquet, whole text files). Values keep the type
-they have in the file; `features.ingest.columns` converts them. Text that cannot be parsed is handed back line by line
-and never stops a read.
+they have in the file; `features.ingest.checking.columns` converts them. Text that cannot be parsed is handed back line
+by line and never stops a read.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features import storage
 from features.arrow import columns_of
-from features.log_contract import LogContractError
+from features.log_contract import LogContractError, Reason
 
 BATCH_ROWS = 1 << 17
 TEXT_BLOCK_BYTES = 16 << 20
@@ -28,7 +29,7 @@ _SUFFIX = re.compile(r"\.(parquet|pq|csv|jsonl|ndjson|json)(\.gz|\.bz2|\.zst)?$"
 _PACKED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 
 
-#: Rows, and lines that could not be parsed.
+#: Rows, and lines that could not be parsed: (text, what is wrong).
 _Read = tuple[pa.RecordBatch, list[tuple[str, str]]]
 
 
@@ -43,12 +44,36 @@ class ReadUnit:
     rows: int = 0
 
 
+@dataclasses.dataclass(frozen=True)
+class Rejected:
+    """A record of text that could not be parsed.
+
+    Attributes:
+      text: the record.
+      what: what is wrong with it.
+      position: its place in the unit, as in `RawBatch.positions`.
+      reason: of the dead letter.
+    """
+
+    text: str
+    what: str
+    position: int
+    reason: Reason = Reason.UNPARSABLE_ROW
+
+
 @dataclasses.dataclass
 class RawBatch:
-    """Rows as read (`batch`) and lines that could not be parsed: (text, what is wrong)."""
+    """Rows as read, and records that could not be parsed.
+
+    Attributes:
+      batch: the rows, with the requested columns.
+      positions: [N] int64, rising: the place of each row in its unit, from 0: its line, or its row in Parquet.
+      rejected: the others.
+    """
 
     batch: pa.RecordBatch
-    rejected: list[tuple[str, str]]
+    positions: np.ndarray
+    rejected: list[Rejected]
 
 
 def match_files(path: str) -> list[str]:
@@ -67,6 +92,11 @@ def match_files(path: str) -> list[str]:
     if not files:
         raise LogContractError(f"{path}: no .parquet, .csv or .jsonl file found.")
     return files
+
+
+def locate(unit: ReadUnit, positions: Sequence[int]) -> list[int | None]:
+    """Returns the line (text) or row (Parquet) in the file of places in a unit, from 1; None: not known."""
+    return [position + 1 for position in positions]
 
 
 def plan_reads(path: str) -> list[ReadUnit]:
@@ -118,8 +148,11 @@ def read_batches(unit: ReadUnit, columns: Sequence[str]) -> Iterator[RawBatch]:
       Batches of at most `BATCH_ROWS` rows (Parquet) or about `TEXT_BLOCK_BYTES` (text), columns in the given order.
     """
     read = {"parquet": _read_parquet, "csv": _read_csv, "jsonl": _read_json}[unit.format]
+    row = 0
     for batch, rejected in read(unit, list(columns)):
-        yield RawBatch(_select(batch, columns), rejected)
+        positions = np.arange(row, row + batch.num_rows, dtype=np.int64)
+        row += batch.num_rows
+        yield RawBatch(_select(batch, columns), positions, [Rejected(text, what, row) for text, what in rejected])
 
 
 def _format(file: str) -> str:

@@ -16,14 +16,13 @@ from apache_beam.pvalue import TaggedOutput
 from features import storage
 from features.arrow import columns_of, write_parquet
 from features.encoding.hashing import hash64
-from features.ingest.behavior_log import ShardBehaviors
+from features.ingest.checking.validate import RowChecker, TablePlan
 from features.ingest.config import SPLITS, IngestConfig
-from features.ingest.readers import ReadUnit, read_batches
-from features.ingest.requests import ShardRequests, build_requests, segment_min, set_aside
-from features.ingest.shuffle import concatenate, kind_of, mark, partition, shard_of
-from features.ingest.split import TimeHistogram
-from features.ingest.validate import RowChecker, TablePlan
-from features.ingest.write import (
+from features.ingest.joining.behavior_log import ShardBehaviors
+from features.ingest.joining.requests import ShardRequests, build_requests, segment_min, set_aside
+from features.ingest.joining.shuffle import concatenate, kind_of, mark, partition, shard_of
+from features.ingest.joining.split import TimeHistogram
+from features.ingest.joining.write import (
     ROW_GROUP_REQUESTS,
     RequestTable,
     SideTable,
@@ -32,6 +31,7 @@ from features.ingest.write import (
     deduplicate,
     write_shard,
 )
+from features.ingest.reading.readers import ReadUnit, read_batches
 from features.items.catalogue import CATALOGUE_FILE
 from features.log_contract import Reason
 from features.spec import FeatureSpec
@@ -58,10 +58,8 @@ class ReadTable(beam.DoFn):
     def process(self, element: tuple[str, ReadUnit]) -> Iterator[Any]:
         table, unit = element
         checker = RowChecker(self.plans[table])
-        first_row = 0
         for raw in read_batches(unit, self.plans[table].sources):
-            rows, dead, tally = checker.check(raw, unit, first_row)
-            first_row += raw.batch.num_rows
+            rows, dead, tally = checker.check(raw, unit)
             yield TaggedOutput(TALLY, tally)
             if dead is not None:
                 yield TaggedOutput(DEAD, (unit.index % self.num_shards, dead))

@@ -10,14 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from features.ingest import readers
-from features.ingest.columns import convert, to_milliseconds
-from features.ingest.shuffle import (
+from features.ingest.checking.columns import convert, to_milliseconds
+from features.ingest.joining.shuffle import (
     RecordBatchCoder,
     concatenate,
     kind_of,
     partition,
 )
+from features.ingest.reading import readers
 from features.log_contract import LogContractError
 
 
