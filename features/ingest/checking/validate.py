@@ -13,8 +13,9 @@ from features.arrow import to_numpy
 from features.config import nearest
 from features.ingest.checking.columns import arrow_type, convert, none_bad, target_of, to_milliseconds
 from features.ingest.checking.letters import UNIT_SHIFT, dead_letters, rows_as_json
-from features.ingest.config import SPLITS, IngestConfig
-from features.ingest.reading.readers import RawBatch, ReadUnit, read_schema
+from features.ingest.config import SPLITS, IngestConfig, TableConfig
+from features.ingest.reading.files import TableFiles, check_columns, find_files
+from features.ingest.reading.units import RawBatch, ReadUnit
 from features.log_contract import (
     MAX_TIMESTAMP,
     MIN_TIMESTAMP,
@@ -45,13 +46,15 @@ class TablePlan:
     """How a table is read and checked. `labels`: of `clicks.label`, in the order of their codes."""
 
     table: str
-    path: str
+    config: TableConfig
+    files: TableFiles
     columns: tuple[Column, ...]
     labels: tuple[str, ...] = ()
 
     @property
-    def sources(self) -> list[str]:
-        return list(dict.fromkeys(column.source for column in self.columns))
+    def targets(self) -> dict[str, str]:
+        """Targets by source, as `read_batches` takes them."""
+        return {column.source: "timestamp" if column.role == "timestamp" else column.target for column in self.columns}
 
     def has(self, name: str) -> bool:
         return any(column.name == name for column in self.columns)
@@ -73,7 +76,16 @@ def plan_tables(config: IngestConfig, spec: FeatureSpec) -> dict[str, TablePlan]
         missing; it names the nearest column that is there.
     """
     paths = {table: given.path for table, given in config.tables.given().items()}
-    schemas = {table: read_schema(path) for table, path in paths.items()}
+    files = {
+        table: find_files(given, table, _wanted(table, config, spec)) for table, given in config.tables.given().items()
+    }
+    for table, found in files.items():
+        for file in found.files:
+            check_columns(file, table, TABLES[table].required)
+    schemas = {
+        table: {name: kind for file in reversed(found.files) for name, kind in file.columns.items()}
+        for table, found in files.items()
+    }
     for feature in spec.features:
         if feature.table not in paths and feature.column not in KEY_COLUMNS:
             raise LogContractError(
@@ -84,7 +96,7 @@ def plan_tables(config: IngestConfig, spec: FeatureSpec) -> dict[str, TablePlan]
     key_types |= {"request_id": "string", "timestamp": "int64"}
     plans = {}
     for table, path in paths.items():
-        names = schemas[table].names
+        names = list(schemas[table])
         columns = [Column(key, key, key_types[key], key) for key in TABLES[table].required]
         for name, target in (("position", "int64"), ("propensity", "float64"), ("action", "string")):
             if name in TABLES[table].optional and name in names:
@@ -105,16 +117,26 @@ def plan_tables(config: IngestConfig, spec: FeatureSpec) -> dict[str, TablePlan]
                     f"table `{table}` ({path}) has no column `{column.source}`.{nearest(column.source, names)} "
                     f"It has: {', '.join(names)}."
                 )
-        plans[table] = TablePlan(table, path, tuple(columns), config.label_columns(spec))
+        given = config.tables.given()[table]
+        plans[table] = TablePlan(table, given, files[table], tuple(columns), config.label_columns(spec))
     return plans
 
 
-def _key_type(key: str, spec: FeatureSpec, schema: pa.Schema) -> str:
+def _wanted(table: str, config: IngestConfig, spec: FeatureSpec) -> list[str]:
+    """Returns the columns that are read of a table where they are there."""
+    names = [*TABLES[table].required, *TABLES[table].optional]
+    names += [feature.column for feature in spec.features if feature.table == table]
+    if table == "impressions":
+        names += [*config.label_columns(spec), *([config.split.column] if config.split.column else [])]
+    return list(dict.fromkeys(names))
+
+
+def _key_type(key: str, spec: FeatureSpec, schema: dict[str, pa.DataType]) -> str:
     """Ids keep the type they are logged in, unless a feature made of the key says otherwise."""
     for feature in spec.features:
         if feature.column == key and feature.name == key:
             return feature.dtype
-    return "int64" if key in schema.names and pa.types.is_integer(schema.field(key).type) else "string"
+    return "int64" if key in schema and pa.types.is_integer(schema[key]) else "string"
 
 
 #: Why, which rows [N] bool, of which column, and what it must be.
