@@ -72,7 +72,7 @@ def check(
         console.print(f"{name}: {account.rows_in:,} rows read, {account.kept:,} kept", highlight=False)
         for file in account.passed_over:
             console.print(f"  not read: {file}", soft_wrap=True, highlight=False, markup=False)
-        for line in account.files_that_differ:
+        for line in account.differing_files:
             console.print(f"  columns: {line}", soft_wrap=True, highlight=False, markup=False)
     if found.findings:
         names = [Column(name, no_wrap=True) for name in ("table", "reason")]

@@ -103,7 +103,7 @@ def check_logs(config: IngestConfig, spec: FeatureSpec, rows: int | None = None)
         counts = IngestCounts.load(places[0])
         verdict = None
         try:
-            finalize_ingest(config, spec, places[0])
+            finalize_ingest(config, spec, places[0], places[2])
         except ClickmillError as error:
             verdict = str(error)
         examples = _examples(places[2])

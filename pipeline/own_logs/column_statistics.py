@@ -63,7 +63,7 @@ class ColumnStatistics:
 def sample_table(table: GuessedTable, rows: int) -> dict[str, pa.Array]:
     """Reads a sample of every column: the first rows of each piece of the table, `rows` in all at most."""
     found = find_files(table.config, "log", [])
-    units = plan_reads(found)
+    units = plan_reads(found, table.config)
     targets = {name: "list<string>" if is_list(kind) else "string" for name, kind in table.columns.items()}
     parts: dict[str, list[pa.Array]] = {name: [] for name in table.columns}
     taken = 0

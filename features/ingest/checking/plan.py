@@ -10,7 +10,7 @@ import pyarrow as pa
 from features.config import nearest
 from features.ingest.checking.columns import arrow_type, target_of
 from features.ingest.config import IngestConfig, LabelConfig, TableConfig
-from features.ingest.reading.files import TableFiles, find_files, require_columns
+from features.ingest.reading.files import TableFiles, check_columns, find_files
 from features.log_contract import TABLES, LogContractError
 from features.spec import KEY_COLUMNS, RESERVED_COLUMNS, Feature, FeatureSpec
 
@@ -68,12 +68,17 @@ class TablePlan:
         return found
 
     @property
-    def differing(self) -> tuple[str, ...]:
+    def passed_over(self) -> tuple[str, ...]:
+        """The files that are not read, for their names."""
+        return self.files.passed_over
+
+    @property
+    def differing_files(self) -> tuple[str, ...]:
         """The files that lack columns which others of the table have, with the names of these."""
         told = []
         for file in self.files.files:
             lacking = [name for name in self.sources if name not in file.columns]
-            if lacking:
+            if lacking and not file.empty:
                 told.append(f"{file.path} has no {', '.join(f'`{name}`' for name in lacking)}")
         return tuple(told)
 
@@ -119,7 +124,7 @@ def plan_tables(config: IngestConfig, spec: FeatureSpec) -> dict[str, TablePlan]
         columns = list(_columns(name, config, spec, key_types, found[name]))
         required = [column.source for column in columns if column.role in (*KEY_COLUMNS, "request_part")]
         for file in found[name].files:
-            require_columns(file, required, name)
+            check_columns(file, name, required)
         _check_present(name, columns, found[name], table)
         plans[name] = TablePlan(name, table, found[name], tuple(columns), labels, spec.timezone)
     return plans

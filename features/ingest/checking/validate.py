@@ -41,8 +41,8 @@ class RowChecker:
         """Returns the clean rows, the dead letters (None: no bad row) and the counts.
 
         Clean rows have the plan's columns and `_order`: int64, the place of the row in the table. The counts are
-        under ("table", table, field), ("reason", table, reason), ("unit", table, index of the unit, "rows" or "bad")
-        and ("ignored_label", value).
+        under ("table", table, field), ("reason", table, reason), ("file", table, path, "rows" or "bad") and
+        ("ignored", value of `clicks.label`).
         """
         table, rows = self.plan.table, raw.batch.num_rows
         bad: _Bad = []
@@ -59,8 +59,8 @@ class RowChecker:
         if bad:
             clean = clean.filter(pa.array(~np.logical_or.reduce([mask for _, mask, _, _ in bad])))
         tally = Counter({("reason", table, reason.value): n for reason, n in reasons.items()})
-        tally["table", table, "rows_in"] = tally["unit", table, unit.index, "rows"] = rows + len(raw.rejected)
-        tally["unit", table, unit.index, "bad"] = sum(reasons.values())
+        tally["table", table, "rows_in"] = tally["file", table, unit.path, "rows"] = rows + len(raw.rejected)
+        tally["file", table, unit.path, "bad"] = sum(reasons.values())
         if "_label_code" in arrays:
             asked = pc.greater_equal(clean["_label_code"], 0)
             kept = clean.filter(asked)
@@ -76,7 +76,7 @@ class RowChecker:
         places = ignored["_order"].to_numpy() & ((1 << UNIT_SHIFT) - 1)
         values = convert(raw.batch[source], "string")[0].take(pa.array(np.searchsorted(raw.positions, places)))
         counted = Counter(dict(zip(*(field.to_pylist() for field in pc.value_counts(values).flatten()), strict=True)))
-        return Counter({("ignored_label", str(value)): n for value, n in counted.most_common(_LABELS_TOLD)})
+        return Counter({("ignored", str(value)): n for value, n in counted.most_common(_LABELS_TOLD)})
 
     def _with_request_id(self, arrays: dict[str, pa.Array]) -> dict[str, pa.Array]:
         """Makes the request id of its parts, where the log has none."""
