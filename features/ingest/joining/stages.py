@@ -59,7 +59,7 @@ class ReadTable(beam.DoFn):
         table, unit = element
         checker = RowChecker(self.plans[table])
         plan = self.plans[table]
-        for raw in read_batches(unit, plan.config, plan.targets):
+        for raw in read_batches(unit, plan.config, plan.sources):
             rows, dead, tally = checker.check(raw, unit)
             yield TaggedOutput(TALLY, tally)
             if dead is not None:
