@@ -25,7 +25,7 @@ import pyarrow as pa
 from features import storage
 from features.beam_runner import make_pipeline
 from features.ingest.checking.letters import dead_letters
-from features.ingest.checking.validate import plan_tables
+from features.ingest.checking.plan import plan_tables
 from features.ingest.config import IngestConfig, LogTables, SplitConfig
 from features.ingest.counts import IngestCounts, counts_from
 from features.ingest.joining.shuffle import mark

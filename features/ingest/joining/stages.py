@@ -16,7 +16,8 @@ from apache_beam.pvalue import TaggedOutput
 from features import storage
 from features.arrow import columns_of, write_parquet
 from features.encoding.hashing import hash64
-from features.ingest.checking.validate import RowChecker, TablePlan
+from features.ingest.checking.plan import TablePlan
+from features.ingest.checking.validate import RowChecker
 from features.ingest.config import SPLITS, IngestConfig
 from features.ingest.joining.behavior_log import ShardBehaviors
 from features.ingest.joining.requests import ShardRequests, build_requests, segment_min, set_aside
