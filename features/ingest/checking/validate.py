@@ -58,7 +58,7 @@ class RowChecker:
         dead, reasons = self._set_aside(raw, bad, unit)
         if bad:
             clean = clean.filter(pa.array(~np.logical_or.reduce([mask for _, mask, _, _ in bad])))
-        tally = Counter({("reason", table, reason.value): n for reason, n in reasons.items()})
+        tally: Counter = Counter({("reason", table, reason.value): n for reason, n in reasons.items()})
         tally["table", table, "rows_in"] = tally["file", table, unit.path, "rows"] = rows + len(raw.rejected)
         tally["file", table, unit.path, "bad"] = sum(reasons.values())
         if "_label_code" in arrays:
