@@ -14,6 +14,7 @@ from features.config import nearest
 from features.ingest.checking.columns import arrow_type, convert, none_bad, target_of, to_milliseconds
 from features.ingest.checking.letters import UNIT_SHIFT, dead_letters, rows_as_json
 from features.ingest.config import SPLITS, IngestConfig
+from features.ingest.counts import MOST_FREQUENT
 from features.ingest.reading.readers import RawBatch, ReadUnit, read_schema
 from features.log_contract import (
     MAX_TIMESTAMP,
@@ -48,6 +49,8 @@ class TablePlan:
     path: str
     columns: tuple[Column, ...]
     labels: tuple[str, ...] = ()
+    passed_over: tuple[str, ...] = ()
+    differing_files: tuple[str, ...] = ()
 
     @property
     def sources(self) -> list[str]:
@@ -91,9 +94,13 @@ def plan_tables(config: IngestConfig, spec: FeatureSpec) -> dict[str, TablePlan]
                 columns.append(Column(name, name, target, name))
         if table == "clicks" and "label" in names:
             columns.append(Column("label", "_label_code", "string", "click_label"))
+        if table == ("impressions" if config.tables.clicks is None else "clicks"):
+            columns += [
+                Column(n.value, f"v:{n.name}", "float64", "value") for n in config.label_configs(spec) if n.value
+            ]
         if table == "impressions":
             if config.tables.clicks is None:
-                columns += [Column(n, f"l:{n}", "float64", "label") for n in config.label_columns(spec)]
+                columns += [Column(n.column, f"l:{n.name}", "float64", "label") for n in config.label_configs(spec)]
             if config.split.column is not None:
                 columns.append(Column(config.split.column, "_split", "string", "split"))
         for feature in spec.features:
@@ -105,7 +112,7 @@ def plan_tables(config: IngestConfig, spec: FeatureSpec) -> dict[str, TablePlan]
                     f"table `{table}` ({path}) has no column `{column.source}`.{nearest(column.source, names)} "
                     f"It has: {', '.join(names)}."
                 )
-        plans[table] = TablePlan(table, path, tuple(columns), config.label_columns(spec))
+        plans[table] = TablePlan(table, path, tuple(columns), tuple(n.column for n in config.label_configs(spec)))
     return plans
 
 
@@ -155,11 +162,22 @@ class RowChecker:
         tally = Counter({("reason", self.plan.table, reason.value): n for reason, n in reasons.items()})
         tally["table", self.plan.table, "rows_in"] = rows + len(raw.rejected)
         if "_label_code" in arrays:
-            asked = pc.greater_equal(clean["_label_code"], 0)
-            kept = clean.filter(asked)
-            tally["table", self.plan.table, "ignored"] = clean.num_rows - kept.num_rows
-            clean = kept
+            asked = to_numpy(pc.greater_equal(clean["_label_code"], 0))
+            if not asked.all():
+                tally["table", self.plan.table, "ignored"] = clean.num_rows - int(asked.sum())
+                tally.update(self._ignored(raw, clean, asked))
+                clean = clean.filter(pa.array(asked))
         return clean, dead, tally
+
+    def _ignored(self, raw: RawBatch, clean: pa.RecordBatch, asked: np.ndarray) -> Counter:
+        """The most frequent labels of clean rows that are not asked for."""
+        positions = clean["_order"].to_numpy()[~asked] & ((1 << UNIT_SHIFT) - 1)
+        (source,) = (column.source for column in self.plan.columns if column.role == "click_label")
+        labels = raw.batch[source].take(pa.array(np.searchsorted(raw.positions, positions)))
+        found = Counter(
+            {each["values"]: each["counts"] for each in pc.value_counts(convert(labels, "string")[0]).to_pylist()}
+        )
+        return Counter({("ignored", label): count for label, count in found.most_common(MOST_FREQUENT)})
 
     def _check_column(self, column: Column, array: pa.Array, misfit: np.ndarray, bad: _Bad) -> pa.Array:
         """Appends what is wrong to `bad` and returns the column for the clean rows (bad ones are dropped later)."""
@@ -181,7 +199,11 @@ class RowChecker:
             flag(Reason.BAD_TIMESTAMP, pc.invert(inside), "must be UTC milliseconds from 1973 to 2100")
         elif role == "position":
             inside = pc.and_(pc.greater_equal(array, 0), pc.less(array, 2**31))
-            flag(Reason.BAD_POSITION, pc.invert(inside), "must be an integer from 0")
+            flag(
+                Reason.BAD_POSITION,
+                misfit | to_numpy(pc.fill_null(pc.invert(inside), False)),
+                "must be an integer from 0",
+            )
             array = array.cast(pa.int32(), safe=False)
         elif role == "propensity":
             outside = pc.or_(pc.less_equal(array, 0.0), pc.greater(array, 1.0))
