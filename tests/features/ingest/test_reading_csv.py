@@ -79,7 +79,7 @@ def test_a_quoted_value_that_is_too_long_costs_its_lines(tmp_path):
 
 
 def test_bytes_that_are_no_text_cost_their_row(tmp_path):
-    (tmp_path / "x.csv").write_bytes("a,b\nł,1\n\xff,2\n3,é\n".encode("utf-8").replace(b"\xc3\xbf", b"\xff"))
+    (tmp_path / "x.csv").write_bytes("a,b\nł,1\n\xff,2\n3,é\n".encode().replace(b"\xc3\xbf", b"\xff"))
     rows, rejected = read(tmp_path, "a", "b")
     assert rows == [(2, "ł", "1"), (4, "3", "é")]
     assert [(line, text) for line, text, _ in rejected] == [(3, "\\xff,2")]
