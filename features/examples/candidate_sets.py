@@ -107,8 +107,8 @@ def catalogue_values(
       encoded: whether examples and catalogue are encoded (keys and labels begin with `_`).
 
     Returns:
-      By column, [S] values. Labels are 0, their values and propensities null, positions `NO_POSITION`; features of a candidate that are
-      not of `items` are missing.
+      By column, [S] values. Labels are 0, their values and propensities null, positions `NO_POSITION`;
+      features of a candidate that are not of `items` are missing.
     """
     size = len(rows)
     item_id, position, propensity = (
