@@ -23,7 +23,7 @@ def clear_outputs(examples_dir: str, behaviors_dir: str, dead_letters_dir: str) 
     for split in splits:
         known = storage.name(split) in [f"Split-{name}" for name in SPLITS]
         ours = _written(split, "requests-*.parquet") if known else []
-        for path in _written(split, "*"):
+        for path in _everything(split):
             if path not in ours:
                 raise OccupiedError(
                     f"{path} was not written by LogIngest, and readers of {examples_dir} would take it for requests: "
@@ -39,12 +39,18 @@ def clear_outputs(examples_dir: str, behaviors_dir: str, dead_letters_dir: str) 
         *_written(dead_letters_dir, "dead_letters-*.parquet"),
     ):
         storage.delete(path)
+    if not _everything(storage.parent(catalogue)):
+        storage.delete(storage.parent(catalogue))
 
 
 def drop_scratch(examples_dir: str) -> None:
     """Deletes the items that all shards read."""
     for path in _written(examples_dir, _SCRATCH_ITEMS):
         storage.delete(path)
+
+
+def _everything(folder: str) -> list[str]:
+    return [*storage.entries(folder), *storage.entries(folder, ".*")]
 
 
 def _written(folder: str, pattern: str) -> list[str]:
