@@ -79,7 +79,7 @@ def test_a_quoted_value_that_is_too_long_costs_its_lines(tmp_path):
 
 
 def test_bytes_that_are_no_text_cost_their_row(tmp_path):
-    (tmp_path / "x.csv").write_bytes("a,b\nł,1\n\xff,2\n3,é\n".encode("utf-8").replace(b"\xc3\xbf", b"\xff"))
+    (tmp_path / "x.csv").write_bytes("a,b\nł,1\n\xff,2\n3,é\n".encode().replace(b"\xc3\xbf", b"\xff"))
     rows, rejected = read(tmp_path, "a", "b")
     assert rows == [(2, "ł", "1"), (4, "3", "é")]
     assert [(line, text) for line, text, _ in rejected] == [(3, "\\xff,2")]
@@ -110,7 +110,7 @@ def test_a_line_without_end_takes_no_memory_and_no_neighbour(tmp_path, monkeypat
     (tmp_path / "x.csv").write_text("a,b\n1,2\n" + "x" * 200_000 + "\n3,4\n")
     rows, rejected = read(tmp_path, "a", "b", max_record_bytes=2048)
     assert rows == [(2, "1", "2"), (4, "3", "4")]
-    assert [(line, len(text)) for line, text, _ in rejected] == [(3, 2050)]
+    assert [(line, len(text)) for line, text, _ in rejected] == [(3, records.SHOWN_BYTES)]
 
 
 @pytest.mark.parametrize("quoted", [False, True])
