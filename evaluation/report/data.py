@@ -11,6 +11,7 @@ from evaluation.cascade.evaluate import CascadeEvaluation
 from evaluation.report.training_record import Training
 from evaluation.results import Estimate, EvaluationResult
 from evaluation.retrieval import RetrievalEvaluation
+from features import storage
 from features.config import Strict
 from features.ingest.counts import IngestCounts
 
@@ -45,6 +46,12 @@ class DeadLetter(Strict):
     detail: str = ""
     row: str = ""
     source: str = ""
+    line: str = ""
+
+    @property
+    def place(self) -> str:
+        """The name of its file and its line there."""
+        return ":".join(filter(None, (storage.name(self.source) if self.source else "", self.line)))
 
 
 class SignatureFigures(Strict):

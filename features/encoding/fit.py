@@ -2,7 +2,8 @@
 
 Each file is read once, column by column in batches, into one state a feature (`features/encoding/states.py`); the
 states of the files are merged and the vocabularies cut. Features of scope `request` count once a request, features of
-scope `candidate` once a candidate. Memory: one batch and the distinct terms.
+scope `candidate` once a candidate. Memory: one batch, the distinct terms of a file, and those of a group: in a large
+train split terms are merged and cut in groups of their hashes, before what is left of all groups meets.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from features.storage import AnyPath
 
 TRAIN_SPLIT = "Split-train"
 _BATCH_REQUESTS = 16_384
+_GROUP_BYTES = 256 << 20
+"""Of Parquet, for each group of terms."""
 
 
 class FeatureState:
@@ -50,6 +53,22 @@ class FeatureState:
             self.moments.setdefault(file, MomentsState()).update(x)
             if self.quantiles is not None:
                 self.quantiles.update(x)
+
+    def split(self, groups: int) -> list[FeatureState]:
+        """Returns the state by groups of its terms; the first holds all else."""
+        if groups == 1:
+            return [self]
+        parts = [FeatureState(self.feature) for _ in range(groups)]
+        parts[0].quantiles, parts[0].moments = self.quantiles, self.moments
+        if self.terms is not None:
+            for part, terms in zip(parts, self.terms.split(groups), strict=True):
+                part.terms = terms
+        return parts
+
+    def prune(self) -> None:
+        """Drops terms that the vocabulary will not hold, of a group that all files were merged into."""
+        if self.terms is not None and self.feature.vocabulary is not None:
+            self.terms.prune(self.feature.vocabulary)
 
     def merge(self, other: FeatureState) -> None:
         if self.terms is not None and other.terms is not None:
@@ -84,10 +103,22 @@ class FitEncoding(beam.PTransform):
     output_dir: AnyPath
 
     def expand(self, root: beam.pvalue.PBegin) -> beam.PCollection:
-        return (
+        files = train_files(self.examples_dir)
+        groups = 1 + sum(map(storage.size, files)) // _GROUP_BYTES
+        states = (
             root
-            | "TrainFiles" >> beam.Create(train_files(self.examples_dir), reshuffle=False)
+            | "TrainFiles" >> beam.Create(files, reshuffle=False)
             | "SummariseFile" >> beam.FlatMap(summarise_file, self.spec)
+        )
+        if groups > 1:
+            states = (
+                states
+                | "Groups" >> beam.FlatMap(_by_group, groups)
+                | "MergeGroups" >> beam.CombinePerKey(_MergeStates())
+                | "PruneGroups" >> beam.Map(_pruned)
+            )
+        return (
+            states
             | "MergeSummaries" >> beam.CombineGlobally(_MergeStates())
             | "SaveEncoding" >> beam.Map(_save, self.spec, storage.join(self.output_dir))
         )
@@ -162,6 +193,18 @@ class _MergeStates(beam.CombineFn):
 
     def extract_output(self, accumulator: dict) -> dict:
         return accumulator
+
+
+def _by_group(states: dict[str, FeatureState], groups: int) -> Iterator[tuple[int, dict[str, FeatureState]]]:
+    split = {name: state.split(groups) for name, state in states.items()}
+    for group in range(groups):
+        yield group, {name: parts[group] for name, parts in split.items()}
+
+
+def _pruned(group: tuple[int, dict[str, FeatureState]]) -> dict[str, FeatureState]:
+    for state in group[1].values():
+        state.prune()
+    return group[1]
 
 
 def _save(states: dict[str, FeatureState], spec: FeatureSpec, output_dir: str) -> str:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.encoding.feature_encoding import Moments
+from features.encoding.hashing import hash64
 from features.encoding.numeric import FLOAT32_TINY, clean
 from features.spec import VocabularyRule
 
@@ -39,17 +40,34 @@ class TermCounts:
         self._tables += other._tables
         self._compact(_COMPACT_TERMS)
 
+    def split(self, groups: int) -> list[TermCounts]:
+        """Returns the counts of the terms by groups of their hashes: a term is in the same group in every state."""
+        table = self._summed()
+        group = hash64(table["term"]) % np.uint64(groups)
+        parts = [TermCounts() for _ in range(groups)]
+        for number, part in enumerate(parts):
+            part._tables = [table.filter(pa.array(group == number))]
+        return parts
+
+    def prune(self, rule: VocabularyRule) -> None:
+        """Drops what `cut` will not keep, of a state that has seen all there is of each of its terms."""
+        self._tables = [self.cut(rule)]
+        self._compacted = self._tables[0].num_rows
+
     def cut(self, rule: VocabularyRule) -> pa.Table:
         """Returns the vocabulary: `term` and `count` of the kept terms, by falling count, ties by term."""
+        table = self._summed()
+        table = table.filter(pc.greater_equal(table["count"], rule.min_count))
+        table = table.sort_by([("count", "descending"), ("term", "ascending")])
+        return table.slice(0, rule.max_size).combine_chunks()
+
+    def _summed(self) -> pa.Table:
         self._compact(0)
         if not self._tables:
             raise ValueError(
                 "no values were added: call `update` with the feature's arrays first, empty ones at least."
             )
-        table = self._tables[0]
-        table = table.filter(pc.greater_equal(table["count"], rule.min_count))
-        table = table.sort_by([("count", "descending"), ("term", "ascending")])
-        return table.slice(0, rule.max_size).combine_chunks()
+        return self._tables[0]
 
     def _add(self, terms: pa.Array, counts: pa.Array) -> None:
         table = pa.table({"term": terms, "count": counts.cast(pa.int64())})

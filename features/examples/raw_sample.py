@@ -54,7 +54,7 @@ def read_requests(
 
 def json_request(row: dict[str, Any], spec: FeatureSpec) -> dict[str, Any]:
     """Turns one raw request row (as Python values) into the JSON that `clickmill rank` reads, with its histories."""
-    users = {feature.name for feature in spec.of_table("users")}
+    users = {"user_id", *(feature.name for feature in spec.of_table("users"))}
     request = {feature.name: row[feature.name] for feature in spec.of_scope("request")}
     names = dict.fromkeys(["item_id", *(feature.name for feature in spec.of_scope("candidate"))])
     histories = {}

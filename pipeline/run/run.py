@@ -61,6 +61,7 @@ def run_pipeline(
     Raises:
       SpecError: for a configuration that cannot be used.
       PipelineFailed: if a component failed; its message names it.
+      ClickmillError: if the example request could not be ranked; the report is written by then.
     """
     config = config if isinstance(config, PipelineConfig) else load_config(config)
     display = display or RunDisplay()
@@ -68,6 +69,7 @@ def run_pipeline(
     if models is not None:
         config = select_models(config, models)
     started, clock = datetime.now(timezone.utc), time.perf_counter()
+    failures: list[Exception] = []
     try:
         if config.simulate is not None:
             _simulate(config, display)
@@ -75,10 +77,18 @@ def run_pipeline(
         components = run_dag(config, display.progress)
         display.working("Report")
         outcomes = model_outcomes(config, components)
-        request = _rank_example(config, components, outcomes, display)
+        # What was pushed is pushed: an example that cannot be ranked must not cost the report and the manifest.
+        request = None
+        try:
+            request = _rank_example(config, components, outcomes, display)
+        except Exception as error:  # Of whatever kind: it ends the run below, once all else is written.
+            from rich.markup import escape
+
+            display.line(f"[red]the example request could not be ranked[/]: {escape(str(error))}")
+            failures.append(error)
+        manifest = write_manifest(config, components, outcomes)
         example = _ranked_path(config) if request else None
         paths = write_report(config, components, outcomes, started, time.perf_counter() - clock, example)
-        manifest = write_manifest(config, components, outcomes)
     finally:
         display.close()
     cascade = cascade_evaluation(config, components)
@@ -89,6 +99,8 @@ def run_pipeline(
     if request and manifest.cascade:
         further = shown_path(storage.join(config.run_dir, RECOMMEND_FILE))
         display.line(f"  clickmill recommend --run {shown_path(config.run_dir)} --request {further}")
+    if failures:
+        raise failures[0]
     return result
 
 

@@ -48,6 +48,7 @@ def summary(data: ReportData) -> RenderableType:
     parts: list[RenderableType] = []
     if data.counts is not None:
         parts.append(_rows_table(data))
+        parts += [Text(f"warning: {warning}") for warning in data.counts.warnings]
     if data.evaluation is not None:
         parts.append(_metrics_table(data))
         for gate in data.evaluation.gates:

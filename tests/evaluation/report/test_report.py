@@ -207,6 +207,15 @@ def test_a_balance_that_is_off_is_said():
     assert page.words.count("✓ exact") == 3
 
 
+def test_what_should_be_looked_at_is_shown():
+    tables = counts().tables
+    tables["impressions"] = tables["impressions"].model_copy(update={"merged": 407, "differing": 1_023})
+    odd = {"tables": tables, "warnings": ("`clicks`: 2 files were passed over.",), "missing": {"price": 4_711}}
+    page = Page(report.render(report_data(counts=counts().model_copy(update=odd))))
+    for words in ("407", "1,023", "`clicks`: 2 files were passed over.", "Missing values of 1 features", "4,711"):
+        assert words in page.words, words
+
+
 def test_hostile_text_stays_text():
     result = evaluation()
     slices = (result.slices[0].model_copy(update={"feature": HOSTILE, "value": HOSTILE}),)

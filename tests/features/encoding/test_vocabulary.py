@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from features.encoding import fit
 from features.encoding.fit import fit_encoding
 from features.encoding.states import MomentsState, QuantileState, TermCounts
 from features.spec import FeatureSpec, VocabularyRule
@@ -106,6 +107,25 @@ def test_how_the_rows_are_split_into_files_changes_nothing(tmp_path, cuts):
     np.testing.assert_allclose([a.mean, a.variance], [b.mean, b.variance], rtol=1e-13)
 
 
+@pytest.mark.parametrize("group_bytes", [1 << 9, 1 << 12])
+def test_terms_in_groups_give_the_same_bytes(tmp_path, monkeypatch, group_bytes):
+    rng = np.random.default_rng(0)
+    tables = [
+        _table(
+            [(f"c{a}", [int(b)], [[f"t{a + b}", "x"]], [float(a)], [int(b)]) for a, b in rng.integers(0, 40, (300, 2))]
+        )
+        for _ in range(3)
+    ]
+    _fit(tmp_path, tables, name="whole")
+    monkeypatch.setattr(fit, "_GROUP_BYTES", group_bytes)
+    assert sum(path.stat().st_size for path in (tmp_path / "whole-examples").rglob("*.parquet")) > 2 * group_bytes
+    _fit(tmp_path, tables, name="grouped")
+    written = sorted(path.relative_to(tmp_path / "whole") for path in (tmp_path / "whole").rglob("*.*"))
+    assert len(written) == 4
+    for file in written:
+        assert (tmp_path / "grouped" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+
+
 def test_the_order_of_rows_changes_no_vocabulary(tmp_path):
     forward, backward = _fit(tmp_path, [_table(ROWS)], name="a"), _fit(tmp_path, [_table(ROWS[::-1])], name="b")
     assert all(forward.terms(name).equals(backward.terms(name)) for name in ("city", "item_id", "tags"))
@@ -141,6 +161,19 @@ def test_counts_equal_a_plain_count(batches, min_count, max_size):
     expected = [(value, -count) for count, value in expected if -count >= min_count][:max_size]
     table = total.cut(VocabularyRule(min_count=min_count, max_size=max_size))
     assert list(zip(table["term"].to_pylist(), table["count"].to_pylist(), strict=True)) == expected
+
+
+def test_a_term_is_in_the_same_group_of_every_state():
+    counts, again = TermCounts(), TermCounts()
+    counts.update(pa.array([f"t{i % 500}" for i in range(900)]))
+    again.update(pa.array([f"t{i}" for i in range(300, 800)]).dictionary_encode())
+    groups = [
+        [set(part.cut(VocabularyRule())["term"].to_pylist()) for part in state.split(4)] for state in (counts, again)
+    ]
+    assert sum(map(len, groups[0])) == len(set().union(*groups[0])) == 500
+    for number, (one, other) in enumerate(zip(*groups, strict=True)):
+        assert 80 < len(one) < 170
+        assert not any((one | other) & (groups[0][i] | groups[1][i]) for i in range(4) if i != number)
 
 
 def test_counts_stay_compact():
