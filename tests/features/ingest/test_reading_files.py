@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import inspect
 import os
 
 import pyarrow as pa
@@ -14,6 +15,8 @@ from features.ingest.config import TableConfig
 from features.ingest.reading import units
 from features.ingest.reading.files import check_columns, find_files
 from features.log_contract import LogContractError
+
+_WRITES_CHECKSUMS = "write_page_checksum" in inspect.signature(pq.ParquetWriter.__init__).parameters
 
 
 def names(found, root):
@@ -189,6 +192,17 @@ def test_a_damaged_page_names_the_row_group(tmp_path):
     with pytest.raises(LogContractError, match=r"x.parquet: row group 2 \(rows from 2001\) .*damaged"):
         read(tmp_path, "a")
     assert len(read(tmp_path, "b")) == 4000
+
+
+@pytest.mark.skipif(not _WRITES_CHECKSUMS, reason="Arrow 10 neither writes nor verifies checksums of pages")
+def test_checksums_of_pages_are_verified(tmp_path):
+    table = pa.table({"a": pa.array(range(1000), pa.int64())})
+    pq.write_table(table, tmp_path / "x.parquet", use_dictionary=False, compression="none", write_page_checksum=True)
+    content = bytearray((tmp_path / "x.parquet").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "x.parquet").write_bytes(content)
+    with pytest.raises(LogContractError, match="x.parquet: row group 0 .*CRC"):
+        read(tmp_path, "a")
 
 
 def test_row_groups_are_units_and_positions_are_rows_of_the_file(tmp_path, monkeypatch):
