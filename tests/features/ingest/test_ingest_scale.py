@@ -11,13 +11,15 @@ from features.ingest.config import MAX_SHARDS
 from features.ingest.ingest_logs import MIN_SHARDS, _default_shards
 from features.ingest.joining.item_table import SideTable, WriteItems, load_items
 from features.ingest.joining.shuffle import mark
+from features.ingest.reading.files import LogFile
 from features.ingest.reading.units import ReadUnit
 from features.items.catalogue import CATALOGUE_FILE
 from tests.builders.ingest_case import SPEC
 
 
 def units(rows: int) -> list[ReadUnit]:
-    return [ReadUnit("log.parquet", "parquet", index, rows // 4) for index in range(4)]
+    file = LogFile("log.parquet", "parquet", None, (), {})
+    return [ReadUnit(file, index, rows // 4) for index in range(4)]
 
 
 def test_shards_come_from_all_tables_and_have_numbers():
