@@ -39,9 +39,10 @@ class Strict(BaseModel):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Returns ` Did you mean …?`, or nothing where no known name is near."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f" Did you mean `{close[0]}`?" if close else ""
+    """Returns ` Did you mean …?`, or nothing where no known name is near; upper and lower case count as equal."""
+    folded = {each.casefold(): each for each in known}
+    close = difflib.get_close_matches(name.casefold(), list(folded), n=1)
+    return f" Did you mean `{folded[close[0]]}`?" if close else ""
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -61,7 +62,11 @@ def read_yaml(path: storage.AnyPath) -> dict[str, Any]:
         values = yaml.load(storage.read_text(path), _UniqueKeys)
     except OSError as error:
         raise SpecError(f"{path}: cannot be read ({error.strerror or error}).") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except UnicodeDecodeError as error:
+        raise SpecError(f"{path}: not UTF-8 text (byte {error.start}): save the file as UTF-8.") from error
+    except RecursionError as error:
+        raise SpecError(f"{path}: not usable YAML: it is nested too deep to be a configuration.") from error
+    except yaml.YAMLError as error:
         raise SpecError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(values, dict):
         raise SpecError(f"{path}: expected a mapping at the top. Received: {type(values).__name__}.")

@@ -7,11 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import json
-from collections.abc import Sequence
-
-import numpy as np
-import pyarrow as pa
 
 from features.errors import InputError, RunError
 
@@ -67,31 +62,3 @@ TABLES = {
         TableContract("behaviors", ("user_id", "item_id", "timestamp"), ("action",)),
     )
 }
-
-DEAD_LETTER_SCHEMA = pa.schema(
-    [(name, pa.string()) for name in ("table", "reason", "detail", "row", "source")],
-)
-
-
-def dead_letters(
-    table: str,
-    reasons: Sequence[Reason],
-    details: Sequence[str],
-    rows: Sequence[str],
-    sources: Sequence[str],
-) -> pa.RecordBatch:
-    """Returns a batch of `DEAD_LETTER_SCHEMA`; the sequences have one entry a bad row."""
-    columns = [[table] * len(reasons), [reason.value for reason in reasons], details, rows, sources]
-    arrays = [pa.array(column, pa.string()) for column in columns]
-    return pa.RecordBatch.from_arrays(arrays, schema=DEAD_LETTER_SCHEMA)
-
-
-def rows_as_json(batch: pa.RecordBatch, mask: np.ndarray) -> list[str]:
-    """Returns the rows of `batch` where `mask` holds, each as JSON. Only bad rows come here, so Python is fine."""
-    bad = batch.filter(pa.array(mask))
-    names = [name for name in bad.schema.names if not name.startswith("_")]
-    columns = [bad[name].to_pylist() for name in names]
-    return [
-        json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False, default=str)
-        for row in zip(*columns, strict=True)
-    ]

@@ -21,9 +21,10 @@ history: {features: [item_id], short_length: 50, long_length: 1000}
 from __future__ import annotations
 
 import os
+import zoneinfo
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self
 
 from features.config import Strict, nearest, parse_model, read_yaml
@@ -34,6 +35,9 @@ Scope = Literal["request", "candidate"]
 
 #: Columns of the log contract that a feature may not rename or shadow in the encoded tables.
 KEY_COLUMNS = ("request_id", "timestamp", "user_id", "item_id")
+
+RESERVED_COLUMNS = (*KEY_COLUMNS, "history_end", "user_index", "position", "propensity", "split", "label")
+"""What examples and batches call something else than a feature or a label."""
 
 MISSING_INT64 = -(2**63)
 """Stands for "no value" where an integer cannot be null: in tensors of an exported signature."""
@@ -139,25 +143,41 @@ class HistorySpec(Strict):
 
 
 class FeatureSpec(Strict):
-    """All features of a pipeline, their label and their histories."""
+    """All features of a pipeline, their label and their histories.
+
+    Attributes:
+      name: of the spec.
+      label: what the models learn: a column of the examples.
+      timezone: of dates and times that the log writes without a zone, e.g. `Europe/Oslo`; without it they are refused.
+      embedding_dim: width of an embedding, where the feature says none.
+      features: the features.
+      history: what models see of past behaviours; None: nothing.
+    """
 
     name: str
-    label: str = "click"
+    label: str = Field("click", pattern=r"^[A-Za-z][A-Za-z0-9_]*$")
+    timezone: str | None = None
     embedding_dim: int = Field(16, ge=1)
     features: tuple[Feature, ...] = Field(min_length=1)
     history: HistorySpec | None = None
 
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, name: str | None) -> str | None:
+        if name is not None:
+            try:
+                zoneinfo.ZoneInfo(name)
+            except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
+                raise ValueError("is no time zone of the IANA data base, such as `Europe/Oslo` or `UTC`") from error
+        return name
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         names = [feature.name for feature in self.features]
+        self._refuse_clashes()
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
             raise ValueError(f"each feature is named once. Repeated: {', '.join(repeated)}.")
-        for feature in self.features:
-            if feature.name in KEY_COLUMNS and feature.column != feature.name:
-                raise ValueError(f"`{feature.name}` is a key of the log contract: no feature may rename it.")
-        if self.label in names:
-            raise ValueError(f"the label `{self.label}` is also a feature: the model would read the answer.")
         for name in self.history.features if self.history else ():
             if name not in names:
                 raise ValueError(f"history feature `{name}` is not a feature.{nearest(name, names)}")
@@ -165,6 +185,24 @@ class FeatureSpec(Strict):
             if feature.table != "items" or not feature.has_ids:
                 raise ValueError(f"history feature `{name}` must be a categorical feature of `items`.")
         return self
+
+    def _refuse_clashes(self) -> None:
+        """Examples hold keys, labels and features side by side: one under another's name would be read for it."""
+        if self.label in RESERVED_COLUMNS:
+            raise ValueError(f"`{self.label}` is a column of the examples: give the label another name.")
+        for feature in self.features:
+            name, column = feature.name, feature.column
+            if name in KEY_COLUMNS and column != name:
+                raise ValueError(f"`{name}` is a key of the log contract: no feature may rename it.")
+            if name in RESERVED_COLUMNS and name not in KEY_COLUMNS:
+                raise ValueError(
+                    f"feature `{name}`: the examples have a column of that name: choose another `name` and keep "
+                    f"`column: {column}`."
+                )
+            if self.label == name or (feature.table == "impressions" and column == self.label):
+                raise ValueError(
+                    f"the label `{self.label}` is also the feature `{name}`: the model would read the answer."
+                )
 
     def __getitem__(self, name: str) -> Feature:
         for feature in self.features:

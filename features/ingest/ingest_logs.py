@@ -24,6 +24,7 @@ import pyarrow as pa
 
 from features import storage
 from features.beam_runner import make_pipeline
+from features.ingest.checking.letters import dead_letters
 from features.ingest.checking.validate import plan_tables
 from features.ingest.config import IngestConfig, LogTables, SplitConfig
 from features.ingest.counts import IngestCounts, counts_from
@@ -43,7 +44,7 @@ from features.ingest.joining.stages import (
     WriteItems,
 )
 from features.ingest.reading.readers import plan_reads
-from features.log_contract import BadRowsError, dead_letters
+from features.log_contract import BadRowsError
 from features.spec import FeatureSpec
 from features.storage import AnyPath
 
@@ -93,7 +94,6 @@ class IngestLogs(beam.PTransform):
         examples_dir, behaviors_dir = storage.join(self.examples_dir), storage.join(self.behaviors_dir)
         plans = plan_tables(config, spec)
         units = {table: plan_reads(plan.path) for table, plan in plans.items()}
-        files = {table: [unit.path for unit in found] for table, found in units.items()}
         num_shards = config.num_shards or _default_shards(sum(unit.rows for unit in units["impressions"]))
 
         # One read for all tables: every transform costs a local run a fixed time.
@@ -104,7 +104,7 @@ class IngestLogs(beam.PTransform):
             | "Spread" >> beam.Reshuffle()
             | "Read" >> beam.ParDo(ReadTable(plans, num_shards)).with_outputs(*tags, main="by_user")
         )
-        route = beam.ParDo(RouteClicks(num_shards, files)).with_outputs(DEAD, TALLY, TIMES, main="rows")
+        route = beam.ParDo(RouteClicks(num_shards, units)).with_outputs(DEAD, TALLY, TIMES, main="rows")
         routed = _group("ByRequest", read[BY_REQUEST]) | "RouteClicks" >> route
         tallies = [read[TALLY], routed[TALLY]]
 
@@ -141,7 +141,7 @@ class IngestLogs(beam.PTransform):
             config,
             spec,
             num_shards,
-            files,
+            units,
             examples_dir,
             behaviors_dir,
             plans["impressions"].empty(),
@@ -236,7 +236,7 @@ def _seed() -> pa.RecordBatch:
 
 
 def _no_letters() -> pa.RecordBatch:
-    return dead_letters("", [], [], [], [])
+    return dead_letters("", [], [], [], [], [])
 
 
 def _latest(times: Iterable[int | None]) -> int | None:

@@ -12,16 +12,15 @@ import pyarrow.compute as pc
 from features.arrow import to_numpy
 from features.config import nearest
 from features.ingest.checking.columns import arrow_type, convert, none_bad, target_of, to_milliseconds
+from features.ingest.checking.letters import UNIT_SHIFT, dead_letters, rows_as_json
 from features.ingest.config import SPLITS, IngestConfig
-from features.ingest.reading.readers import RawBatch, ReadUnit, Rejected, read_schema
+from features.ingest.reading.readers import RawBatch, ReadUnit, read_schema
 from features.log_contract import (
     MAX_TIMESTAMP,
     MIN_TIMESTAMP,
     TABLES,
     LogContractError,
     Reason,
-    dead_letters,
-    rows_as_json,
 )
 from features.spec import KEY_COLUMNS, FeatureSpec
 
@@ -147,10 +146,10 @@ class RowChecker:
             arrays[column.name] = array
         if self.plan.table == "clicks" and "_label_code" not in arrays:
             arrays["_label_code"] = pa.array(np.zeros(rows, np.int8))
-        arrays["_order"] = pa.array(raw.positions + (unit.index << 40))
+        arrays["_order"] = pa.array(raw.positions + (unit.index << UNIT_SHIFT))
         clean = pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
 
-        dead, reasons = self._set_aside(batch, bad, raw.rejected, unit)
+        dead, reasons = self._set_aside(raw, bad, unit)
         if bad:
             clean = clean.filter(pa.array(~np.logical_or.reduce([mask for _, mask, _, _ in bad])))
         tally = Counter({("reason", self.plan.table, reason.value): n for reason, n in reasons.items()})
@@ -202,9 +201,8 @@ class RowChecker:
             flag(Reason.BAD_VALUE, misfit, f"must be of type {column.target}")
         return array
 
-    def _set_aside(
-        self, batch: pa.RecordBatch, bad: _Bad, rejected: list[Rejected], unit: ReadUnit
-    ) -> tuple[pa.RecordBatch | None, Counter]:
+    def _set_aside(self, raw: RawBatch, bad: _Bad, unit: ReadUnit) -> tuple[pa.RecordBatch | None, Counter]:
+        batch, rejected = raw.batch, raw.rejected
         reasons: Counter = Counter()
         if not bad and not rejected:
             return None, reasons
@@ -220,4 +218,5 @@ class RowChecker:
         details = [found[row][1] for row in rows] + [each.what for each in rejected]
         texts = rows_as_json(batch, any_bad) + [each.text for each in rejected]
         reasons.update(names)
-        return dead_letters(self.plan.table, names, details, texts, [unit.path] * len(names)), reasons
+        places = [int(raw.positions[row]) for row in rows] + [each.position for each in raw.rejected]
+        return dead_letters(self.plan.table, names, details, texts, [unit] * len(names), places), reasons

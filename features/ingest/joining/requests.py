@@ -10,10 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.arrow import columns_of, splits_of, to_numpy
+from features.ingest.checking.letters import letters_of_checked
 from features.ingest.config import IngestConfig
 from features.ingest.joining.clicks import Attribution, attribute_clicks
 from features.ingest.joining.split import assign_splits
-from features.log_contract import Reason, dead_letters, rows_as_json
+from features.ingest.reading.readers import ReadUnit
+from features.log_contract import Reason
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +54,7 @@ def build_requests(
     config: IngestConfig,
     labels: tuple[str, ...],
     plan: dict[str, int | None],
-    files: dict[str, list[str]],
+    units: dict[str, list[ReadUnit]],
 ) -> tuple[ShardRequests, list[pa.RecordBatch], Counter]:
     """Removes conflicts, duplicates and immature requests, attributes clicks, assigns splits, sorts.
 
@@ -63,7 +65,7 @@ def build_requests(
       config: of the ingestion.
       labels: label columns, the spec's label first.
       plan: of `plan_times`.
-      files: by table, the file of each read unit.
+      units: of each table, by index.
 
     Returns:
       The requests, batches of dead letters, and the counts.
@@ -88,7 +90,7 @@ def build_requests(
     tally: Counter = Counter()
     letters = []
     if dead.any():
-        letters.append(set_aside("impressions", impressions, Reason.REQUEST_CONFLICT, dead, files))
+        letters.append(set_aside("impressions", impressions, Reason.REQUEST_CONFLICT, dead, units))
         tally["reason", "impressions", Reason.REQUEST_CONFLICT.value] += int(dead.sum())
     tally["table", "impressions", "duplicates"] = int(duplicate.sum())
     tally["table", "impressions", "immature"] = int(immature.sum())
@@ -99,7 +101,7 @@ def build_requests(
         label_values, positive_times = found.labels, found.times
         for reason, mask in found.dead.items():
             if mask.any():
-                letters.append(set_aside("clicks", clicks, reason, mask, files))
+                letters.append(set_aside("clicks", clicks, reason, mask, units))
                 tally["reason", "clicks", reason.value] += int(mask.sum())
         for field in ("kept", "late", "duplicates", "immature"):
             tally["table", "clicks", field] = getattr(found, field)
@@ -219,9 +221,7 @@ _DETAILS = {
 
 
 def set_aside(
-    table: str, batch: pa.RecordBatch, reason: Reason, mask: np.ndarray, files: dict[str, list[str]]
+    table: str, batch: pa.RecordBatch, reason: Reason, mask: np.ndarray, units: dict[str, list[ReadUnit]]
 ) -> pa.RecordBatch:
-    """Returns dead letters of checked rows that do not fit together; `_order` tells the file they came from."""
-    rows = rows_as_json(batch, mask)
-    sources = [files[table][unit] for unit in columns_of(batch)["_order"].to_numpy()[mask] >> 40]
-    return dead_letters(table, [reason] * len(rows), [_DETAILS[reason]] * len(rows), rows, sources)
+    """Returns dead letters of checked rows that do not fit together; `_order` tells where they came from."""
+    return letters_of_checked(table, batch, reason, _DETAILS[reason], mask, units[table])

@@ -104,7 +104,7 @@ class RouteClicks(beam.DoFn):
     """
 
     num_shards: int
-    files: dict[str, list[str]]
+    units: dict[str, list[ReadUnit]]
 
     def process(self, element: _Group) -> Iterator[Any]:
         bucket, batches = element
@@ -135,7 +135,7 @@ class RouteClicks(beam.DoFn):
         conflict = ~orphan & np.append(conflicted, False)[request]
         for reason, mask in ((Reason.UNKNOWN_REQUEST, orphan), (Reason.REQUEST_CONFLICT, conflict)):
             if mask.any():
-                yield TaggedOutput(DEAD, (bucket, set_aside("clicks", clicks, reason, mask, self.files)))
+                yield TaggedOutput(DEAD, (bucket, set_aside("clicks", clicks, reason, mask, self.units)))
                 yield TaggedOutput(TALLY, Counter({("reason", "clicks", reason.value): int(mask.sum())}))
         known = ~orphan & ~conflict
         if known.any():
@@ -180,7 +180,7 @@ class BuildShard(beam.DoFn):
     config: IngestConfig
     spec: FeatureSpec
     num_shards: int
-    files: dict[str, list[str]]
+    units: dict[str, list[ReadUnit]]
     examples_dir: str
     behaviors_dir: str
     empty: pa.RecordBatch
@@ -205,7 +205,7 @@ class BuildShard(beam.DoFn):
             self.config,
             self.config.label_columns(self.spec),
             plan,
-            self.files,
+            self.units,
         )
         tally.update(counted)
         yield from (TaggedOutput(DEAD, (shard, letter)) for letter in letters)
