@@ -35,9 +35,22 @@ class DirectRunner(PipelineRunner):
         return PipelineResult(PipelineState.DONE)
 
 
+class _FixedOptions(PipelineOptions):
+    """The default options, of which each view is made once: Beam asks for one with every step that it applies."""
+
+    def view_as(self, cls: type) -> Any:
+        views = self.__dict__.setdefault("_views", {})
+        if cls not in views:
+            views[cls] = super().view_as(cls)
+        return views[cls]
+
+
+_OPTIONS = ["--no_pipeline_type_check"]
+
+
 def make_direct_pipeline(seed: int = 0) -> Callable[..., beam.Pipeline]:
     """Returns what stands in for `features.beam_runner.make_pipeline`."""
-    return lambda options=None: beam.Pipeline(runner=DirectRunner(seed), options=options or PipelineOptions([]))
+    return lambda options=None: beam.Pipeline(runner=DirectRunner(seed), options=options or _FixedOptions(_OPTIONS))
 
 
 class _Visitor(PipelineVisitor):
@@ -45,14 +58,24 @@ class _Visitor(PipelineVisitor):
         self.rng = rng
         self.values: dict[Any, _Elements] = {}
 
+        self.inside: AppliedPTransform | None = None
+
     def enter_composite_transform(self, node: AppliedPTransform) -> None:
-        pass
+        # A reshuffle is done as a whole: its parts give the elements timestamps and take them off again.
+        if self.inside is None and isinstance(node.transform, Reshuffle):
+            self.inside = node
+            (given,), (output,) = node.inputs, node.outputs.values()
+            self.values[output] = self._shuffled(self.values[given])
+
+    def leave_composite_transform(self, node: AppliedPTransform) -> None:
+        if node is self.inside:
+            self.inside = None
 
     def visit_transform(self, node: AppliedPTransform) -> None:
         transform = node.transform
-        if transform is None:
+        if transform is None or self.inside is not None:
             return
-        inputs = [self.values[each] for each in node.inputs]
+        inputs = [self.values.get(each, []) for each in node.inputs]
         if isinstance(transform, Impulse):
             found = {None: [b""]}
         elif isinstance(transform, Flatten):
@@ -61,8 +84,6 @@ class _Visitor(PipelineVisitor):
             found = {None: self._group(inputs[0])}
         elif isinstance(transform, ParDo):
             found = self._pardo(transform, inputs[0])
-        elif isinstance(transform, Reshuffle):
-            found = {None: self._shuffled(inputs[0])}
         else:
             raise NotImplementedError(f"{node.full_label}: {type(transform).__name__}")
         for tag, output in node.outputs.items():

@@ -13,6 +13,7 @@ import datetime
 import gzip
 import io
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,20 @@ HOUR = 3_600_000
 MAX_RECORD_BYTES = 1_024
 LIMITS = dict.fromkeys(("duplicates", "ignored", "immature", "unknown_items", "unknown_users", "missing"), 1.0)
 
-_texts = st.sampled_from(["a", "b", "Łódź", "x y", "a,b", 'say "x"', "two\nlines", "x;y", "", "007", "1e5", "NaN", "😀"])
-_odd_numbers = st.sampled_from([7.0, 7.5, "7", "x", True, 2**53, 2**63 - 1, 2**63, -1, float("nan"), "9.0", 9007199254740993])
-_odd_ids = st.sampled_from([None, "", 7, 7.0, 1.5, 2**53 + 1, 2**70, [1], {"a": 1}, "é", "e\u0301", " r1", "R1", "a\nb", 'q"q'])
+_texts = st.sampled_from(
+    ["a", "b", "Łódź", "x y", "a,b", 'say "x"', "two\nlines", "x;y", "", "007", "1e5", "NaN", "😀"]
+)
+_odd_numbers = st.sampled_from(
+    [7.0, 7.5, "7", "x", True, 2**53, 2**63 - 1, 2**63, -1, float("nan"), "9.0", 9007199254740993]
+)
+_odd_ids = st.sampled_from(
+    [None, "", 7, 7.0, 1.5, 2**53 + 1, 2**70, [1], {"a": 1}, "é", "e\u0301", " r1", "R1", "a\nb", 'q"q']
+)
 _offsets = [0, 1, 2, HOUR // 2, HOUR - 1, HOUR, HOUR + 1, 2 * HOUR, 2 * HOUR + 1, 5 * HOUR, 26 * HOUR, 60 * HOUR]
 _times = st.sampled_from([T + 1000 * offset // 1000 for offset in _offsets])
-_odd_times = st.sampled_from([None, 0, 1_700_000_000, "soon", T + 400 * 24 * HOUR, -5, 1.5, "2023-11-14", [1], 4_102_444_800_001])
+_odd_times = st.sampled_from(
+    [None, 0, 1_700_000_000, "soon", T + 400 * 24 * HOUR, -5, 1.5, "2023-11-14", [1], 4_102_444_800_001]
+)
 
 #: By column: good values, and odd ones.
 VALUES = {
@@ -51,8 +60,14 @@ VALUES = {
     "age": (st.integers(0, 99), _odd_numbers),
     "hour": (st.integers(0, 23), _odd_numbers),
     "shelf": (_texts, st.sampled_from([None, 5, 0.5, ["x"]])),
-    "price": (st.sampled_from([0.5, 1, 2.25, None, 1e3]), st.sampled_from(["x", "1.5", float("nan"), float("inf"), True, [1]])),
-    "tags": (st.sampled_from([None, ["x"], ["x", "y"], ["ö", "a b"]]), st.sampled_from(["x|y", "x", 5, [1, 2], {"a": 1}])),
+    "price": (
+        st.sampled_from([0.5, 1, 2.25, None, 1e3]),
+        st.sampled_from(["x", "1.5", float("nan"), float("inf"), True, [1]]),
+    ),
+    "tags": (
+        st.sampled_from([None, ["x"], ["x", "y"], ["ö", "a b"]]),
+        st.sampled_from(["x|y", "x", 5, [1, 2], {"a": 1}]),
+    ),
     "codes": (st.sampled_from([None, [1], [1, 2, 3]]), st.sampled_from(["1|2", "1|x", [1.5], [2.0], ["7"], 7])),
 }
 COLUMNS = {
@@ -125,7 +140,11 @@ def random_logs(draw: st.DrawFn) -> RandomLog:
     by_table = {table: list(COLUMNS[table]) for table in tables}
     for table in tables:
         by_table[table] += [name for name in OPTIONAL[table] if draw(st.booleans())]
-        by_table[table] += [each.get("column", each["name"]) for each in features if each["table"] == table and each["name"] != "item_id"]
+        by_table[table] += [
+            each.get("column", each["name"])
+            for each in features
+            if each["table"] == table and each["name"] != "item_id"
+        ]
     if settings["split"].get("by") == "column":
         by_table["impressions"].append("part")
     for label in settings["labels"]:
@@ -209,7 +228,9 @@ def _written(draw: st.DrawFn, time: int, unit: str) -> Any:
     """Returns an instant as logs write it."""
     number = {"s": time // 1000, "ms": time, "us": time * 1000}[unit]
     how = draw(st.integers(0, 11))
-    moment = datetime.datetime.fromtimestamp(time // 1000, datetime.timezone.utc) + datetime.timedelta(milliseconds=time % 1000)
+    moment = datetime.datetime.fromtimestamp(time // 1000, datetime.timezone.utc) + datetime.timedelta(
+        milliseconds=time % 1000
+    )
     if how == 0:
         return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     if how == 1:
@@ -241,7 +262,10 @@ def _files(
             found.append((name, _parquet(draw, names, part)))
             continue
         if kind == "jsonl":
-            records = [json.dumps({n: row[n] for n in names}, ensure_ascii=draw(st.booleans())).replace("NaN", "null").replace("Infinity", "1e999") .encode() for row in part]
+            records = [
+                json.dumps({n: _finite(row[n]) for n in names}, ensure_ascii=draw(st.booleans())).encode()
+                for row in part
+            ]
         else:
             delimiter = settings.get("delimiter", "\t" if kind == "tsv" else ",")
             records = _csv(draw, names, part, delimiter)
@@ -253,6 +277,11 @@ def _files(
         packing = draw(st.sampled_from(["", "", "", ".gz", ".zst", ".bz2"]))
         found.append((name + packing, _packed(data, packing)))
     return found
+
+
+def _finite(value: Any) -> Any:
+    """Returns a number that JSON cannot write as text."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _csv(draw: st.DrawFn, names: list[str], rows: list[dict[str, Any]], delimiter: str) -> list[bytes]:
@@ -281,9 +310,32 @@ def _spoilt(draw: st.DrawFn, records: list[bytes], kind: str) -> list[bytes]:
         at = draw(st.integers(1, len(records)))
         line = records[at - 1]
         if kind == "jsonl":
-            choices = [b"", b"{", b'{"a": 1', b"[1, 2]", b"7", b"null", line + b",", line + b"\x00", line + b"\xff", b'"' + b"x" * 2000, b'{"a":' * 300]
+            choices = [
+                b"",
+                b"{",
+                b'{"a": 1',
+                b"[1, 2]",
+                b"7",
+                b"null",
+                line + b",",
+                line + b"\x00",
+                line + b"\xff",
+                b'"' + b"x" * 2000,
+                b'{"a":' * 300,
+            ]
         else:
-            choices = [b"", b"x", line + line, b'"' + line, line + b'"', line + b"\x00", line + b"\xff", b'"a"b' + line, b"x" * 2000, line.replace(b"r", b'"r', 1)]
+            choices = [
+                b"",
+                b"x",
+                line + line,
+                b'"' + line,
+                line + b'"',
+                line + b"\x00",
+                line + b"\xff",
+                b'"a"b' + line,
+                b"x" * 2000,
+                line.replace(b"r", b'"r', 1),
+            ]
         records.insert(at, draw(st.sampled_from(choices)))
     return records
 
@@ -322,7 +374,16 @@ def _column(draw: st.DrawFn, name: str, values: list[Any]) -> pa.Array:
         big = any(value >= 2**63 for value in present)
         if name == "timestamp" and not big and draw(st.booleans()):
             return pa.array(values, pa.int64())
-        return pa.array(values, pa.uint64() if big and min(present) >= 0 else pa.float64() if big else draw(st.sampled_from([pa.int64(), pa.int32()])) if small else pa.int64())
+        return pa.array(
+            values,
+            pa.uint64()
+            if big and min(present) >= 0
+            else pa.float64()
+            if big
+            else draw(st.sampled_from([pa.int64(), pa.int32()]))
+            if small
+            else pa.int64(),
+        )
     if kinds <= {int, float} and kinds and all(abs(value) < 2**53 or value != value for value in present):
         return pa.array([None if value is None else float(value) for value in values], pa.float64())
     if kinds == {bool}:

@@ -170,9 +170,7 @@ def _to_float64(values: pa.Array) -> _Converted:
         return _text_to_float64(values)
     if pa.types.is_boolean(values.type):
         values = values.cast(pa.int8())
-    if not (
-        pa.types.is_floating(values.type) or pa.types.is_integer(values.type) or pa.types.is_decimal(values.type)
-    ):
+    if not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type) or pa.types.is_decimal(values.type)):
         return _misfits(values, pa.float64())
     numbers = values.cast(pa.float64(), safe=False)
     return null_where(numbers, pc.is_nan(numbers)), none_bad(len(values))

@@ -144,9 +144,7 @@ class _Ingest:
                     self.counts["impressions"]["merged"] += 1
                 elif differing:
                     self.counts["impressions"]["differing"] += 1
-            labels = {
-                name: max(row[name] for row in same) for name in first.values if name.startswith("label ")
-            }
+            labels = {name: max(row[name] for row in same) for name in first.values if name.startswith("label ")}
             stay.append(dataclasses.replace(first, values=first.values | labels))
         return sorted(stay, key=lambda row: row.order)
 

@@ -1,0 +1,35 @@
+"""Ingests a random log twice, by Clickmill and naively, and says where the two differ."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from unittest import mock
+
+from features.errors import RunError
+from features.ingest import ingest_logs
+from tests.builders.naive_ingest.compare import differences
+from tests.builders.naive_ingest.ingest import naive_ingest
+from tests.drills.direct_runner import make_direct_pipeline
+from tests.drills.random_logs import RandomLog
+
+
+def compare(log: RandomLog, seed: int | None = 0) -> list[str]:
+    """Returns the differences; none is what must come.
+
+    Args:
+      log: to ingest.
+      seed: of the order in which groups come, on `DirectRunner`; None: on Beam's own runner.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        config = log.write(folder / "log")
+        out = folder / "out"
+        places = [out / part for part in ("examples", "behaviors", "dead")]
+        make = ingest_logs.make_pipeline if seed is None else make_direct_pipeline(seed)
+        with mock.patch.object(ingest_logs, "make_pipeline", make):
+            try:
+                ingest_logs.run_ingest(config, log.spec, *places)
+            except RunError:
+                pass  # The log cannot be trained on: all was written before that was judged.
+        return differences(naive_ingest(config, log.spec), out, config, log.spec)
