@@ -24,23 +24,26 @@ class BadRowsError(RunError):
 
 
 class Reason(str, enum.Enum):
-    """Why a row is a dead letter. The names are stable: dashboards and alerts may rely on them."""
+    """Why a row is a dead letter; of several reasons the one that stands first here.
 
+    The names are stable: dashboards and alerts may rely on them.
+    """
+
+    UNPARSABLE_ROW = "unparsable_row"
     NULL_REQUEST_ID = "null_request_id"
+    BAD_TIMESTAMP = "bad_timestamp"
     NULL_USER_ID = "null_user_id"
     NULL_ITEM_ID = "null_item_id"
-    BAD_TIMESTAMP = "bad_timestamp"
-    BAD_PROPENSITY = "bad_propensity"
     BAD_POSITION = "bad_position"
+    BAD_PROPENSITY = "bad_propensity"
     BAD_LABEL = "bad_label"
     BAD_SPLIT = "bad_split"
     BAD_VALUE = "bad_value"
     IN_THE_FUTURE = "in_the_future"
-    UNPARSABLE_ROW = "unparsable_row"
+    REQUEST_CONFLICT = "request_conflict"
     UNKNOWN_REQUEST = "unknown_request"
     UNKNOWN_IMPRESSION = "unknown_impression"
     CLICK_BEFORE_IMPRESSION = "click_before_impression"
-    REQUEST_CONFLICT = "request_conflict"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,8 @@ from pipeline.cli.console import LOG, err, explain
 #: Every command: where its function (or the group of its own commands) stands, and its line of `clickmill --help`.
 COMMANDS = {
     "run": ("pipeline.cli.run:run", "Run the pipeline: from raw logs to evaluated, blessed and pushed models."),
+    "logs": ("pipeline.cli.logs:logs", "Look at a log before it is run: what would be lost of it, and why."),
+    "spec": ("pipeline.cli.spec_init:spec", "Propose a feature spec and a profile for a log."),
     "simulate": ("pipeline.cli.simulate:simulate", "Simulate a marketplace whose truth is known, and write its logs."),
     "rank": ("pipeline.cli.rank:rank", "Rank the candidates of one raw request with a pushed model."),
     "recommend": (
