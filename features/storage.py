@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import glob
 import os
 import re
 import shutil
@@ -110,17 +111,25 @@ def match(path: AnyPath) -> list[str]:
     """Returns the files that a path stands for, sorted: a file itself, all files below a folder, or those of a glob.
 
     In a glob, `*`, `?` and `[…]` stay within a name, and `**` stands for any folders; a folder that it meets gives all
-    its files.
+    its files. Linked files and folders are followed on a local file system; what several paths lead to is given once,
+    by the one without links.
+
+    Raises:
+      InputError: for a link that leads nowhere, or something that is neither file nor folder (a named pipe would never
+        end), unless its name begins with `_` or `.`.
     """
     text = os.fspath(path).rstrip("/")
     system, inner = _resolve(text)
+    local = isinstance(system, LocalFileSystem)
     if system.isfile(inner):
         return [text]
     wild = re.search(r"[*?[]", text)
-    if system.isdir(inner) or wild is None:
-        return files_under(text)
+    if wild is None or (os.path.lexists(inner) if local else system.isdir(inner)):
+        return _follow([(text, inner)]) if local else files_under(text)
     # What stands before the first wildcard stays as it was given: relative, or with its scheme.
     head, cut = text[: wild.start()], len(inner) - len(text) + wild.start()
+    if local:
+        return _follow([(head + each[cut:], each) for each in sorted(glob.glob(inner, recursive=True))])
     found = {head + each[cut:]: info["type"] for each, info in system.glob(inner, detail=True).items()}
     return sorted({file for each, kind in found.items() for file in ([each] if kind == "file" else files_under(each))})
 
@@ -305,6 +314,33 @@ def _resolve(path: AnyPath) -> tuple[Any, str]:
         return fsspec.core.url_to_fs(os.fspath(path))
     except (ImportError, ValueError) as error:  # A scheme that is not known, or whose package is not installed.
         raise InputError(f"{os.fspath(path)}: {error}.") from error
+
+
+def _follow(paths: list[tuple[str, str]]) -> list[str]:
+    """Returns the local files that paths lead to, sorted, each once: links are followed after all else was found.
+
+    Args:
+      paths: as they are to be returned, and as the file system knows them.
+    """
+    files: dict[str, str] = {}
+    folders: set[str] = set()
+    linked = [each for each in paths if os.path.islink(each[1])]
+    plain = [each for each in paths if not os.path.islink(each[1])]
+    while plain or linked:
+        shown, place = plain.pop() if plain else linked.pop(0)
+        real = os.path.realpath(place)
+        if os.path.isdir(place):
+            if real not in folders:
+                folders.add(real)
+                below = [(f"{shown}/{each}", os.path.join(place, each)) for each in sorted(os.listdir(place))]
+                linked += [each for each in below if os.path.islink(each[1])]
+                plain += [each for each in below if not os.path.islink(each[1])]
+        elif os.path.isfile(place):
+            files.setdefault(real, shown)
+        elif os.path.lexists(place) and name(shown)[:1] not in ("_", "."):
+            kind = "a link that leads nowhere" if os.path.islink(place) else "no file (a pipe, a socket or a device)"
+            raise InputError(f"{shown} is {kind}: remove it, or give a glob that leaves it out.")
+    return sorted(files.values())
 
 
 @contextlib.contextmanager

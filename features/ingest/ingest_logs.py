@@ -43,7 +43,7 @@ from features.ingest.joining.stages import (
     WriteDeadLetters,
     WriteItems,
 )
-from features.ingest.reading.readers import plan_reads
+from features.ingest.reading.units import plan_reads
 from features.log_contract import BadRowsError
 from features.spec import FeatureSpec
 from features.storage import AnyPath
@@ -93,7 +93,7 @@ class IngestLogs(beam.PTransform):
         config, spec = self.config, self.spec
         examples_dir, behaviors_dir = storage.join(self.examples_dir), storage.join(self.behaviors_dir)
         plans = plan_tables(config, spec)
-        units = {table: plan_reads(plan.path) for table, plan in plans.items()}
+        units = {table: plan_reads(plan.files, plan.config) for table, plan in plans.items()}
         num_shards = config.num_shards or _default_shards(sum(unit.rows for unit in units["impressions"]))
 
         # One read for all tables: every transform costs a local run a fixed time.

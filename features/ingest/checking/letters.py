@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from features.arrow import columns_of
-from features.ingest.reading.readers import ReadUnit, locate
+from features.ingest.reading.units import ReadUnit, locate
 from features.log_contract import Reason
 
 DEAD_LETTER_SCHEMA = pa.schema(

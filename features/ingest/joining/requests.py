@@ -14,7 +14,7 @@ from features.ingest.checking.letters import letters_of_checked
 from features.ingest.config import IngestConfig
 from features.ingest.joining.clicks import Attribution, attribute_clicks
 from features.ingest.joining.split import assign_splits
-from features.ingest.reading.readers import ReadUnit
+from features.ingest.reading.units import ReadUnit
 from features.log_contract import Reason
 
 

@@ -31,7 +31,7 @@ from features.ingest.joining.write import (
     deduplicate,
     write_shard,
 )
-from features.ingest.reading.readers import ReadUnit, read_batches
+from features.ingest.reading.units import ReadUnit, read_batches
 from features.items.catalogue import CATALOGUE_FILE
 from features.log_contract import Reason
 from features.spec import FeatureSpec
@@ -58,7 +58,8 @@ class ReadTable(beam.DoFn):
     def process(self, element: tuple[str, ReadUnit]) -> Iterator[Any]:
         table, unit = element
         checker = RowChecker(self.plans[table])
-        for raw in read_batches(unit, self.plans[table].sources):
+        plan = self.plans[table]
+        for raw in read_batches(unit, plan.config, plan.sources):
             rows, dead, tally = checker.check(raw, unit)
             yield TaggedOutput(TALLY, tally)
             if dead is not None:
