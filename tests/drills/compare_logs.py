@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from pathlib import Path
 from unittest import mock
@@ -28,8 +29,7 @@ def compare(log: RandomLog, seed: int | None = 0) -> list[str]:
         places = [out / part for part in ("examples", "behaviors", "dead")]
         make = ingest_logs.make_pipeline if seed is None else make_direct_pipeline(seed)
         with mock.patch.object(ingest_logs, "make_pipeline", make):
-            try:
+            # A log that cannot be trained on: all was written before that was judged.
+            with contextlib.suppress(RunError):
                 ingest_logs.run_ingest(config, log.spec, *places)
-            except RunError:
-                pass  # The log cannot be trained on: all was written before that was judged.
         return differences(naive_ingest(config, log.spec), out, config, log.spec)

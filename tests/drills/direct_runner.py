@@ -1,6 +1,6 @@
 """Runs a Beam pipeline's own graph in this process, step after step, for pipelines that run twenty thousand times.
 
-Beam's local runner takes most of a second for an empty log. This one visits the applied graph in its order and calls the
+Beam's local runner takes most of a second for an empty log. This one visits the applied graph in order and calls the
 very DoFns that are in it; what it leaves out are bundles, workers and windows. Groups and their values come in an order
 that `seed` draws, as no shuffle promises one.
 """

@@ -113,7 +113,8 @@ def _json_records(lines: list[bytes], table: TableConfig) -> Iterator[Record]:
         if not line.strip():
             continue
         try:
-            if len(line) > table.max_record_bytes or b"\x00" in line:
+            line = line.removesuffix(b"\r")
+            if len(line) > table.max_record_bytes or b"\x00" in line or b"\r" in line:
                 raise ValueError
             text = _decode(line, table)
             values = json.loads(text)
@@ -189,12 +190,14 @@ def _one_record(
             fields = fields_of(_decode(raw.removesuffix(b"\r"), table), delimiter)
         except UnicodeDecodeError:
             return None, 1
-        if fields == JUNK or b"\x00" in raw:
+        if fields == JUNK or b"\x00" in raw or b"\r" in raw.removesuffix(b"\r").replace(b"\r\n", b""):
             return None, 1
         if fields != OPEN:
             inner = lines[at + 1 : at + used - 1]
             if any(_is_whole(line, delimiter, table, width) for line in inner):
                 return None, 1
+            if used == 2 and all(line.count(delimiter.encode()) + 1 == width for line in lines[at : at + 2]):
+                return None, 1  # Two rows, each with a stray quote.
             return list(fields), used
     return None, 1
 

@@ -43,7 +43,7 @@ def as_text(value: Any) -> str | None:
         value = float(value)
     if isinstance(value, int):
         return str(value)
-    if isinstance(value, float):
+    if isinstance(value, float) and abs(value) < 2**53:
         return str(int(value)) if value.is_integer() else repr(value)
     raise Misfit(value)
 

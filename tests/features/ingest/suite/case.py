@@ -1,4 +1,4 @@
-"""A kind of bad input: how its files are made and what must come of it. The cases are in the `*_cases.py` beside this."""
+"""A kind of bad input: how its files are made, and what must come of it. The cases are in `*_cases.py` beside this."""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ from tests.features.ingest.suite.case import (
 )
 
 MANY = 20_000
+CUT = {"impressions": {"unparsable_row": [GOOD + 2]}}
 BOUND = {"impressions": {"max_record_bytes": 1024}}
 
 
@@ -145,8 +146,8 @@ HEADERS = (
     refused(
         "excel_separator_line", {"impressions/a.csv": lines(HEADER, *good(), header="sep=,")}, "a.csv", "request_id"
     ),
-    refused("empty_file_first", {"impressions/a.csv": b"", "impressions/b.csv": lines(*good())}, "a.csv"),
-    refused("blank_lines_alone", {"impressions/a.csv": b"\n\n\n", "impressions/b.csv": lines(*good())}, "a.csv"),
+    BadInput("empty_file_first", {"impressions/a.csv": b"", "impressions/b.csv": lines(*good(), "x")}, CUT),
+    BadInput("blank_lines_alone", {"impressions/a.csv": b"\n\n\n", "impressions/b.csv": lines(*good(), "x")}, CUT),
     refused("file_of_nul_bytes", second(b"\x00" * 100, header=None), "b.csv"),
     refused("csv_of_another_table", second("i1,2", header="item_id,price"), "b.csv", "request_id"),
     BadInput(

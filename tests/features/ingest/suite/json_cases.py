@@ -200,10 +200,10 @@ FILES = (
         second(json.dumps({"files": ["a.csv"], "rows": 20}), "impressions/manifest.json"),
         "manifest.json",
     ),
-    refused(
+    BadInput(
         "json_empty_file",
-        {"impressions/a.jsonl": b"", "impressions/b.jsonl": lines(*map(as_json, good()), header=None)},
-        "a.jsonl",
+        {"impressions/a.jsonl": b"", "impressions/b.jsonl": lines(*map(as_json, good()), "{", header=None)},
+        {"impressions": {"unparsable_row": [GOOD + 1]}},
     ),
     refused("json_file_of_nul_bytes", second(b"\x00" * 100), "b.jsonl"),
     refused(

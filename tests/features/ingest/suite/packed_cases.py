@@ -20,6 +20,7 @@ from tests.features.ingest.suite.case import (
     row,
 )
 
+TWENTY = {"impressions": {"rows_in": GOOD}}
 MANY = lines(*good(5_000))
 
 
@@ -73,7 +74,10 @@ PACKED = (
     *every("with_nul_bytes_after_its_end", lambda pack: pack(MANY) + bytes(64)),
     *every("that_is_plain_text", lambda pack: MANY),
     *every("of_no_bytes", lambda pack: b""),
-    *every("of_nothing", lambda pack: pack(b"")),
+    *(
+        BadInput(f"{kind}_of_nothing", {**FIRST, f"impressions/b.csv.{kind}": pack(b"")}, {}, counts=TWENTY)
+        for kind, pack in PACK.items()
+    ),
     *every("that_is_a_zip", lambda pack: zipped(MANY)),
     refused(
         "gz_with_a_wrong_checksum",
