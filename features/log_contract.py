@@ -19,7 +19,11 @@ class LogContractError(InputError):
     """A log that cannot be read at all: a table or a column is missing. The message says which and what is there."""
 
 
-class BadRowsError(RunError):
+class UntrainableLogError(RunError):
+    """A log that was read and cannot be trained on. The message says why, with figures and what to do about each."""
+
+
+class BadRowsError(UntrainableLogError):
     """More rows of a table were bad than `max_bad_row_fraction` allows."""
 
 

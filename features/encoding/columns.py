@@ -5,15 +5,19 @@ else under a `_`, with which no feature's name begins. A batch holds features ap
 
     the log, raw examples    encoded examples       a batch
     click (the spec's)       _label_click           label        what the model learns
+    click_value              _value_click                        how much the click was worth, where the log tells
     item_id                  _item_id, _item_row    item_row     which item: its id, its row in the catalogue
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 #: Columns of raw examples that are neither features nor labels; encoded ones hold them unchanged.
 KEYS = ("request_id", "user_id", "item_id", "timestamp", "history_end", "user_index", "position", "propensity")
 
-_LABEL = "_label_"
+_LABEL, _VALUE = "_label_", "_value_"
+_OF_VALUE = "_value"
 
 
 def key_column(key: str) -> str:
@@ -29,6 +33,27 @@ def label_column(label: str) -> str:
 def is_label_column(name: str) -> bool:
     """Whether an encoded column holds a label."""
     return name.startswith(_LABEL)
+
+
+def raw_value_column(label: str) -> str:
+    """Returns the column of raw examples that holds the values of a label's clicks."""
+    return f"{label}{_OF_VALUE}"
+
+
+def encoded_column(name: str, columns: Collection[str]) -> str:
+    """Returns the encoded column of a label, or of a label's values.
+
+    Args:
+      name: a column of raw examples that is neither a key nor a feature.
+      columns: all columns of the raw examples.
+    """
+    label = name.removesuffix(_OF_VALUE)
+    return f"{_VALUE}{label}" if label != name and label in columns else label_column(name)
+
+
+def is_value_column(name: str) -> bool:
+    """Whether an encoded column holds the values of a label's clicks."""
+    return name.startswith(_VALUE)
 
 
 #: Encoded keys: of requests where their history ends, of candidates the id and the position.

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from features import storage
 from features.arrow import list_lengths, one_chunk, open_parquet
 from features.beam_runner import make_pipeline
-from features.encoding.columns import ITEM_ROW, KEYS, key_column, label_column
+from features.encoding.columns import ITEM_ROW, KEYS, encoded_column, key_column
 from features.encoding.feature_encoding import FeatureEncoding
 from features.errors import InputError, NotFoundError
 from features.examples.shards import BEHAVIORS_DIR
@@ -98,7 +98,7 @@ def encode_requests(
     features = {feature.name for feature in encoding.spec.features}
     for name in raw.column_names:
         if name not in features and name not in KEYS:
-            columns[label_column(name)] = raw[name]
+            columns[encoded_column(name, raw.column_names)] = raw[name]
     item_ids = one_chunk(raw["item_id"])
     sizes = list_lengths(item_ids)
     for feature in encoding.spec.features:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from features.arrow import list_splits, lists_of, one_chunk, splits_of
-from features.encoding.columns import ITEM_ROW, is_label_column, key_column
+from features.encoding.columns import ITEM_ROW, encoded_column, is_label_column, is_value_column, key_column
 from features.errors import InputError
 from features.spec import FeatureSpec
 
@@ -107,8 +107,8 @@ def catalogue_values(
       encoded: whether examples and catalogue are encoded (keys and labels begin with `_`).
 
     Returns:
-      By column, [S] values. Labels are 0, positions `NO_POSITION`, propensities null; features of a candidate that are
-      not of `items` are missing.
+      By column, [S] values. Labels are 0, their values and propensities null, positions `NO_POSITION`; features of a
+      candidate that are not of `items` are missing.
     """
     size = len(rows)
     item_id, position, propensity = (
@@ -129,14 +129,15 @@ def catalogue_values(
             values[name] = pa.array(rows.astype(np.int32))
         elif name == propensity:
             values[name] = pa.nulls(size, pa.float64())
-        elif _is_label(name, kind, spec, encoded):
-            values[name] = pa.array(np.zeros(size, np.float32))
+        elif _is_of_label(name, kind, spec, encoded):
+            is_value = is_value_column(name if encoded else encoded_column(name, requests.column_names))
+            values[name] = pa.nulls(size, pa.float64()) if is_value else pa.array(np.zeros(size, np.float32))
     return values
 
 
-def _is_label(name: str, kind: pa.DataType, spec: FeatureSpec, encoded: bool) -> bool:
+def _is_of_label(name: str, kind: pa.DataType, spec: FeatureSpec, encoded: bool) -> bool:
     if encoded:
-        return is_label_column(name)
+        return is_label_column(name) or is_value_column(name)
     known = {feature.name for feature in spec.features}
     keys = ("item_id", "position", "propensity")
     return (

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from typing_extensions import Self
 
 from features.config import Strict
+from features.encoding.columns import raw_value_column
 from features.spec import FeatureSpec
 
 SPLITS = ("train", "eval", "test")
@@ -137,7 +138,7 @@ class LabelConfig(Strict):
     @property
     def value_name(self) -> str | None:
         """The column of the examples that holds the value; None: it has none."""
-        return f"{self.name}_value" if self.value is not None else None
+        return raw_value_column(self.name) if self.value is not None else None
 
 
 class SplitConfig(Strict):

@@ -13,6 +13,8 @@ from features.config import Strict
 from features.errors import RunError
 
 COUNTS_FILE = "counts.json"
+MOST_FREQUENT = 10
+"""Of labels that are not asked for, how many are named."""
 
 
 class RowAccountError(RunError):
@@ -20,16 +22,38 @@ class RowAccountError(RunError):
 
 
 class TableCounts(Strict):
-    """Where the rows of one table went. Every row is in exactly one of the fields below `rows_in`."""
+    """Where the rows of one table went. Every row is in exactly one of kept, duplicates, dead_letters, immature, late
+    and ignored.
+
+    Attributes:
+      rows_in: of all files that were read.
+      kept: what the examples are made of.
+      duplicates: rows that repeat another.
+      merged: of the duplicates, impressions that differ from the row that stays in labels alone.
+      differing: of the duplicates, impressions that differ from it in another column.
+      dead_letters: rows that were refused.
+      immature: of requests too young for their labels.
+      late: clicks after the window.
+      ignored: clicks whose label is not asked for.
+      reasons: dead letters by reason.
+      passed_over: files that lie beside the others and were not read.
+      differing_files: files whose columns are not those of the others.
+      bad_files: rows of each file none of whose rows is good.
+    """
 
     rows_in: int = 0
     kept: int = 0
     duplicates: int = 0
+    merged: int = 0
+    differing: int = 0
     dead_letters: int = 0
     immature: int = 0
-    late: int = Field(0, description="Clicks after the attribution window.")
-    ignored: int = Field(0, description="Clicks whose label is not asked for.")
-    reasons: dict[str, int] = Field(default_factory=dict, description="Dead letters by reason.")
+    late: int = 0
+    ignored: int = 0
+    reasons: dict[str, int] = Field(default_factory=dict)
+    passed_over: tuple[str, ...] = ()
+    differing_files: tuple[str, ...] = ()
+    bad_files: dict[str, int] = Field(default_factory=dict)
 
     @property
     def accounted(self) -> int:
@@ -49,7 +73,10 @@ class IngestCounts(Strict):
       positives: {label: {split: impressions whose label is above 0}}.
       behaviors, behavior_users: rows and users of the behaviour log.
       unknown_items, unknown_users: kept impressions (requests) whose item (user) has no row in its table.
-      end_of_log: the latest timestamp of impressions and clicks.
+      missing: by feature, values that are null: of requests or of impressions, by its scope.
+      ignored_labels: of clicks, the most frequent labels that are not asked for.
+      warnings: what does not fail a run and should be looked at, a sentence each.
+      end_of_log: declared, or the latest impression but for those that stand far from all others.
       mature_until: requests after it were left out; None: none were.
       eval_start, test_start: first instants of the later splits, where the split is by time.
       num_shards: of every output.
@@ -63,6 +90,9 @@ class IngestCounts(Strict):
     behavior_users: int = 0
     unknown_items: int = 0
     unknown_users: int = 0
+    missing: dict[str, int] = Field(default_factory=dict)
+    ignored_labels: dict[str, int] = Field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
     end_of_log: int | None = None
     mature_until: int | None = None
     eval_start: int | None = None
@@ -94,24 +124,37 @@ def counts_from(tally: Mapping[tuple[str, ...], int], plan: Mapping[str, int | N
     """Returns the counts that a tally adds up to.
 
     Args:
-      tally: counts under ("table", table, field), ("reason", table, reason), ("requests", split),
-        ("impressions", split), ("positives", label, split) or a single name.
+      tally: counts under ("table", table, field), ("reason", table, reason), ("file", table, path, "rows" or "bad"),
+        ("requests", split), ("impressions", split), ("positives", label, split), ("missing", feature),
+        ("ignored", label) or a single name.
       plan: end_of_log, mature_until, eval_start, test_start.
-      **known: `tables`, `splits`, `labels` (names, so that zeros are there too) and `num_shards`.
+      **known: `splits`, `labels` (names, so that zeros are there too), `num_shards` and `files`: of each table those
+        that were passed over and those that differ.
     """
     tally = Counter(tally)
     tables = {}
-    for table in known["tables"]:
+    for table, (passed_over, differing) in known["files"].items():
         fields = {key[2]: n for key, n in tally.items() if key[:2] == ("table", table)}
         reasons = {key[2]: n for key, n in sorted(tally.items()) if key[:2] == ("reason", table)}
-        tables[table] = TableCounts(**fields, dead_letters=sum(reasons.values()), reasons=reasons)
+        rows = {key[2]: n for key, n in sorted(tally.items()) if key[:2] == ("file", table) and key[3] == "rows"}
+        tables[table] = TableCounts(
+            **fields,
+            dead_letters=sum(reasons.values()),
+            reasons=reasons,
+            passed_over=passed_over,
+            differing_files=differing,
+            bad_files={path: n for path, n in rows.items() if n and tally["file", table, path, "bad"] == n},
+        )
     splits = known["splits"]
+    ignored = Counter({key[1]: n for key, n in tally.items() if key[0] == "ignored"})
     return IngestCounts(
         tables=tables,
         requests={split: tally["requests", split] for split in splits},
         impressions={split: tally["impressions", split] for split in splits},
         positives={n: {split: tally["positives", n, split] for split in splits} for n in known["labels"]},
         **{n: tally[n,] for n in ("behaviors", "behavior_users", "unknown_items", "unknown_users")},
+        missing={key[1]: n for key, n in sorted(tally.items()) if key[0] == "missing"},
+        ignored_labels=dict(sorted(ignored.items(), key=lambda entry: (-entry[1], entry[0]))[:MOST_FREQUENT]),
         **dict[str, Any](plan),
         num_shards=known["num_shards"],
     )

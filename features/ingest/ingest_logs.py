@@ -1,13 +1,15 @@
 """LogIngest: raw logs to requests, a behaviour log and dead letters, in Beam on Arrow RecordBatches.
 
-    impressions ─ check ┬─ by user ───────────────────────────────┐
-                        └─ index (request, user, time) by request ┐│
-    clicks ─ check ─ by request ───────────────────── find user ──┤│
-    users, behaviors ─ check ─ by user ───────────────────────────┴┴─ build shard ─ requests, behaviour log
-    items ─ check ─ one file, read by every shard ───────────────────┘   and the catalogue
+    impressions ─ check ┬─ by user ────────────────────────────────┐
+                        ├─ times ─ end of the log ────────┐        │
+                        └─ index (request, user, times) ──┤        │
+    clicks ─ check ─ by request ───────────────────── find user ───┤
+    users, behaviors ─ check ─ by user ────────────────────────────┴─ build shard ─ requests, behaviour log
+    items ─ check ─ one file, read by every shard ─────────────────┘   and the catalogue
 
 Clicks know no user. They meet the index of requests, which is small beside the impressions, and travel on to the shard
-of their user: impressions are shuffled once.
+of their user: impressions are shuffled once. What is dated beyond the end of the log is set aside before it can decide
+anything.
 """
 
 from __future__ import annotations
@@ -25,32 +27,23 @@ import pyarrow as pa
 from features import storage
 from features.beam_runner import make_pipeline
 from features.ingest.checking.letters import dead_letters
-from features.ingest.checking.validate import plan_tables
-from features.ingest.config import IngestConfig, LogTables, SplitConfig
+from features.ingest.checking.plan import plan_tables
+from features.ingest.config import MAX_SHARDS, IngestConfig, LogTables, SplitConfig
 from features.ingest.counts import IngestCounts, counts_from
-from features.ingest.joining.shuffle import mark
-from features.ingest.joining.split import MergeHistograms, plan_times
-from features.ingest.joining.stages import (
-    BY_REQUEST,
-    DEAD,
-    ITEMS,
-    LAST,
-    TALLY,
-    TIMES,
-    BuildShard,
-    ReadTable,
-    RouteClicks,
-    WriteDeadLetters,
-    WriteItems,
-)
-from features.ingest.reading.units import plan_reads
-from features.log_contract import BadRowsError
+from features.ingest.joining.end_of_log import LogTimes
+from features.ingest.joining.item_table import WriteItems
+from features.ingest.joining.shuffle import BY_REQUEST, DEAD, IMPRESSION_TIMES, ITEMS, REQUEST_TIMES, TALLY, mark
+from features.ingest.joining.split import MergeTimes, TimeHistogram, plan_times
+from features.ingest.joining.stages import BuildShard, ReadTable, RouteClicks, WriteDeadLetters
+from features.ingest.judge import judge_log, warnings_of
+from features.ingest.outputs import clear_outputs, drop_scratch
+from features.ingest.reading.units import ReadUnit, plan_reads
 from features.spec import FeatureSpec
 from features.storage import AnyPath
 
 __all__ = ["IngestConfig", "IngestLogs", "LogTables", "SplitConfig", "finalize_ingest", "run_ingest"]
 
-IMPRESSIONS_PER_SHARD = 128_000
+ROWS_PER_SHARD = 128_000
 MIN_SHARDS = 4
 
 _Keyed = tuple[int, pa.RecordBatch]
@@ -75,7 +68,7 @@ class IngestLogs(beam.PTransform):
     Writes `Split-*/requests-*.parquet`, `catalogue/items.parquet` and `counts.json` to `examples_dir`,
     `behaviors-*.parquet` to `behaviors_dir` and `dead_letters-*.parquet` to `dead_letters_dir`; see
     docs/reference/data_formats.md. The tables are looked at, and `LogContractError` raised, when the transform is
-    applied.
+    applied; what an earlier run wrote into these folders is deleted then.
 
     Attributes:
       config: tables, labels, split.
@@ -94,36 +87,37 @@ class IngestLogs(beam.PTransform):
         examples_dir, behaviors_dir = storage.join(self.examples_dir), storage.join(self.behaviors_dir)
         plans = plan_tables(config, spec)
         units = {table: plan_reads(plan.files, plan.config) for table, plan in plans.items()}
-        num_shards = config.num_shards or _default_shards(sum(unit.rows for unit in units["impressions"]))
+        num_shards = config.num_shards or _default_shards(units)
+        dead_letters_dir = storage.join(self.dead_letters_dir)
+        clear_outputs(examples_dir, behaviors_dir, dead_letters_dir)
+        window = max(config.window_ms(label) for label in config.label_configs(spec))
+        patient = config.limits.bad_files or config.max_bad_row_fraction >= 1
 
         # One read for all tables: every transform costs a local run a fixed time.
-        tags = (BY_REQUEST, ITEMS, DEAD, TALLY, LAST)
+        tags = (BY_REQUEST, ITEMS, DEAD, TALLY, IMPRESSION_TIMES)
+        reading = ReadTable(plans, num_shards, config.end_of_log, patient)
         read = (
             root
             | "Plan" >> beam.Create([(table, unit) for table, found in units.items() for unit in found])
             | "Spread" >> beam.Reshuffle()
-            | "Read" >> beam.ParDo(ReadTable(plans, num_shards)).with_outputs(*tags, main="by_user")
+            | "Read" >> beam.ParDo(reading).with_outputs(*tags, main="by_user")
         )
-        route = beam.ParDo(RouteClicks(num_shards, units)).with_outputs(DEAD, TALLY, TIMES, main="rows")
-        routed = _group("ByRequest", read[BY_REQUEST]) | "RouteClicks" >> route
+        end = beam.pvalue.AsSingleton(
+            read[IMPRESSION_TIMES]
+            | "ImpressionTimes" >> beam.CombineGlobally(MergeTimes(LogTimes))
+            | "EndOfLog"
+            >> beam.Map(lambda times: times.end(window) if config.end_of_log is None else config.end_of_log)
+        )
+        route = beam.ParDo(RouteClicks(num_shards, units, window), end=end)
+        routed = _group("ByRequest", read[BY_REQUEST]) | "RouteClicks" >> route.with_outputs(
+            DEAD, TALLY, REQUEST_TIMES, main="rows"
+        )
         tallies = [read[TALLY], routed[TALLY]]
 
-        window = (
-            round(config.attribution_window_hours * 3_600_000)
-            if config.tables.clicks is not None and config.label_maturity
-            else None
-        )
-        end = read[LAST] | "EndOfLog" >> beam.CombineGlobally(_latest)
-        times = routed[TIMES] | "RequestTimes" >> beam.CombineGlobally(MergeHistograms())
+        maturity = window if config.tables.clicks is not None and config.label_maturity else None
+        times = routed[REQUEST_TIMES] | "RequestTimes" >> beam.CombineGlobally(MergeTimes(TimeHistogram))
         plan = beam.pvalue.AsSingleton(
-            root
-            | "Once" >> beam.Create([None])
-            | "PlanTimes"
-            >> beam.Map(
-                lambda _, end, times: plan_times(end, times, config.split, window),
-                end=beam.pvalue.AsSingleton(end),
-                times=beam.pvalue.AsSingleton(times),
-            )
+            times | "PlanTimes" >> beam.Map(lambda times, end: plan_times(end, times, config.split, maturity), end=end)
         )
 
         if "items" in plans:
@@ -156,10 +150,10 @@ class IngestLogs(beam.PTransform):
         none = root | "NoLetter" >> beam.Create([0]) | "Letterhead" >> beam.Map(lambda key: (key, _no_letters()))
         dead = (read[DEAD], routed[DEAD], built[DEAD]) | "DeadLetters" >> beam.Flatten()
         written = _group("WriteLetters", none, dead) | "WriteDeadLetters" >> beam.ParDo(
-            WriteDeadLetters(storage.join(self.dead_letters_dir), num_shards)
+            WriteDeadLetters(dead_letters_dir, num_shards)
         )
         known = {
-            "tables": list(plans),
+            "files": {name: (table.passed_over, table.differing_files) for name, table in plans.items()},
             "splits": config.split.names,
             "labels": config.label_columns(spec),
             "num_shards": num_shards,
@@ -174,34 +168,31 @@ class IngestLogs(beam.PTransform):
                 plan=plan,
                 written=beam.pvalue.AsIter(written),
                 known=known,
+                config=config,
                 examples_dir=examples_dir,
             )
         )
         return Ingested(counts, dead)
 
 
-def finalize_ingest(config: IngestConfig, examples_dir: AnyPath) -> IngestCounts:
-    """Checks the accounts after the run, removes scratch files and splits of a `column` that nothing is in.
+def finalize_ingest(
+    config: IngestConfig, spec: FeatureSpec, examples_dir: AnyPath, dead_letters_dir: AnyPath
+) -> IngestCounts:
+    """Checks the accounts after the run, removes scratch files and splits of a `column` that nothing is in, and judges.
 
     Raises:
       BadRowsError: if a table's share of dead letters is above `max_bad_row_fraction`. They are written by then.
+      UntrainableLogError: if the log cannot be trained on for another reason; see `judge_log`.
       RowAccountError: if rows were lost.
     """
-    for scratch in storage.entries(examples_dir, "_items-*.arrow"):
-        storage.delete(scratch)
+    drop_scratch(storage.join(examples_dir))
     counts = IngestCounts.load(examples_dir)
     counts.check_balance()
-    for name, table in counts.tables.items():
-        if table.bad_fraction > config.max_bad_row_fraction:
-            reasons = ", ".join(f"{reason}: {n}" for reason, n in sorted(table.reasons.items(), key=lambda r: -r[1]))
-            raise BadRowsError(
-                f"{table.dead_letters} of {table.rows_in} rows of `{name}` are bad ({table.bad_fraction:.2%}; "
-                f"`max_bad_row_fraction`={config.max_bad_row_fraction}). {reasons}. The dead letters hold each of them."
-            )
     if config.split.by == "column":
         empty = [name for name, requests in counts.requests.items() if not requests]
         for name in empty:
             storage.delete(storage.join(examples_dir, f"Split-{name}"))
+    judge_log(config, spec, counts, examples_dir, dead_letters_dir)
     return counts
 
 
@@ -215,7 +206,7 @@ def run_ingest(
     """Runs LogIngest in this process; see `IngestLogs` and `finalize_ingest`."""
     with make_pipeline() as root:
         _ = root | IngestLogs(config, spec, examples_dir, behaviors_dir, dead_letters_dir)
-    return finalize_ingest(config, examples_dir)
+    return finalize_ingest(config, spec, examples_dir, dead_letters_dir)
 
 
 def _group(name: str, *collections: beam.PCollection) -> beam.PCollection:
@@ -227,8 +218,10 @@ def _group(name: str, *collections: beam.PCollection) -> beam.PCollection:
     return whole | f"{name}/Group" >> beam.GroupByKey()
 
 
-def _default_shards(impressions: int) -> int:
-    return max(MIN_SHARDS, math.ceil(impressions / IMPRESSIONS_PER_SHARD))
+def _default_shards(units: dict[str, list[ReadUnit]]) -> int:
+    """By the rows of all tables that are sharded: behaviours and users may be more than impressions."""
+    rows = sum(unit.rows for table, found in units.items() if table != "items" for unit in found)
+    return min(MAX_SHARDS, max(MIN_SHARDS, math.ceil(rows / ROWS_PER_SHARD)))
 
 
 def _seed() -> pa.RecordBatch:
@@ -239,10 +232,6 @@ def _no_letters() -> pa.RecordBatch:
     return dead_letters("", [], [], [], [], [])
 
 
-def _latest(times: Iterable[int | None]) -> int | None:
-    return max((time for time in times if time is not None), default=None)
-
-
 def _add_up(tallies: Iterable[Counter]) -> Counter:
     total: Counter = Counter()
     for tally in tallies:
@@ -251,9 +240,15 @@ def _add_up(tallies: Iterable[Counter]) -> Counter:
 
 
 def _write_counts(
-    tally: Counter, plan: dict[str, int | None], written: Iterable[int], known: dict[str, Any], examples_dir: str
+    tally: Counter,
+    plan: dict[str, int | None],
+    written: Iterable[int],
+    known: dict[str, Any],
+    config: IngestConfig,
+    examples_dir: str,
 ) -> IngestCounts:
     sum(written)  # The dead letters are written before the counts are.
     counts = counts_from(tally, plan, **known)
+    counts = counts.model_copy(update={"warnings": warnings_of(config, counts)})
     counts.save(examples_dir)
     return counts

@@ -8,7 +8,7 @@ from tfx.types.standard_artifacts import Examples
 
 from features import storage
 from features.ingest.config import IngestConfig
-from features.log_contract import BadRowsError
+from features.log_contract import UntrainableLogError
 from features.spec import FeatureSpec
 from pipeline.artifacts import BehaviorLog, DeadLetters
 from pipeline.components.base import PropertyDriver
@@ -32,7 +32,7 @@ class LogIngestSpec(component_spec.ComponentSpec):
 
 #: Of the output (docs/reference/data_formats.md): what an earlier version of this component wrote may lack what readers
 #: now need.
-DATA_FORMAT = "2"
+DATA_FORMAT = "3"
 
 
 class LogIngestDriver(PropertyDriver):
@@ -60,10 +60,10 @@ class LogIngestExecutor(base_beam_executor.BaseBeamExecutor):
         with self._make_beam_pipeline() as root:
             _ = root | IngestLogs(config, spec, examples.uri, behaviors.uri, dead_letters.uri)
         try:
-            counts = finalize_ingest(config, examples.uri)
-        except BadRowsError as error:
+            counts = finalize_ingest(config, spec, examples.uri, dead_letters.uri)
+        except UntrainableLogError as error:
             # TFX deletes the outputs of a failed component; the refused rows are what the user now needs.
-            raise BadRowsError(f"{error} They are in {_keep(dead_letters.uri)}.") from error
+            raise type(error)(f"{error}\nThe dead letters are in {_keep(dead_letters.uri)}.") from error
         splits = [name for name in config.split.names if config.split.by != "column" or counts.requests[name]]
         examples.split_names = artifact_utils.encode_split_names(splits)
         examples.set_string_custom_property("file_format", "parquet")

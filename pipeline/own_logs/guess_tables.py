@@ -92,8 +92,8 @@ def guess_tables(paths: Sequence[str]) -> dict[str, GuessedTable]:
         tables[name] = table
     if "impressions" not in tables:
         raise InputError(
-            f"no table of impressions found in {', '.join(paths)}: one with a user, an item and a time in each row. Say "
-            "which it is: `impressions=PATH`."
+            f"no table of impressions found in {', '.join(paths)}: one with a user, an item and a time in each row. "
+            "Say which it is: `impressions=PATH`."
         )
     return {name: tables[name] for name in TABLES if name in tables}
 

@@ -15,14 +15,12 @@ from features.ingest.checking.letters import UNIT_SHIFT, dead_letters, rows_as_j
 from features.ingest.checking.plan import UNIT_SEPARATOR, Column, TablePlan
 from features.ingest.checking.timestamps import to_milliseconds
 from features.ingest.config import SPLITS
+from features.ingest.counts import MOST_FREQUENT
 from features.ingest.reading.units import RawBatch, ReadUnit
 from features.log_contract import MAX_TIMESTAMP, MIN_TIMESTAMP, Reason
 
 _NULL_KEY = {name: Reason(f"null_{name}") for name in ("request_id", "user_id", "item_id")}
 _PRECEDENCE = {reason: place for place, reason in enumerate(Reason)}
-
-#: Of the values of `clicks.label` that nobody asked for, how many of a batch are told by name.
-_LABELS_TOLD = 20
 
 #: Of a value, in a detail; the row itself is told too.
 _MAX_VALUE = 200
@@ -41,8 +39,7 @@ class RowChecker:
         """Returns the clean rows, the dead letters (None: no bad row) and the counts.
 
         Clean rows have the plan's columns and `_order`: int64, the place of the row in the table. The counts are
-        under ("table", table, field), ("reason", table, reason), ("file", table, path, "rows" or "bad") and
-        ("ignored", value of `clicks.label`).
+        under ("table", table, field), ("reason", table, reason) and ("ignored", value of `clicks.label`).
         """
         table, rows = self.plan.table, raw.batch.num_rows
         bad: _Bad = []
@@ -58,9 +55,8 @@ class RowChecker:
         dead, reasons = self._set_aside(raw, bad, unit)
         if bad:
             clean = clean.filter(pa.array(~np.logical_or.reduce([mask for _, mask, _, _ in bad])))
-        tally = Counter({("reason", table, reason.value): n for reason, n in reasons.items()})
-        tally["table", table, "rows_in"] = tally["file", table, unit.path, "rows"] = rows + len(raw.rejected)
-        tally["file", table, unit.path, "bad"] = sum(reasons.values())
+        tally: Counter = Counter({("reason", table, reason.value): n for reason, n in reasons.items()})
+        tally["table", table, "rows_in"] = rows + len(raw.rejected)
         if "_label_code" in arrays:
             asked = pc.greater_equal(clean["_label_code"], 0)
             kept = clean.filter(asked)
@@ -76,7 +72,7 @@ class RowChecker:
         places = ignored["_order"].to_numpy() & ((1 << UNIT_SHIFT) - 1)
         values = convert(raw.batch[source], "string")[0].take(pa.array(np.searchsorted(raw.positions, places)))
         counted = Counter(dict(zip(*(field.to_pylist() for field in pc.value_counts(values).flatten()), strict=True)))
-        return Counter({("ignored", str(value)): n for value, n in counted.most_common(_LABELS_TOLD)})
+        return Counter({("ignored", str(value)): n for value, n in counted.most_common(MOST_FREQUENT)})
 
     def _with_request_id(self, arrays: dict[str, pa.Array]) -> dict[str, pa.Array]:
         """Makes the request id of its parts, where the log has none."""

@@ -10,12 +10,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.arrow import columns_of, splits_of, to_numpy
-from features.ingest.checking.letters import letters_of_checked
-from features.ingest.config import IngestConfig
-from features.ingest.joining.clicks import Attribution, attribute_clicks
+from features.ingest.config import IngestConfig, LabelConfig
+from features.ingest.joining.clicks import attribute_clicks
+from features.ingest.joining.end_of_log import DAY_MS
+from features.ingest.joining.refused import Refused
+from features.ingest.joining.repeats import count_differences, find_duplicates, groups_of, largest
 from features.ingest.joining.split import assign_splits
-from features.ingest.reading.units import ReadUnit
-from features.log_contract import Reason
+from features.log_contract import MAX_TIMESTAMP, Reason
+
+MAX_REQUEST_MS = 2 * DAY_MS
+"""A request whose rows lie further apart is two requests under one id."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +30,7 @@ class ShardRequests:
       rows: the n impressions.
       position: [n] int32.
       labels: {name: [n] float32}.
+      values: {name of the column: [n] float64}: how much a label's click was worth.
       offsets: [R + 1] int64 of the requests in `rows`.
       splits: [R] int8, indices into `SPLITS`.
       timestamps: [R] int64, the earliest of each request's rows.
@@ -36,6 +41,7 @@ class ShardRequests:
     rows: pa.RecordBatch
     position: np.ndarray
     labels: dict[str, np.ndarray]
+    values: dict[str, pa.Array]
     offsets: np.ndarray
     splits: np.ndarray
     timestamps: np.ndarray
@@ -47,105 +53,212 @@ class ShardRequests:
         return self.rows[name].take(pa.array(self.offsets[:-1]))
 
 
-def build_requests(
-    impressions: pa.RecordBatch,
-    clicks: pa.RecordBatch | None,
-    conflicts: pa.Array,
-    config: IngestConfig,
-    labels: tuple[str, ...],
-    plan: dict[str, int | None],
-    units: dict[str, list[ReadUnit]],
-) -> tuple[ShardRequests, list[pa.RecordBatch], Counter]:
-    """Removes conflicts, duplicates and immature requests, attributes clicks, assigns splits, sorts.
+@dataclasses.dataclass(frozen=True)
+class _Labelled:
+    """Of n impressions: [L, n] float32 labels, [n] values by column, [n] int64 times of the spec's label."""
+
+    labels: np.ndarray
+    values: dict[str, pa.Array]
+    times: np.ndarray
+
+    def take(self, rows: np.ndarray) -> _Labelled:
+        index = pa.array(rows)
+        values = {name: column.take(index) for name, column in self.values.items()}
+        return _Labelled(self.labels[:, rows], values, self.times[rows])
+
+
+class ShardJoin:
+    """Removes what does not fit together, joins clicks, assigns splits, sorts; of one shard.
 
     Args:
-      impressions: checked rows of a shard, by `_order`.
-      clicks: checked clicks of the shard's requests, by `_order`; None: no click.
-      conflicts: request ids that other shards hold too, under another user.
       config: of the ingestion.
-      labels: label columns, the spec's label first.
+      labels: the spec's label first.
       plan: of `plan_times`.
-      units: of each table, by index.
-
-    Returns:
-      The requests, batches of dead letters, and the counts.
+      refused: gets the dead letters and counts.
     """
-    column = columns_of(impressions)
-    encoded = column["request_id"].dictionary_encode()
-    codes = encoded.indices.to_numpy().astype(np.int64)
-    num_requests = len(encoded.dictionary)
-    items = column["item_id"].dictionary_encode()
-    keys = codes * len(items.dictionary) + items.indices.to_numpy()
-    times = column["timestamp"].to_numpy()
 
-    conflicted = _find_conflicts(encoded.dictionary, codes, column["user_id"], conflicts)
-    dead = conflicted[codes]
-    duplicate = _find_duplicates(keys, times, skip=dead)
-    request_times = segment_min(codes, times, num_requests)
-    mature_until = plan["mature_until"]
-    young = np.zeros(num_requests, bool) if mature_until is None else request_times > mature_until
-    unique = np.flatnonzero(~dead & ~duplicate)
-    immature = young[codes[unique]]
+    def __init__(
+        self,
+        config: IngestConfig,
+        labels: tuple[LabelConfig, ...],
+        plan: dict[str, int | None],
+        refused: Refused,
+    ):
+        self._config = config
+        self._labels = labels
+        self._plan = plan
+        self._refused = refused
+        self._tally: Counter = refused.tally
 
-    tally: Counter = Counter()
-    letters = []
-    if dead.any():
-        letters.append(set_aside("impressions", impressions, Reason.REQUEST_CONFLICT, dead, units))
-        tally["reason", "impressions", Reason.REQUEST_CONFLICT.value] += int(dead.sum())
-    tally["table", "impressions", "duplicates"] = int(duplicate.sum())
-    tally["table", "impressions", "immature"] = int(immature.sum())
-    tally["table", "impressions", "kept"] = len(unique) - int(immature.sum())
+    def build(self, impressions: pa.RecordBatch, clicks: pa.RecordBatch | None, conflicts: pa.Array) -> ShardRequests:
+        """Returns the requests.
 
-    if config.tables.clicks is not None:
-        found = _attribute(clicks, encoded, items, conflicted, keys, times, unique, immature, labels, config)
-        label_values, positive_times = found.labels, found.times
+        Args:
+          impressions: checked rows of a shard, by `_order`.
+          clicks: checked clicks of the shard's requests, by `_order`; None: no click.
+          conflicts: request ids that other shards hold too, under another user.
+        """
+        impressions = self._until_the_end(impressions)
+        column = columns_of(impressions)
+        encoded = column["request_id"].dictionary_encode()
+        codes = encoded.indices.to_numpy().astype(np.int64)
+        num_requests = len(encoded.dictionary)
+        items = column["item_id"].dictionary_encode()
+        keys = codes * len(items.dictionary) + items.indices.to_numpy()
+        times = column["timestamp"].to_numpy()
+
+        dead = self._conflicts(impressions, encoded.dictionary, codes, times, conflicts)
+        dead |= self._without_position(impressions, codes, dead)
+        duplicate = find_duplicates(keys, times, skip=dead)
+        # Of a request without a row that stays, the time has no meaning.
+        request_times = segment_min(codes, np.where(dead, MAX_TIMESTAMP, times), num_requests)
+        mature_until = self._plan["mature_until"]
+        young = np.zeros(num_requests, bool) if mature_until is None else request_times > mature_until
+        unique, repeats = np.flatnonzero(~dead & ~duplicate), np.flatnonzero(duplicate)
+        immature = young[codes[unique]]
+        self._tally["table", "impressions", "duplicates"] += len(repeats)
+        self._tally["table", "impressions", "immature"] += int(immature.sum())
+        self._tally["table", "impressions", "kept"] += len(unique) - int(immature.sum())
+        if len(repeats):
+            differences = count_differences(column, repeats, unique[groups_of(keys, unique, repeats)])
+            for field, count in zip(("merged", "differing"), differences, strict=True):
+                self._tally["table", "impressions", field] += count
+
+        if self._config.tables.clicks is not None:
+            labelled = self._attribute(clicks, encoded.dictionary, items.dictionary, keys, times, unique, immature)
+        else:
+            labelled = self._logged(column, keys, times, unique, repeats)
+
+        kept = unique[~immature]
+        alive = np.zeros(num_requests, bool)
+        alive[codes[kept]] = True
+        splits = self._splits(column, codes, kept, encoded.dictionary, request_times)
+        sequence = np.lexsort((_ranks(encoded.dictionary), request_times, splits))
+        sequence = sequence[alive[sequence]]
+        place = np.empty(num_requests, np.int64)
+        place[sequence] = np.arange(len(sequence))
+        offsets = splits_of(np.bincount(place[codes[kept]], minlength=len(sequence)))
+        position, order = _in_position(column.get("position"), kept, place[codes[kept]], offsets)
+        labelled = labelled.take(np.flatnonzero(~immature)[order])
+        names = [label.name for label in self._labels]
+        return ShardRequests(
+            rows=impressions.take(pa.array(kept[order])),
+            position=position,
+            labels=dict(zip(names, labelled.labels, strict=True)),
+            values=labelled.values,
+            offsets=offsets,
+            splits=splits[sequence],
+            timestamps=request_times[sequence],
+            positive=labelled.labels[0] > 0,
+            positive_times=labelled.times,
+        )
+
+    def _until_the_end(self, impressions: pa.RecordBatch) -> pa.RecordBatch:
+        end = self._plan["end_of_log"]
+        future = columns_of(impressions)["timestamp"].to_numpy() > (MAX_TIMESTAMP if end is None else end)
+        if not future.any():
+            return impressions
+        self._refused.add_future("impressions", impressions, future, end)
+        return impressions.filter(pa.array(~future))
+
+    def _conflicts(
+        self, impressions: pa.RecordBatch, request_ids: pa.Array, codes: np.ndarray, times: np.ndarray, told: pa.Array
+    ) -> np.ndarray:
+        """Returns the rows of requests that have two users, or rows too far apart: [n] bool."""
+        users = columns_of(impressions)["user_id"].dictionary_encode().indices.to_numpy()
+        # Dictionary codes count up in the order of first appearance.
+        first = np.flatnonzero(np.r_[True, codes[1:] > np.maximum.accumulate(codes)[:-1]]) if len(codes) else codes
+        two = to_numpy(pc.is_in(request_ids, told)).copy()
+        two[codes[users != users[first][codes]]] = True
+        earliest, latest = segment_min(codes, times, len(two)), -segment_min(codes, -times, len(two))
+        apart = latest - earliest > MAX_REQUEST_MS
+        self._refused.add_conflicts("impressions", impressions, two[codes], apart[codes])
+        return (two | apart)[codes]
+
+    def _without_position(self, impressions: pa.RecordBatch, codes: np.ndarray, dead: np.ndarray) -> np.ndarray:
+        """Returns the rows that lack a position where others of their request have one: [n] bool."""
+        position = columns_of(impressions).get("position")
+        if position is None or not position.null_count:
+            return np.zeros(len(codes), bool)
+        lacks = to_numpy(position.is_null()) & ~dead
+        has = np.zeros(int(codes.max()) + 1, bool)
+        has[codes[~lacks & ~dead]] = True
+        bad = lacks & has[codes]
+        self._refused.add("impressions", impressions, Reason.BAD_POSITION, bad)
+        return bad
+
+    def _attribute(
+        self,
+        clicks: pa.RecordBatch | None,
+        request_ids: pa.Array,
+        item_ids: pa.Array,
+        keys: np.ndarray,
+        times: np.ndarray,
+        unique: np.ndarray,
+        immature: np.ndarray,
+    ) -> _Labelled:
+        """Labels from the clicks."""
+        named = {label.name: label.value_name for label in self._labels if label.value_name}
+        if clicks is None:
+            labels = np.zeros((len(self._labels), len(unique)), np.float32)
+            values = {name: pa.nulls(len(unique), pa.float64()) for name in named.values()}
+            return _Labelled(labels, values, np.zeros(len(unique), np.int64))
+        column = columns_of(clicks)
+        requests = pc.fill_null(pc.index_in(column["request_id"], request_ids), -1).to_numpy().astype(np.int64)
+        item_codes = pc.fill_null(pc.index_in(column["item_id"], item_ids), -1).to_numpy()
+        click_times = column["timestamp"].to_numpy()
+        found = attribute_clicks(
+            keys=keys[unique],
+            times=times[unique],
+            immature=immature,
+            click_keys=np.where((item_codes < 0) | (requests < 0), -1, requests * len(item_ids) + item_codes),
+            click_times=click_times,
+            click_labels=column["_label_code"].to_numpy(),
+            windows=np.array([self._config.window_ms(label) for label in self._labels]),
+        )
         for reason, mask in found.dead.items():
-            if mask.any():
-                letters.append(set_aside("clicks", clicks, reason, mask, units))
-                tally["reason", "clicks", reason.value] += int(mask.sum())
+            self._refused.add("clicks", clicks, reason, mask)
         for field in ("kept", "late", "duplicates", "immature"):
-            tally["table", "clicks", field] = getattr(found, field)
-    else:
-        label_values = np.stack([column[f"l:{name}"].to_numpy() for name in labels])[:, unique]
-        positive_times = times[unique]
+            self._tally["table", "clicks", field] += getattr(found, field)
+        values = {}
+        for code, label in enumerate(self._labels):
+            if label.name in named:
+                counted = pa.array(found.counted[code], mask=found.counted[code] < 0)
+                values[named[label.name]] = column[f"v:{label.name}"].take(counted)
+        counts = found.counted >= 0
+        return _Labelled(counts.astype(np.float32), values, np.where(counts[0], click_times[found.counted[0]], 0))
 
-    # What is kept, in the order of the output.
-    kept = unique[~immature]
-    label_values, positive_times = label_values[:, ~immature], positive_times[~immature]
-    alive = np.zeros(num_requests, bool)
-    alive[codes[kept]] = True
-    if config.split.by == "column":
-        splits = np.zeros(num_requests, np.int8)
+    def _logged(
+        self,
+        column: dict[str, pa.Array],
+        keys: np.ndarray,
+        times: np.ndarray,
+        unique: np.ndarray,
+        repeats: np.ndarray,
+    ) -> _Labelled:
+        """Labels that stand in the impressions: the largest of a row and of those that repeat it."""
+        labels, values = [], {}
+        for label in self._labels:
+            logged = column[f"l:{label.name}"].to_numpy()
+            rows = largest(logged, keys, times, unique, repeats)
+            labels.append(logged[rows])
+            if label.value_name:
+                values[label.value_name] = column[f"v:{label.name}"].take(pa.array(rows))
+        return _Labelled(np.stack(labels), values, times[unique])
+
+    def _splits(
+        self,
+        column: dict[str, pa.Array],
+        codes: np.ndarray,
+        kept: np.ndarray,
+        request_ids: pa.Array,
+        request_times: np.ndarray,
+    ) -> np.ndarray:
+        if self._config.split.by != "column":
+            return assign_splits(self._config.split, self._plan, request_ids, request_times)
+        splits = np.zeros(len(request_ids), np.int8)
         splits[codes[kept][::-1]] = column["_split"].to_numpy()[kept][::-1]  # The first row of a request decides.
-    else:
-        splits = assign_splits(config.split, plan, encoded.dictionary, request_times)
-    by_id = np.empty(num_requests, np.int64)
-    by_id[pc.sort_indices(encoded.dictionary).to_numpy()] = np.arange(num_requests)
-    sequence = np.lexsort((by_id, request_times, splits))
-    sequence = sequence[alive[sequence]]
-    place = np.empty(num_requests, np.int64)
-    place[sequence] = np.arange(len(sequence))
-    offsets = splits_of(np.bincount(place[codes[kept]], minlength=len(sequence)))
-    if "position" in column:
-        order = np.lexsort((column["position"].to_numpy()[kept], place[codes[kept]]))
-    else:
-        order = np.argsort(place[codes[kept]], kind="stable")
-    rows = impressions.take(pa.array(kept[order]))
-    if "position" in column:
-        position = columns_of(rows)["position"].to_numpy()
-    else:
-        position = (np.arange(len(kept)) - np.repeat(offsets[:-1], np.diff(offsets))).astype(np.int32)
-    requests = ShardRequests(
-        rows=rows,
-        position=position,
-        labels={name: values[order] for name, values in zip(labels, label_values, strict=True)},
-        offsets=offsets,
-        splits=splits[sequence],
-        timestamps=request_times[sequence],
-        positive=label_values[0][order] > 0,
-        positive_times=positive_times[order],
-    )
-    return requests, letters, tally
+        return splits
 
 
 def segment_min(segments: np.ndarray, values: np.ndarray, num_segments: int) -> np.ndarray:
@@ -157,71 +270,29 @@ def segment_min(segments: np.ndarray, values: np.ndarray, num_segments: int) -> 
     return np.minimum.reduceat(values, starts) if num_segments else np.zeros(0, values.dtype)
 
 
-def _find_conflicts(request_ids: pa.Array, codes: np.ndarray, user_ids: pa.Array, elsewhere: pa.Array) -> np.ndarray:
-    """Returns which requests have two users: [requests] bool."""
-    users = user_ids.dictionary_encode().indices.to_numpy()
-    # Dictionary codes count up in the order of first appearance.
-    first = np.flatnonzero(np.r_[True, codes[1:] > np.maximum.accumulate(codes)[:-1]]) if len(codes) else codes
-    conflicted = to_numpy(pc.is_in(request_ids, elsewhere)).copy()
-    conflicted[codes[users != users[first][codes]]] = True
-    return conflicted
+def _ranks(ids: pa.Array) -> np.ndarray:
+    """Returns the rank of each of the distinct ids: [n] int64."""
+    ranks = np.empty(len(ids), np.int64)
+    ranks[pc.sort_indices(ids).to_numpy()] = np.arange(len(ids))
+    return ranks
 
 
-def _find_duplicates(keys: np.ndarray, times: np.ndarray, skip: np.ndarray) -> np.ndarray:
-    """Returns the rows that repeat a (request, item): [n] bool. The earliest row is the one that stays."""
-    duplicate = np.zeros(len(keys), bool)
-    order = np.argsort(keys, kind="stable")
-    if np.any(keys[order][1:] == keys[order][:-1]):
-        order = np.lexsort((times, keys))
-        duplicate[order[1:]] = keys[order][1:] == keys[order][:-1]
-    return duplicate & ~skip
+def _in_position(
+    logged: pa.Array | None, kept: np.ndarray, place: np.ndarray, offsets: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the position of each row, [n] int32, and the order of rows by request and position.
 
-
-def _attribute(
-    clicks: pa.RecordBatch | None,
-    encoded: pa.DictionaryArray,
-    items: pa.DictionaryArray,
-    conflicted: np.ndarray,
-    keys: np.ndarray,
-    times: np.ndarray,
-    unique: np.ndarray,
-    immature: np.ndarray,
-    labels: tuple[str, ...],
-    config: IngestConfig,
-) -> Attribution:
-    empty = np.zeros(0, np.int64)
-    click_keys, click_times, click_labels, click_conflicts = empty, empty, empty, empty.astype(bool)
-    if clicks is not None:
-        column = columns_of(clicks)
-        requests = pc.index_in(column["request_id"], encoded.dictionary).to_numpy().astype(np.int64)
-        item_codes = pc.fill_null(pc.index_in(column["item_id"], items.dictionary), -1).to_numpy()
-        click_keys = np.where(item_codes < 0, -1, requests * len(items.dictionary) + item_codes)
-        click_times = column["timestamp"].to_numpy()
-        click_labels = column["_label_code"].to_numpy()
-        click_conflicts = conflicted[requests]
-    return attribute_clicks(
-        keys=keys[unique],
-        times=times[unique],
-        immature=immature,
-        click_keys=click_keys,
-        click_times=click_times,
-        click_labels=click_labels,
-        click_conflicts=click_conflicts,
-        num_labels=len(labels),
-        window_ms=round(config.attribution_window_hours * 3_600_000),
-    )
-
-
-_DETAILS = {
-    Reason.REQUEST_CONFLICT: "the request has rows of two users.",
-    Reason.UNKNOWN_IMPRESSION: "the request has no impression of this item.",
-    Reason.CLICK_BEFORE_IMPRESSION: "the click is older than its impression.",
-    Reason.UNKNOWN_REQUEST: "no impression has this request_id.",
-}
-
-
-def set_aside(
-    table: str, batch: pa.RecordBatch, reason: Reason, mask: np.ndarray, units: dict[str, list[ReadUnit]]
-) -> pa.RecordBatch:
-    """Returns dead letters of checked rows that do not fit together; `_order` tells where they came from."""
-    return letters_of_checked(table, batch, reason, _DETAILS[reason], mask, units[table])
+    Args:
+      logged: of all rows; None: no row has one. A request has them in all its rows or in none.
+      kept: [n] the rows.
+      place: [n] the request of each.
+      offsets: [R + 1] where each request begins and ends in the order.
+    """
+    if logged is None or logged.null_count == len(logged):
+        order = np.argsort(place, kind="stable")
+        return (np.arange(len(kept)) - np.repeat(offsets[:-1], np.diff(offsets))).astype(np.int32), order
+    given = to_numpy(logged.is_valid())[kept]
+    position = to_numpy(logged.fill_null(0))[kept]
+    order = np.lexsort((position, place))
+    rank = np.arange(len(kept)) - np.repeat(offsets[:-1], np.diff(offsets))
+    return np.where(given[order], position[order], rank).astype(np.int32), order

@@ -16,6 +16,19 @@ from features.encoding.hashing import hash64
 
 _KIND = b"kind"
 
+#: Tags of the outputs beside the rows.
+BY_REQUEST, ITEMS, DEAD, TALLY, IMPRESSION_TIMES, REQUEST_TIMES = (
+    "by_request",
+    "items",
+    "dead",
+    "tally",
+    "impression_times",
+    "request_times",
+)
+
+Group = tuple[int, Iterable[pa.RecordBatch]]
+"""A shard, and what was sent to it."""
+
 
 class RecordBatchCoder(beam.coders.Coder):
     """Encodes RecordBatches as Arrow IPC streams, compressed by zstd: the shuffle of a local run lies in memory."""
@@ -54,6 +67,14 @@ def kind_of(batch: pa.RecordBatch) -> str:
 def shard_of(keys: pa.Array, num_shards: int) -> np.ndarray:
     """Returns the shard of each key: [N] uint16, `hash64(key) % num_shards`."""
     return (hash64(keys) % np.uint64(num_shards)).astype(np.uint16)
+
+
+def by_kind(batches: Iterable[pa.RecordBatch]) -> dict[str, list[pa.RecordBatch]]:
+    """Returns the batches of a group by their kind."""
+    found: dict[str, list[pa.RecordBatch]] = {}
+    for batch in batches:
+        found.setdefault(kind_of(batch), []).append(batch)
+    return found
 
 
 def partition(batch: pa.RecordBatch, shards: np.ndarray, kind: str) -> Iterator[tuple[int, pa.RecordBatch]]:

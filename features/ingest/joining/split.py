@@ -1,4 +1,4 @@
-"""Which requests are kept and in which split: log end, label maturity, cuts by time, hashes.
+"""Which requests are kept and in which split: label maturity, cuts by time and by date, hashes.
 
 Times are gathered in a histogram whose bins widen only when there are more than a million distinct times, so that
 quantiles are exact for small logs and bounded in memory for large ones.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable
+from typing import Generic, TypeVar
 
 import apache_beam as beam
 import numpy as np
@@ -16,6 +17,7 @@ import pyarrow as pa
 
 from features.encoding.hashing import hash64
 from features.ingest.config import SplitConfig
+from features.ingest.joining.end_of_log import LogTimes
 
 MAX_BINS = 1 << 20
 
@@ -69,22 +71,28 @@ class TimeHistogram:
         return int(self.bins[np.searchsorted(np.cumsum(self.counts), below, side="right")] << self.shift)
 
 
-class MergeHistograms(beam.CombineFn):
-    """Merges `TimeHistogram`s."""
+Times = TypeVar("Times", TimeHistogram, LogTimes)
 
-    def create_accumulator(self) -> TimeHistogram:
-        return TimeHistogram()
 
-    def add_input(self, accumulator: TimeHistogram, element: TimeHistogram) -> TimeHistogram:
+class MergeTimes(beam.CombineFn, Generic[Times]):
+    """Merges `TimeHistogram`s or `LogTimes`."""
+
+    def __init__(self, kind: type[Times]):
+        self._kind: type[Times] = kind
+
+    def create_accumulator(self) -> Times:
+        return self._kind()
+
+    def add_input(self, accumulator: Times, element: Times) -> Times:
         return accumulator.merge(element)
 
-    def merge_accumulators(self, accumulators: Iterable[TimeHistogram]) -> TimeHistogram:
-        merged = TimeHistogram()
+    def merge_accumulators(self, accumulators: Iterable[Times]) -> Times:
+        merged = self._kind()
         for accumulator in accumulators:
             merged = merged.merge(accumulator)
         return merged
 
-    def extract_output(self, accumulator: TimeHistogram) -> TimeHistogram:
+    def extract_output(self, accumulator: Times) -> Times:
         return accumulator
 
 
@@ -94,17 +102,19 @@ def plan_times(
     """Decides the instants that all shards share.
 
     Args:
-      end_of_log: the latest timestamp; None: no valid row.
-      requests: the times of all requests.
+      end_of_log: of `LogTimes.end`, or declared; None: no valid row.
+      requests: the times of all requests up to the end of the log.
       split: as configured.
-      window_ms: the attribution window; None: labels are mature.
+      window_ms: the longest attribution window; None: labels are mature.
 
     Returns:
       `end_of_log`, `mature_until`, `eval_start`, `test_start` as in `IngestCounts`.
     """
     mature_until = None if window_ms is None or end_of_log is None else end_of_log - window_ms
     plan = {"end_of_log": end_of_log, "mature_until": mature_until, "eval_start": None, "test_start": None}
-    if split.by == "time":
+    if split.train_until is not None:
+        plan |= {"eval_start": split.train_until, "test_start": split.eval_until}
+    elif split.by == "time":
         mature = requests if mature_until is None else requests.until(mature_until)
         plan["eval_start"] = mature.cut(1 - split.eval_fraction - split.test_fraction)
         plan["test_start"] = mature.cut(1 - split.test_fraction)
@@ -118,7 +128,8 @@ def assign_splits(
     if split.by == "time":
         if plan["eval_start"] is None:
             return np.zeros(len(times), np.int8)
-        return (times >= plan["eval_start"]).astype(np.int8) + (times >= plan["test_start"]).astype(np.int8)
+        code = (times >= plan["eval_start"]).astype(np.int8)
+        return code if plan["test_start"] is None else code + (times >= plan["test_start"]).astype(np.int8)
     # The request hash, stirred by the seed and mixed once more by hashing the result as an integer.
     seed = np.uint64((split.seed * 0x9E3779B97F4A7C15) % 2**64)
     stirred = pa.array((hash64(request_ids) ^ seed).view(np.int64))

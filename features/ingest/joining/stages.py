@@ -14,33 +14,40 @@ import pyarrow.compute as pc
 from apache_beam.pvalue import TaggedOutput
 
 from features import storage
-from features.arrow import columns_of, write_parquet
+from features.arrow import columns_of
 from features.encoding.hashing import hash64
-from features.ingest.checking.validate import RowChecker, TablePlan
+from features.ingest.checking.plan import TablePlan
+from features.ingest.checking.validate import RowChecker
 from features.ingest.config import SPLITS, IngestConfig
 from features.ingest.joining.behavior_log import ShardBehaviors
-from features.ingest.joining.requests import ShardRequests, build_requests, segment_min, set_aside
-from features.ingest.joining.shuffle import concatenate, kind_of, mark, partition, shard_of
-from features.ingest.joining.split import TimeHistogram
-from features.ingest.joining.write import (
-    ROW_GROUP_REQUESTS,
-    RequestTable,
-    SideTable,
-    behavior_table,
-    catalogue_table,
-    deduplicate,
-    write_shard,
+from features.ingest.joining.end_of_log import DAY_MS, LogTimes
+from features.ingest.joining.item_table import SideTable, deduplicate, load_items
+from features.ingest.joining.refused import Refused
+from features.ingest.joining.requests import MAX_REQUEST_MS, ShardJoin, ShardRequests, segment_min
+from features.ingest.joining.shuffle import (
+    BY_REQUEST,
+    DEAD,
+    IMPRESSION_TIMES,
+    ITEMS,
+    REQUEST_TIMES,
+    TALLY,
+    Group,
+    by_kind,
+    concatenate,
+    mark,
+    partition,
+    shard_of,
 )
+from features.ingest.joining.split import TimeHistogram
+from features.ingest.joining.write import RequestTable, behavior_table, write_shard
 from features.ingest.reading.units import ReadUnit, read_batches
-from features.items.catalogue import CATALOGUE_FILE
-from features.log_contract import Reason
+from features.log_contract import BadRowsError, Reason
 from features.spec import FeatureSpec
 
-#: Tags of the outputs beside the rows.
-BY_REQUEST, ITEMS, DEAD, TALLY, LAST, TIMES = "by_request", "items", "dead", "tally", "last", "times"
-
 _INDEX = "index"
-_Group = tuple[int, Iterable[pa.RecordBatch]]
+
+FIRST_ROWS = 100_000
+"""Of a unit: none of them good, and the run ends there: the rest would take an hour to be no better."""
 
 
 @dataclasses.dataclass(eq=False, repr=False)
@@ -48,29 +55,42 @@ class ReadTable(beam.DoFn):
     """Reads and checks units of the tables and sends the rows to their shards.
 
     Elements are (table, unit). Impressions, users and behaviours go to their user's shard, clicks to their request's
-    bucket, items to one place. Impressions also send an index (request, user, time) to the request's bucket, where the
+    bucket, items to one place. Impressions also send an index (request, user, times) to the request's bucket, where the
     clicks find their user.
+
+    Attributes:
+      plans: of the tables.
+      num_shards: of the outputs.
+      end_of_log: where it is declared.
+      patient: whether a unit may begin with nothing but bad rows.
     """
 
     plans: dict[str, TablePlan]
     num_shards: int
+    end_of_log: int | None
+    patient: bool
 
     def process(self, element: tuple[str, ReadUnit]) -> Iterator[Any]:
         table, unit = element
         checker = RowChecker(self.plans[table])
-        plan = self.plans[table]
-        for raw in read_batches(unit, plan.config, plan.sources):
+        reasons: Counter = Counter()
+        rows_in = 0
+        for raw in read_batches(unit, self.plans[table].config, self.plans[table].sources):
             rows, dead, tally = checker.check(raw, unit)
             yield TaggedOutput(TALLY, tally)
+            rows_in += tally["table", table, "rows_in"]
+            reasons.update({key[2]: count for key, count in tally.items() if key[:2] == ("reason", table)})
             if dead is not None:
                 yield TaggedOutput(DEAD, (unit.index % self.num_shards, dead))
+                if not self.patient and rows_in >= FIRST_ROWS and rows_in == reasons.total():
+                    raise BadRowsError(_none_good(table, unit, reasons, dead))
             if rows.num_rows:
                 yield from self._send(table, rows)
+        tallied = {("file", table, unit.path, "rows"): rows_in}
+        yield TaggedOutput(TALLY, Counter(tallied | {("file", table, unit.path, "bad"): reasons.total()}))
 
     def _send(self, table: str, rows: pa.RecordBatch) -> Iterator[Any]:
         column = columns_of(rows)
-        if table in ("impressions", "clicks"):
-            yield TaggedOutput(LAST, pc.max(column["timestamp"]).as_py())
         if table == "items":
             yield TaggedOutput(ITEMS, (0, mark(rows, table)))
         elif table == "clicks":
@@ -80,20 +100,87 @@ class ReadTable(beam.DoFn):
             users = hash64(column["user_id"].dictionary_encode())
             yield from partition(rows, (users % np.uint64(self.num_shards)).astype(np.uint16), table)
             if table == "impressions":
-                index = _request_index(column["request_id"], users, column["timestamp"].to_numpy())
+                times = column["timestamp"].to_numpy()
+                yield TaggedOutput(IMPRESSION_TIMES, LogTimes.of(times))
+                index = _request_index(column["request_id"], users, times, self.end_of_log)
                 buckets = shard_of(index.column(0), self.num_shards)
                 for part in partition(index, buckets, _INDEX):
                     yield TaggedOutput(BY_REQUEST, part)
 
 
-def _request_index(request_ids: pa.Array, users: np.ndarray, times: np.ndarray) -> pa.RecordBatch:
-    """Returns the distinct (request, user hash) of a batch with their earliest time."""
+def _none_good(table: str, unit: ReadUnit, reasons: Counter, letters: pa.RecordBatch) -> str:
+    first = letters.slice(0, 1).to_pylist()[0]
+    counts = ", ".join(f"{reason}: {count:,}" for reason, count in reasons.most_common())
+    where = "" if first["line"] is None else f" {first['line']}"
+    return (
+        f"`{table}`: none of the first {reasons.total():,} rows of {unit.path} is good; the rest was not read. "
+        f"{counts}. Row{where} ({first['reason']}): {first['detail']} {first['row']} If such a file may be, set "
+        "`limits.bad_files: true`."
+    )
+
+
+def _request_index(request_ids: pa.Array, users: np.ndarray, times: np.ndarray, end: int | None) -> pa.RecordBatch:
+    """Returns the (request, user hash) of a batch with their earliest and latest time, one row or more of each.
+
+    The end of the log, which is not known yet if it is not declared, lies between rows that are more than a day apart:
+    no row of the index has rows before and after it.
+    """
     encoded = request_ids.dictionary_encode()
     codes = encoded.indices.to_numpy()
-    starts = np.flatnonzero(np.r_[True, (codes[1:] != codes[:-1]) | (users[1:] != users[:-1])])
-    times = np.minimum.reduceat(times, starts)
-    arrays = [encoded.dictionary.take(pa.array(codes[starts])), pa.array(users[starts]), pa.array(times)]
-    return pa.RecordBatch.from_arrays(arrays, names=["request_id", "user", "timestamp"])
+    new = (codes[1:] != codes[:-1]) | (users[1:] != users[:-1]) | (np.abs(np.diff(times)) > DAY_MS)
+    if end is not None:
+        new |= (times[1:] > end) != (times[:-1] > end)
+    starts = np.flatnonzero(np.r_[True, new])
+    arrays = [
+        encoded.dictionary.take(pa.array(codes[starts])),
+        pa.array(users[starts]),
+        pa.array(np.minimum.reduceat(times, starts)),
+        pa.array(np.maximum.reduceat(times, starts)),
+    ]
+    return pa.RecordBatch.from_arrays(arrays, names=["request_id", "user", "first", "last"])
+
+
+@dataclasses.dataclass(frozen=True)
+class _Index:
+    """The requests of a bucket.
+
+    Attributes:
+      request_ids: [R], distinct.
+      codes, users: [I] the request and the user of each row of the index.
+      user: [R] uint64: the user of each request.
+      first: [R] int64: the earliest time of each.
+      two_users, apart: [R] bool: conflicts.
+    """
+
+    request_ids: pa.Array
+    codes: np.ndarray
+    users: np.ndarray
+    user: np.ndarray
+    first: np.ndarray
+    two_users: np.ndarray
+    apart: np.ndarray
+
+    @classmethod
+    def build(cls, batches: list[pa.RecordBatch], end: int | None) -> _Index:
+        """Gathers what came before the end of the log."""
+        ids = pa.concat_arrays([part.column(0) for part in batches]) if batches else pa.array([], pa.string())
+        kinds = (np.uint64, np.int64, np.int64)
+        users, first, last = (
+            np.concatenate([np.zeros(0, kind), *(part.column(i).to_numpy() for part in batches)])
+            for i, kind in enumerate(kinds, 1)
+        )
+        if end is not None and len(first) and first.max() > end:
+            before = first <= end
+            ids, users, first, last = ids.filter(pa.array(before)), users[before], first[before], last[before]
+        encoded = ids.dictionary_encode()
+        codes = encoded.indices.to_numpy().astype(np.int64)
+        size = len(encoded.dictionary)
+        user = np.zeros(size, np.uint64)
+        user[codes[::-1]] = users[::-1]
+        two_users = np.zeros(size, bool)
+        two_users[codes[users != user[codes]]] = True
+        earliest, latest = segment_min(codes, first, size), -segment_min(codes, -last, size)
+        return cls(encoded.dictionary, codes, users, user, earliest, two_users, latest - earliest > MAX_REQUEST_MS)
 
 
 @dataclasses.dataclass(eq=False, repr=False)
@@ -106,72 +193,43 @@ class RouteClicks(beam.DoFn):
 
     num_shards: int
     units: dict[str, list[ReadUnit]]
+    window_ms: int
 
-    def process(self, element: _Group) -> Iterator[Any]:
+    def process(self, element: Group, end: int | None) -> Iterator[Any]:
         bucket, batches = element
-        by_kind = _by_kind(batches)
-        index = by_kind.get(_INDEX, [])
-        ids = pa.concat_arrays([part.column(0) for part in index]) if index else pa.array([], pa.string())
-        encoded = ids.dictionary_encode()
-        codes = encoded.indices.to_numpy().astype(np.int64)
-        users = np.concatenate([part.column(1).to_numpy() for part in index] or [np.zeros(0, np.uint64)])
-        times = np.concatenate([part.column(2).to_numpy() for part in index] or [np.zeros(0, np.int64)])
-        size = len(encoded.dictionary)
-        user = np.zeros(size, np.uint64)
-        user[codes[::-1]] = users[::-1]
-        conflicted = np.zeros(size, bool)
-        conflicted[codes[users != user[codes]]] = True
-        yield TaggedOutput(TIMES, TimeHistogram.of(segment_min(codes, times, size)[~conflicted]))
+        found = by_kind(batches)
+        index = _Index.build(found.get(_INDEX, []), end)
+        conflicted = index.two_users | index.apart
+        yield TaggedOutput(REQUEST_TIMES, TimeHistogram.of(index.first[~conflicted]))
 
-        told = np.flatnonzero(conflicted[codes])
+        # The shards of the users know themselves what lies days apart.
+        told = np.flatnonzero(index.two_users[index.codes])
         if len(told):
-            rows = pa.RecordBatch.from_arrays([ids.take(pa.array(told))], names=["request_id"])
-            yield from partition(rows, (users[told] % np.uint64(self.num_shards)).astype(np.uint16), "conflicts")
+            ids = index.request_ids.take(pa.array(index.codes[told]))
+            rows = pa.RecordBatch.from_arrays([ids], names=["request_id"])
+            yield from partition(rows, (index.users[told] % np.uint64(self.num_shards)).astype(np.uint16), "conflicts")
 
-        clicks = concatenate(by_kind.get("clicks", []))
+        clicks = concatenate(found.get("clicks", []))
         if clicks is None:
             return
-        request = pc.fill_null(pc.index_in(clicks.column(0), encoded.dictionary), -1).to_numpy()
-        orphan = request < 0
-        conflict = ~orphan & np.append(conflicted, False)[request]
-        for reason, mask in ((Reason.UNKNOWN_REQUEST, orphan), (Reason.REQUEST_CONFLICT, conflict)):
-            if mask.any():
-                yield TaggedOutput(DEAD, (bucket, set_aside("clicks", clicks, reason, mask, self.units)))
-                yield TaggedOutput(TALLY, Counter({("reason", "clicks", reason.value): int(mask.sum())}))
-        known = ~orphan & ~conflict
+        column = columns_of(clicks)
+        request = pc.fill_null(pc.index_in(column["request_id"], index.request_ids), -1).to_numpy()
+        future = np.zeros(len(request), bool)
+        if end is not None:
+            future = column["timestamp"].to_numpy() > end + self.window_ms
+        orphan = ~future & (request < 0)
+        known = ~future & ~orphan
+        two, apart = (known & np.append(mask, False)[request] for mask in (index.two_users, index.apart))
+        refused = Refused(self.units)
+        refused.add_future("clicks", clicks, future, None if end is None else end + self.window_ms)
+        refused.add("clicks", clicks, Reason.UNKNOWN_REQUEST, orphan)
+        refused.add_conflicts("clicks", clicks, two, apart)
+        yield from (TaggedOutput(DEAD, (bucket, letters)) for letters in refused.letters)
+        yield TaggedOutput(TALLY, refused.tally)
+        known &= ~two & ~apart
         if known.any():
-            shards = (user[request[known]] % np.uint64(self.num_shards)).astype(np.uint16)
+            shards = (index.user[request[known]] % np.uint64(self.num_shards)).astype(np.uint16)
             yield from partition(clicks.filter(pa.array(known)), shards, "clicks")
-
-
-@dataclasses.dataclass(eq=False, repr=False)
-class WriteItems(beam.DoFn):
-    """Gathers the items, drops repeated ones and writes them: once for all shards, and as the catalogue."""
-
-    path: str
-    spec: FeatureSpec
-    examples_dir: str
-
-    def process(self, element: _Group) -> Iterator[Any]:
-        rows, dropped = deduplicate(concatenate(element[1]), "item_id")
-        with storage.writing(self.path) as stream, pa.ipc.new_file(stream, rows.schema) as writer:
-            writer.write_batch(rows)
-        catalogue = catalogue_table(self.spec, rows)
-        write_parquet(catalogue, storage.join(self.examples_dir, CATALOGUE_FILE), ROW_GROUP_REQUESTS)
-        tally = {("table", "items", "duplicates"): dropped, ("table", "items", "kept"): rows.num_rows}
-        yield TaggedOutput(TALLY, Counter(tally))
-        yield self.path
-
-
-_ITEMS: dict[str, SideTable] = {}
-
-
-def _load_items(path: str) -> SideTable:
-    """Returns the items, opened once per process: mapped into memory where they lie on its machine."""
-    if path not in _ITEMS:
-        _ITEMS.clear()
-        _ITEMS[path] = SideTable("item_id", pa.ipc.open_file(storage.open_arrow(path)).get_batch(0))
-    return _ITEMS[path]
 
 
 @dataclasses.dataclass(eq=False, repr=False)
@@ -187,32 +245,28 @@ class BuildShard(beam.DoFn):
     empty: pa.RecordBatch
     has_action: bool
 
-    def process(self, element: _Group, plan: dict[str, int | None], item_paths: Iterable[str]) -> Iterator[Any]:
+    def process(self, element: Group, plan: dict[str, int | None], item_paths: Iterable[str]) -> Iterator[Any]:
         shard, batches = element
-        by_kind = _by_kind(batches)
-        items = next((_load_items(path) for path in item_paths), SideTable("item_id", None))
-        tally: Counter = Counter()
-        users = concatenate(by_kind.pop("users", []))
+        found = by_kind(batches)
+        items = load_items(item_paths)
+        refused = Refused(self.units)
+        tally = refused.tally
+        users = concatenate(found.pop("users", []))
         if users is not None:
             users, dropped = deduplicate(users, "user_id")
             tally["table", "users", "duplicates"] += dropped
             tally["table", "users", "kept"] += users.num_rows
-        conflicts = [batch.column(0) for batch in by_kind.pop("conflicts", [])]
-        impressions = concatenate(by_kind.pop("impressions", []))
-        requests, letters, counted = build_requests(
+        conflicts = [batch.column(0) for batch in found.pop("conflicts", [])]
+        impressions = concatenate(found.pop("impressions", []))
+        requests = ShardJoin(self.config, self.config.label_configs(self.spec), plan, refused).build(
             self.empty if impressions is None else impressions,
-            concatenate(by_kind.pop("clicks", [])),
+            concatenate(found.pop("clicks", [])),
             pa.concat_arrays(conflicts) if conflicts else pa.array([], pa.string()),
-            self.config,
-            self.config.label_columns(self.spec),
-            plan,
-            self.units,
         )
-        tally.update(counted)
-        yield from (TaggedOutput(DEAD, (shard, letter)) for letter in letters)
+        yield from (TaggedOutput(DEAD, (shard, letters)) for letters in refused.letters)
         del impressions
 
-        given = concatenate(by_kind.pop("behaviors", []))
+        given = concatenate(found.pop("behaviors", []))
         if given is not None:
             tally["table", "behaviors", "kept"] += given.num_rows
         behaviors = self._write_behaviors(shard, requests, given, items, tally)
@@ -270,6 +324,7 @@ class BuildShard(beam.DoFn):
             tally["impressions", name] += int((candidates == code).sum())
             for label, values in requests.labels.items():
                 tally["positives", label, name] += int((values[candidates == code] > 0).sum())
+        tally.update({("missing", feature): nulls for feature, nulls in examples.missing.items()})
 
 
 @dataclasses.dataclass(eq=False, repr=False)
@@ -279,16 +334,9 @@ class WriteDeadLetters(beam.DoFn):
     directory: str
     num_shards: int
 
-    def process(self, element: _Group) -> Iterator[int]:
+    def process(self, element: Group) -> Iterator[int]:
         shard, batches = element
         table = pa.Table.from_batches([batch.replace_schema_metadata(None) for batch in batches])
-        table = table.sort_by([(name, "ascending") for name in ("table", "source", "reason", "row")])
+        table = table.sort_by([(name, "ascending") for name in ("table", "source", "line", "reason", "row")])
         write_shard(table, self.directory, "dead_letters", shard, self.num_shards)
         yield table.num_rows
-
-
-def _by_kind(batches: Iterable[pa.RecordBatch]) -> dict[str, list[pa.RecordBatch]]:
-    found: dict[str, list[pa.RecordBatch]] = {}
-    for batch in batches:
-        found.setdefault(kind_of(batch), []).append(batch)
-    return found

@@ -2,53 +2,28 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from features import storage
 from features.arrow import columns_of, compact, lists_of, write_parquet
-from features.ingest.checking.columns import ARROW_TYPES, arrow_type, target_of
+from features.ingest.checking.columns import ARROW_TYPES
 from features.ingest.joining.behavior_log import ShardBehaviors
+from features.ingest.joining.item_table import SideTable
 from features.ingest.joining.requests import ShardRequests
 from features.spec import KEY_COLUMNS, Feature, FeatureSpec
 
 ROW_GROUP_REQUESTS = 1 << 14
 
 
-class SideTable:
-    """A table of items or users by its key; the first row of a key counts."""
-
-    def __init__(self, key: str, batch: pa.RecordBatch | None):
-        self._key = key
-        self._columns = {} if batch is None else columns_of(batch)
-
-    def find(self, keys: pa.Array) -> pa.Array:
-        """Returns the row of each key: [N] int32, null where the table has none."""
-        if self._key not in self._columns:
-            return pa.nulls(len(keys), pa.int32())
-        encoded = keys.dictionary_encode()
-        return pc.index_in(encoded.dictionary, self._columns[self._key]).take(encoded.indices)
-
-    def column(self, feature: Feature, rows: pa.Array) -> pa.Array:
-        """Returns a feature of the rows of `find`; null where there is no row."""
-        values = self._columns.get(f"f:{feature.name}")
-        if values is None:
-            return pa.nulls(len(rows), arrow_type(target_of(feature)))
-        return values.take(rows)
-
-
-def deduplicate(batch: pa.RecordBatch, key: str) -> tuple[pa.RecordBatch, int]:
-    """Keeps the first row of each key; returns the rows and how many were dropped."""
-    codes = batch[key].dictionary_encode().indices.to_numpy()
-    _, first = np.unique(codes, return_index=True)
-    if len(first) == batch.num_rows:
-        return batch, 0
-    return batch.take(pa.array(np.sort(first))), batch.num_rows - len(first)
-
-
 class RequestTable:
-    """Builds the raw examples of a shard, split by split, so that only one split's columns exist at a time."""
+    """Builds the raw examples of a shard, split by split, so that only one split's columns exist at a time.
+
+    Attributes:
+      missing: nulls of each feature in the splits so far: of requests or of impressions, by its scope.
+    """
 
     def __init__(
         self, spec: FeatureSpec, requests: ShardRequests, items: SideTable, users: SideTable, behaviors: ShardBehaviors
@@ -64,6 +39,7 @@ class RequestTable:
         self._user_rows = users.find(self._user_ids)
         self._user_index = behaviors.user_index(self._user_ids)
         self._history_end = behaviors.history_end(self._user_index, requests.timestamps)
+        self.missing: Counter[str] = Counter()
 
     @property
     def unknown_items(self) -> int:
@@ -102,18 +78,20 @@ class RequestTable:
         }
         if "propensity" in self._columns:
             table["propensity"] = of_candidate(self._columns["propensity"])
-        for name, values in requests.labels.items():
+        for name, values in (*requests.labels.items(), *requests.values.items()):
             table[name] = of_candidate(values)
         first_rows = pa.array(requests.offsets[start:stop])
         for feature in self._spec.features:
             if feature.name in KEY_COLUMNS:
                 continue
             if feature.scope == "candidate":
-                table[feature.name] = as_lists(self._candidate_feature(feature, low, high))
+                values = self._candidate_feature(feature, low, high)
+                table[feature.name] = as_lists(values)
             elif feature.table == "users" and feature.column not in KEY_COLUMNS:
-                table[feature.name] = self._users.column(feature, of_request(self._user_rows))
+                values = table[feature.name] = self._users.column(feature, of_request(self._user_rows))
             else:
-                table[feature.name] = self._impression_column(feature).take(first_rows)
+                values = table[feature.name] = self._impression_column(feature).take(first_rows)
+            self.missing[feature.name] += values.null_count
         # Slices carry their offsets; a table of its own begins at 0.
         return pa.table({name: compact(values) for name, values in table.items()})
 
@@ -148,25 +126,6 @@ def behavior_table(
         table[name] = behaviors.lists(values)
     if actions is not None:
         table["action"] = behaviors.lists(actions.take(order))
-    return pa.table(table)
-
-
-def catalogue_table(spec: FeatureSpec, items: pa.RecordBatch) -> pa.Table:
-    """Returns the catalogue of the items table: `item_id` and every feature of `items`, sorted by id.
-
-    Args:
-      spec: the features.
-      items: checked rows, each item once.
-    """
-    side = SideTable("item_id", items)
-    ids = items["item_id"]
-    order = pc.sort_indices(ids).cast(pa.int32())
-    table = {"item_id": ids.take(order)}
-    for feature in spec.of_table("items"):
-        if feature.column == "item_id":
-            table[feature.name] = table["item_id"].cast(ARROW_TYPES[feature.dtype])
-        else:
-            table[feature.name] = side.column(feature, order)
     return pa.table(table)
 
 

@@ -137,10 +137,11 @@ def check_columns(file: LogFile, table: str, required: Collection[str]) -> None:
     if not missing:
         return
     names = list(file.columns)
+    start = f" Its first line: {file.start!r}." if file.format != "parquet" else ""
     raise LogContractError(
-        f"{file.path}: has no column `{missing[0]}`, which each file of table `{table}` needs.{_likely_cause(file, required)}"
-        f"{nearest(missing[0], names)} It has: {', '.join(names[:30]) or 'none'}."
-        + (f" Its first line: {file.start!r}." if file.format != "parquet" else "")
+        f"{file.path}: has no column `{missing[0]}`, which each file of table `{table}` needs."
+        f"{_likely_cause(file, required)}{nearest(missing[0], names)} "
+        f"It has: {', '.join(names[:30]) or 'none'}.{start}"
     )
 
 

@@ -17,7 +17,10 @@ from features.ingest.reading.records import LineReader, Lines, Rejected, Rows
 #: Of lists and objects in one another. Parsers recurse.
 MAX_DEPTH = 100
 
-#: A block that Arrow does not read is cut into so many parts; those that it does not read either go to Python.
+#: Arrow 10 reads no block of 100,000 rows or more.
+BLOCK_ROWS = 1 << 16
+
+#: Rows that Arrow does not read together are cut into so many parts; those that it does not read either go to Python.
 PARTS = 32
 
 _BLANK = b" \t\r\n"
@@ -69,6 +72,10 @@ class JsonReader:
         return np.flatnonzero(keep), [lines.reject(line, what) for line, what in sorted(wrong.items())]
 
     def _parse(self, lines: Lines, records: np.ndarray) -> Iterator[Rows]:
+        if len(records) > BLOCK_ROWS:
+            for part in np.array_split(records, -(-len(records) // BLOCK_ROWS)):
+                yield from self._parse(lines, part)
+            return
         batch = self._by_arrow(lines, records)
         if batch is not None:
             yield batch, records + lines.first, []
@@ -159,7 +166,10 @@ def _is_exact(values: pa.Array, target: str) -> bool:
 
 
 def _all_integers(text: bytes, name: str) -> bool:
-    """Whether the values of a key are integers of up to 38 digits, or null: Arrow's decimals take text and fractions."""
+    """Whether the values of a key are integers of up to 38 digits, or null.
+
+    Arrow's decimals would take texts and fractions, too.
+    """
     key = re.escape(f'"{name}"'.encode())
     return name.isascii() and b"\\u" not in text and not re.search(key + rb'\s*:\s*(?:"|-?\d+[.eE]|-?\d{39})', text)
 

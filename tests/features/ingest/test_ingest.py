@@ -216,7 +216,7 @@ def test_missing_columns_and_tables_are_named(tmp_path):
         Case(tmp_path, {"impressions": table, "items": ITEMS, "users": USERS})
     with pytest.raises(LogContractError, match="feature `price` comes from the table `items`, which is not given"):
         Case(tmp_path, {"impressions": MIXED["impressions"], "users": USERS})
-    with pytest.raises(LogContractError, match=r"no .parquet, .csv or .jsonl file"):
+    with pytest.raises(LogContractError, match=r"no .parquet, .csv, .tsv or .jsonl file"):
         Case(tmp_path, {"impressions": MIXED["impressions"], "items": ITEMS, "users": USERS}, suffix="txt")
 
 

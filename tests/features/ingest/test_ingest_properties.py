@@ -53,7 +53,7 @@ def test_every_row_is_accounted_for(rows, clicked):
         requests = case.requests()
         good = [r for r in rows if r[0] and r[1] and r[2]]
         owners = {request: {r[2] for r in good if r[0] == request} for request in {r[0] for r in good}}
-        ends = [r[1] for r in good] + [c[2] for c in clicked if c[0]]
+        ends = [r[1] for r in good]
         starts = {request: min(r[1] for r in good if r[0] == request) for request in owners}
         expected = {
             request for request, users in owners.items() if len(users) == 1 and starts[request] <= max(ends) - HOUR
@@ -81,10 +81,10 @@ def test_history_end_is_the_naive_count(behaviors, requests):
         assert row == sorted(b[1] for b in behaviors if b[0] == user)
 
 
-@given(st.lists(st.tuples(st.integers(-1, 3), st.integers(0, 9), st.integers(0, 1), st.booleans()), max_size=30))
+@given(st.lists(st.tuples(st.integers(-1, 3), st.integers(0, 9), st.integers(0, 1)), max_size=30))
 def test_attribution_is_the_naive_one(rows):
-    keys, shown = np.array([2, 0, 1]), np.array([3, 4, 5])
-    column = [np.array([row[i] for row in rows], kind) for i, kind in enumerate((np.int64, np.int64, np.int8, bool))]
+    keys, shown, windows = np.array([2, 0, 1]), np.array([3, 4, 5]), np.array([3, 1])
+    column = [np.array([row[i] for row in rows], kind) for i, kind in enumerate((np.int64, np.int64, np.int8))]
     found = attribute_clicks(
         keys=keys,
         times=shown,
@@ -92,19 +92,16 @@ def test_attribution_is_the_naive_one(rows):
         click_keys=column[0],
         click_times=column[1],
         click_labels=column[2],
-        click_conflicts=column[3],
-        num_labels=2,
-        window_ms=3,
+        windows=windows,
     )
     for n, (key, time) in enumerate(zip(keys[:2], shown[:2], strict=True)):
         for label in (0, 1):
-            inside = [r[1] for r in rows if r[0] == key and r[2] == label and not r[3] and 0 <= r[1] - time <= 3]
-            assert found.labels[label, n] == bool(inside)
-            if label == 0:
-                assert found.times[n] == min(inside, default=0)
+            inside = [i for i, r in enumerate(rows) if r[0] == key and r[2] == label]
+            inside = [i for i in inside if 0 <= rows[i][1] - time <= windows[label]]
+            assert found.counted[label, n] == min(inside, key=lambda i: (rows[i][1], i), default=-1)
     dead = sum(int(mask.sum()) for mask in found.dead.values())
     assert found.kept + found.duplicates + found.late + found.immature + dead == len(rows)
-    assert found.dead[Reason.UNKNOWN_IMPRESSION].sum() == sum(r[0] in (-1, 3) and not r[3] for r in rows)
+    assert found.dead[Reason.UNKNOWN_IMPRESSION].sum() == sum(r[0] in (-1, 3) for r in rows)
 
 
 def test_nothing_comes_from_the_future(tmp_path):

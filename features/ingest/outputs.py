@@ -1,0 +1,52 @@
+"""The folders that LogIngest writes to: emptied of what an earlier run left there, before anything is written."""
+
+from __future__ import annotations
+
+from features import storage
+from features.errors import OccupiedError
+from features.ingest.config import SPLITS
+from features.ingest.counts import COUNTS_FILE
+from features.items.catalogue import CATALOGUE_FILE
+
+_SCRATCH_ITEMS = "_items-*.arrow"
+
+
+def clear_outputs(examples_dir: str, behaviors_dir: str, dead_letters_dir: str) -> None:
+    """Deletes what an earlier run wrote, whole or not, so that the outcome is that of new folders.
+
+    `counts.json`, which stands for a complete ingestion, goes first; it comes back last.
+
+    Raises:
+      OccupiedError: if something else lies among the splits. Nothing was deleted then.
+    """
+    splits = storage.entries(examples_dir, "Split-*")
+    for split in splits:
+        known = storage.name(split) in [f"Split-{name}" for name in SPLITS]
+        ours = _written(split, "requests-*.parquet") if known else []
+        for path in _written(split, "*"):
+            if path not in ours:
+                raise OccupiedError(
+                    f"{path} was not written by LogIngest, and readers of {examples_dir} would take it for requests: "
+                    "move it away, or ingest into another folder."
+                )
+    catalogue = storage.join(examples_dir, CATALOGUE_FILE)
+    for path in (
+        *_written(examples_dir, COUNTS_FILE),
+        *splits,
+        *_written(storage.parent(catalogue), storage.name(catalogue)),
+        *_written(examples_dir, _SCRATCH_ITEMS),
+        *_written(behaviors_dir, "behaviors-*.parquet"),
+        *_written(dead_letters_dir, "dead_letters-*.parquet"),
+    ):
+        storage.delete(path)
+
+
+def drop_scratch(examples_dir: str) -> None:
+    """Deletes the items that all shards read."""
+    for path in _written(examples_dir, _SCRATCH_ITEMS):
+        storage.delete(path)
+
+
+def _written(folder: str, pattern: str) -> list[str]:
+    """Returns files of a pattern in a folder, those too that a killed run had not finished (`storage.aside`)."""
+    return [*storage.entries(folder, pattern), *storage.entries(folder, f".{pattern}.*.tmp")]
