@@ -39,6 +39,7 @@ REQUIRES = [
     "threadpoolctl",
     "typer",
     "typing-extensions",
+    "zstandard",
 ]
 # Imported by tests and benchmarks alone, or run by hand.
 DEV = ["hypothesis", "mypy", "packaging", "pre-commit", "pytest", "ruff", "tensorflow-transform", "types-PyYAML"]

@@ -77,7 +77,18 @@ class FeatureEmbedding(tf.keras.layers.Layer):
         return self._embed("request", features)
 
     def concatenated(self, names: tuple[str, ...], ids: dict) -> tf.Tensor:
-        """Embeds single-valued features of any shape: `[…, len(names) · d]` from ids `[…]` by feature."""
+        """Embeds features of any shape: `[…, len(names) · d]` from ids by feature.
+
+        Args:
+          names: of features with ids.
+          ids: `[…]`; of multi-valued features ragged, `[n, None]` or `[B, L, None]` of one `uniform_row_length` L.
+        """
+        several = [name for name in names if isinstance(ids[name], tf.RaggedTensor)]
+        if several:
+            single = [name for name in names if name not in several]
+            found = dict(zip(single, tf.unstack(self._rows(single, ids), axis=-2), strict=True)) if single else {}
+            found |= {name: self._mean(name, ids[name]) for name in several}
+            return tf.concat([found[name] for name in names], axis=-1)
         rows = self._rows(names, ids)
         return tf.reshape(rows, tf.concat([tf.shape(rows)[:-2], [len(names) * self.embedding_dim]], axis=0))
 
@@ -103,6 +114,9 @@ class FeatureEmbedding(tf.keras.layers.Layer):
         return parts[0] if len(parts) == 1 else tf.concat(parts, axis=1)
 
     def _mean(self, name: str, ids: tf.RaggedTensor) -> tf.Tensor:
+        """`[…, d]` of `[…, None]`, the mean of the embeddings of each list; 0 of an empty one."""
+        if ids.ragged_rank > 1:
+            return tf.reshape(self._mean(name, ids.values), [ids.nrows(), ids.uniform_row_length, self.embedding_dim])
         present = tf.cast(ids.values > 0, self.compute_dtype)[:, tf.newaxis]
         rows = tf.gather(self.table, ids.values + tf.cast(self._offsets[name], ids.dtype)) * present
         segments, count = ids.value_rowids(), ids.nrows()

@@ -79,14 +79,16 @@ def check_spec(spec: FeatureSpec) -> None:
 
 
 def window_specs(spec: FeatureSpec, windows: dict[str, tuple[str, ...]], rows: int | None) -> dict:
-    """Tensor specs of behaviour windows, `<window>_<feature>` `[rows, S]` and `<window>_length` `[rows]`."""
+    """Tensor specs of behaviour windows, `<window>_<feature>` `[rows, S]` (multi-valued: `[rows, S, V]`) and
+    `<window>_length` `[rows]`."""
     import tensorflow as tf
 
     specs = {}
     for window, names in windows.items():
         for name in names:
             column = history_column(window, name)
-            specs[column] = tf.TensorSpec([rows, None], tf.as_dtype(spec[name].dtype), name=column)
+            shape = [rows, None, None] if spec[name].multi_valued else [rows, None]
+            specs[column] = tf.TensorSpec(shape, tf.as_dtype(spec[name].dtype), name=column)
         specs[f"{window}_length"] = tf.TensorSpec([rows], tf.int32, name=f"{window}_length")
     return specs
 
@@ -103,7 +105,8 @@ class HistoryInputs(Strict):
     """The history inputs of an exported ranker.
 
     Attributes:
-      short_features: inputs `short_<feature>` `[B, S]`, with `short_length` `[B]`: the last behaviours.
+      short_features: inputs `short_<feature>` `[B, S]`, multi-valued `[B, S, V]`, with `short_length` `[B]`: the last
+        behaviours.
       long_features: inputs `long_<feature>` `[B, L]`, with `long_length` `[B]`: those before. Where `dim` is set,
         `serving_default` takes `long_sums` instead.
       short_length: behaviours of the short window, at most.

@@ -80,6 +80,7 @@ class IngestCounts(Strict):
       mature_until: requests after it were left out; None: none were.
       eval_start, test_start: first instants of the later splits, where the split is by time.
       num_shards: of every output.
+      sampled_units: pieces of tables that were not read to their end; 0 but for a check of a sample.
     """
 
     tables: dict[str, TableCounts]
@@ -98,6 +99,7 @@ class IngestCounts(Strict):
     eval_start: int | None = None
     test_start: int | None = None
     num_shards: int
+    sampled_units: int = 0
 
     def check_balance(self) -> None:
         """Raises `RowAccountError` unless every row of every table is accounted for exactly once."""
@@ -152,7 +154,7 @@ def counts_from(tally: Mapping[tuple[str, ...], int], plan: Mapping[str, int | N
         requests={split: tally["requests", split] for split in splits},
         impressions={split: tally["impressions", split] for split in splits},
         positives={n: {split: tally["positives", n, split] for split in splits} for n in known["labels"]},
-        **{n: tally[n,] for n in ("behaviors", "behavior_users", "unknown_items", "unknown_users")},
+        **{n: tally[n,] for n in ("behaviors", "behavior_users", "unknown_items", "unknown_users", "sampled_units")},
         missing={key[1]: n for key, n in sorted(tally.items()) if key[0] == "missing"},
         ignored_labels=dict(sorted(ignored.items(), key=lambda entry: (-entry[1], entry[0]))[:MOST_FREQUENT]),
         **dict[str, Any](plan),

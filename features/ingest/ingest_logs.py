@@ -74,6 +74,7 @@ class IngestLogs(beam.PTransform):
       config: tables, labels, split.
       spec: the features to keep.
       examples_dir, behaviors_dir, dead_letters_dir: output directories.
+      sample_rows: of each table, about how many rows are read, the first of each of its units; None: all.
     """
 
     config: IngestConfig
@@ -81,6 +82,7 @@ class IngestLogs(beam.PTransform):
     examples_dir: AnyPath
     behaviors_dir: AnyPath
     dead_letters_dir: AnyPath
+    sample_rows: int | None = None
 
     def expand(self, root: beam.pvalue.PBegin) -> Ingested:
         config, spec = self.config, self.spec
@@ -95,7 +97,10 @@ class IngestLogs(beam.PTransform):
 
         # One read for all tables: every transform costs a local run a fixed time.
         tags = (BY_REQUEST, ITEMS, DEAD, TALLY, IMPRESSION_TIMES)
-        reading = ReadTable(plans, num_shards, config.end_of_log, patient)
+        limits = (
+            {table: -(-self.sample_rows // len(found)) for table, found in units.items()} if self.sample_rows else {}
+        )
+        reading = ReadTable(plans, num_shards, config.end_of_log, patient, limits)
         read = (
             root
             | "Plan" >> beam.Create([(table, unit) for table, found in units.items() for unit in found])

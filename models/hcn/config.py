@@ -43,7 +43,8 @@ class HcnConfig(Strict):
       unshown_weight: what a retrieved item that was not shown counts beside an impression, times its `weight`.
       unshown_labels: what such items are trained as: `negative`, with an intercept of their own, so that logits stay
         those of impressions; `teacher`: by distillation alone.
-      features: the history features that make up a behaviour; by default all single-valued ones.
+      features: the history features that make up a behaviour; all of the spec's by default, without those
+        that the model excludes.
       exclude_features: features that the model does not read.
     """
 

@@ -218,12 +218,11 @@ def _history_features(embedding: MaskedFeatureEmbedding, encoding: FeatureEncodi
     spec = encoding.spec
     if spec.history is None:
         raise ValueError(f"HCN reads histories: it needs a `history` in the spec. Spec `{spec.name}` has none.")
-    usable = [n for n in spec.history.features if n in embedding.field_names and not spec[n].multi_valued]
+    usable = [name for name in spec.history.features if name in embedding.field_names]
     for name in config.features or ():
         if name not in usable:
             raise ValueError(
-                f"history feature `{name}` must be a single-valued one of the spec's `history.features` that is not "
-                "excluded from the model."
+                f"history feature `{name}` must be among the spec's `history.features` and not excluded from the model."
             )
     names = config.features or tuple(usable)
     if not names:

@@ -29,7 +29,7 @@ from features.items.catalogue import has_catalogue
 from features.spec import Feature, FeatureSpec
 from features.storage import AnyPath
 from models.inputs.config import InputConfig
-from models.inputs.history_windows import ITEM_ROW, BehaviorShards, history_signature
+from models.inputs.history_windows import ITEM_ROW, BehaviorShards, history_signature, ragged_windows
 from models.inputs.request_arrays import Column, Lists, RequestArrays, concatenate, select, take
 
 #: Of coarse examples: what a batch calls the columns that ordinary examples lack.
@@ -295,7 +295,7 @@ def _signature(spec: FeatureSpec, windows: tuple[str, ...], extras: dict[str, st
     signature |= {name: vector(tf.int32 if name == "source" else tf.float32) for name in extras}
     if windows:
         signature[ITEM_ROW] = vector(tf.int32)
-        signature["history"] = history_signature(spec.history, windows)
+        signature["history"] = history_signature(spec, windows)
         signature["user_index"] = vector(tf.int32)
     return signature
 
@@ -306,4 +306,6 @@ def _to_batch(batch: dict, spec: FeatureSpec) -> dict:
         if feature.multi_valued:
             values, row_splits = features[feature.name]
             features[feature.name] = tf.RaggedTensor.from_row_splits(values, row_splits, validate=False)
+    if "history" in batch:
+        batch = {**batch, "history": ragged_windows(batch["history"], spec)}
     return {**batch, "features": features}

@@ -53,8 +53,8 @@ def take(arrays: RequestArrays, order: np.ndarray) -> RequestArrays:
     rows, row_splits = _gather_ranges(arrays.row_splits, order)
     return RequestArrays(
         row_splits,
-        {name: _take(column, order) for name, column in arrays.request.items()},
-        {name: _take(column, rows) for name, column in arrays.candidate.items()},
+        {name: take_rows(column, order) for name, column in arrays.request.items()},
+        {name: take_rows(column, rows) for name, column in arrays.candidate.items()},
     )
 
 
@@ -65,8 +65,8 @@ def select(arrays: RequestArrays, keep: np.ndarray) -> RequestArrays:
     requests, candidates = np.flatnonzero(counts), np.flatnonzero(keep)
     return RequestArrays(
         np.concatenate([[0], np.cumsum(counts[requests])]),
-        {name: _take(column, requests) for name, column in arrays.request.items()},
-        {name: _take(column, candidates) for name, column in arrays.candidate.items()},
+        {name: take_rows(column, requests) for name, column in arrays.request.items()},
+        {name: take_rows(column, candidates) for name, column in arrays.candidate.items()},
     )
 
 
@@ -76,8 +76,8 @@ def concatenate(parts: list[RequestArrays]) -> RequestArrays:
         return parts[0]
     return RequestArrays(
         join_splits([part.row_splits for part in parts]),
-        {name: _concatenate([part.request[name] for part in parts]) for name in parts[0].request},
-        {name: _concatenate([part.candidate[name] for part in parts]) for name in parts[0].candidate},
+        {name: join_rows([part.request[name] for part in parts]) for name in parts[0].request},
+        {name: join_rows([part.candidate[name] for part in parts]) for name in parts[0].candidate},
     )
 
 
@@ -94,7 +94,8 @@ def _gather_ranges(row_splits: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray
     return np.arange(chosen[-1]) + np.repeat(starts - chosen[:-1], lengths), chosen
 
 
-def _take(column: Column, rows: np.ndarray) -> Column:
+def take_rows(column: Column, rows: np.ndarray) -> Column:
+    """Returns rows of a column, in any order."""
     if not isinstance(column, Lists):
         return column[rows]
     elements, row_splits = _gather_ranges(column.row_splits, rows)
@@ -108,7 +109,8 @@ def _slice(column: Column, start: int, stop: int) -> Column:
     return Lists(column.values[first:last], column.row_splits[start : stop + 1] - first)
 
 
-def _concatenate(columns: list[Column]) -> Column:
+def join_rows(columns: list[Column]) -> Column:
+    """Returns the rows of columns that follow one another."""
     if not isinstance(columns[0], Lists):
         return np.concatenate(columns)
     return Lists(

@@ -29,7 +29,7 @@ class HistoryInterest(tf.keras.layers.Layer):
       item_signatures: of the catalogue; needed for `sdim` with signatures of `two_tower`.
 
     Raises:
-      ValueError: if the spec has no history, a history feature is excluded or multi-valued, or signatures are missing.
+      ValueError: if the spec has no history, a history feature is excluded, or signatures are missing.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class HistoryInterest(tf.keras.layers.Layer):
         return tf.stack(fields, axis=1)
 
     def embed(self, features: dict) -> tf.Tensor:
-        """Embeds items as behaviours: `[…, d_h]` from ids `[…]` by feature."""
+        """Embeds items as behaviours: `[…, d_h]` from ids by feature, as of `FeatureEmbedding.concatenated`."""
         return self._embedding.concatenated(self.features, features)
 
     def encode_behaviors(self, features: dict, item_row: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
@@ -163,8 +163,6 @@ def _history_features(embedding: FeatureEmbedding, encoding: FeatureEncoding, co
             raise ValueError(
                 f"history feature `{name}` must be among the spec's `history.features` and not excluded from the model."
             )
-        if spec[name].multi_valued:
-            raise ValueError(f"history feature `{name}` must be single-valued to be read by a ranker.")
     if not names:
         raise ValueError("the model excludes every history feature: it has nothing to read histories by.")
     return names

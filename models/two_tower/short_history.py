@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from features.encoding.feature_encoding import FeatureEncoding
 from models.embedding import FeatureEmbedding
+from models.inputs.history_windows import trim_window
 
 
 class ShortHistory(tf.keras.layers.Layer):
@@ -18,7 +19,7 @@ class ShortHistory(tf.keras.layers.Layer):
 
     Args:
       embedding: embeds behaviours.
-      encoding: the feature encoding; its spec must have a `history` with a single-valued feature.
+      encoding: the feature encoding; its spec must have a `history`. Its features that are not excluded are read.
       pooling: which.
     """
 
@@ -33,11 +34,9 @@ class ShortHistory(tf.keras.layers.Layer):
         spec = encoding.spec
         if spec.history is None:
             raise ValueError(f"`history`={pooling!r} needs a `history` in the spec. Spec `{spec.name}` has none.")
-        self.features = tuple(
-            name for name in spec.history.features if name in embedding.field_names and not spec[name].multi_valued
-        )
+        self.features = tuple(name for name in spec.history.features if name in embedding.field_names)
         if not self.features:
-            raise ValueError(f"`history`={pooling!r} needs a single-valued history feature that is not excluded.")
+            raise ValueError(f"`history`={pooling!r} needs a history feature that is not excluded.")
         self._embedding, self._pooling, self._length = embedding, pooling, spec.history.short_length
 
     def build(self, input_shape):
@@ -51,13 +50,12 @@ class ShortHistory(tf.keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, history: dict) -> tf.Tensor:
-        """Returns `[B, len(features) · d]` from `{"short": {feature: [B, S]}, "short_length": [B]}`, newest last."""
-        lengths = history["short_length"]
-        width = tf.shape(history["short"][self.features[0]])[1]
-        values = self._embedding.concatenated(self.features, history["short"])
+        """Returns `[B, len(features) · d]` of a batch's `history`, from its short window."""
+        ids, present = trim_window(history, "short")
+        values = self._embedding.concatenated(self.features, ids)
         values = tf.ensure_shape(values, [None, None, len(self.features) * self._embedding.embedding_dim])
-        age = tf.range(width - 1, -1, -1)
-        mask = tf.cast(age < lengths[:, tf.newaxis], values.dtype)
+        age = tf.range(tf.shape(present)[1] - 1, -1, -1)
+        mask = tf.cast(present, values.dtype)
         if self._pooling == "mean":
             weights = tf.math.divide_no_nan(mask, tf.reduce_sum(mask, axis=1, keepdims=True))
         else:

@@ -88,7 +88,9 @@ def check(
     for line in found.counts.warnings:
         console.print(f"note: {line}", soft_wrap=True, highlight=False, markup=False)
     if not found.whole:
-        console.print("A sample: `--all` reads every row and also tells clicks without their impression.")
+        console.print(
+            "A sample: `--all` reads every row, and tells clicks without their impression too.", soft_wrap=True
+        )
     if found.verdict is not None:
         console.print("A run would stop here:", style="bold red")
         console.print(found.verdict, soft_wrap=True, highlight=False, markup=False)

@@ -31,6 +31,8 @@ def init(
     replace: Annotated[bool, typer.Option("--replace", help="Write over files that are there.")] = False,
 ) -> None:
     """Propose a feature spec and a profile, with what was seen of each column beside it; both run as they are."""
+    import tempfile
+
     from features import storage
     from pipeline.config import load_config
     from pipeline.own_logs.propose import propose
@@ -41,9 +43,13 @@ def init(
             raise OccupiedError(f"{path} is there already: choose another `--name` or `--out`, or say `--replace`.")
     with err().status("Looking at the tables …"):
         proposal = propose(paths, name, storage.name(spec_path), label, rows)
-    storage.write_text(spec_path, proposal.spec)
-    storage.write_text(profile_path, proposal.profile)
-    load_config(profile_path)  # What is proposed is what a run takes.
+    files = {spec_path: proposal.spec, profile_path: proposal.profile}
+    with tempfile.TemporaryDirectory(prefix="clickmill-") as scratch:
+        for path, text in files.items():
+            storage.write_text(storage.join(scratch, storage.name(path)), text)
+        load_config(storage.join(scratch, storage.name(profile_path)))  # What is proposed is what a run takes.
+    for path, text in files.items():
+        storage.write_text(path, text)
     console = out()
     console.print(f"{spec_path}: the features. {profile_path}: the profile.", soft_wrap=True, highlight=False)
     for line in proposal.asked:

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from features import storage
 from features.arrow import read_parquet
 from features.beam_runner import make_pipeline
-from features.errors import ClickmillError
 from features.ingest.config import IngestConfig
 from features.ingest.counts import IngestCounts, TableCounts
-from features.ingest.ingest_logs import IngestLogs, finalize_ingest
-from features.log_contract import Reason
+from features.ingest.ingest_logs import IngestLogs
+from features.ingest.judge import judge_log
+from features.log_contract import Reason, UntrainableLogError
 from features.spec import FeatureSpec
 
 #: What to do about the rows of each reason.
@@ -101,19 +101,34 @@ def check_logs(config: IngestConfig, spec: FeatureSpec, rows: int | None = None)
         with make_pipeline() as root:
             _ = root | IngestLogs(config, spec, *places, sample_rows=rows)
         counts = IngestCounts.load(places[0])
+        judged = _without_the_rest(counts) if counts.sampled_units else counts
         verdict = None
         try:
-            finalize_ingest(config, spec, places[0], places[2])
-        except ClickmillError as error:
+            judge_log(config, spec, judged, places[0], places[2])
+        except UntrainableLogError as error:
             verdict = str(error)
         examples = _examples(places[2])
     findings = [
         finding
         for table, account in counts.tables.items()
         for finding in _findings(table, account, counts, examples)
-        if counts.whole or finding.reason not in NEED_THE_WHOLE
+        if not counts.sampled_units or finding.reason not in NEED_THE_WHOLE
     ]
-    return LogCheck(counts, tuple(findings), verdict, counts.whole)
+    return LogCheck(counts, tuple(findings), verdict, not counts.sampled_units)
+
+
+def _without_the_rest(counts: IngestCounts) -> IngestCounts:
+    """The counts of a sample, as if the rows that are not in it had everything that its own rows miss."""
+    tables = {}
+    for name, table in counts.tables.items():
+        reasons = {reason: rows for reason, rows in table.reasons.items() if reason not in NEED_THE_WHOLE}
+        bad = sum(reasons.values())
+        changed = {"reasons": reasons, "dead_letters": bad, "kept": table.rows_in - bad - table.ignored}
+        tables[name] = table.model_copy(update=changed | {"duplicates": 0, "immature": 0, "late": 0})
+    some = {name: {split: max(n, 1) for split, n in splits.items()} for name, splits in counts.positives.items()}
+    requests = {split: max(n, 1) for split, n in counts.requests.items()}
+    update = {"tables": tables, "positives": some, "requests": requests, "unknown_items": 0, "unknown_users": 0}
+    return counts.model_copy(update=update)
 
 
 def _examples(folder: str) -> dict[tuple[str, str], tuple[str, str]]:

@@ -83,7 +83,7 @@ class SavedModelBehaviorEncoder:
 
 
 def encode_behavior(encoder: SavedModelBehaviorEncoder, values: dict) -> tuple[np.ndarray, np.ndarray] | None:
-    """Encodes one behaviour: `{history feature: raw value}` to [d] and [G]; None if it has no signature.
+    """Encodes one behaviour: `{history feature: raw value, or a list of them}` to [d] and [G]; None: no signature.
 
     Raises:
       InputError: if a feature is missing, unknown or does not fit its kind.
@@ -95,7 +95,7 @@ def encode_behavior(encoder: SavedModelBehaviorEncoder, values: dict) -> tuple[n
         )
     try:
         table = pa.table({name: pa.array([values[name]]) for name in names})
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowException, OverflowError) as error:
         raise InputError(f"a behaviour holds raw values of its features: {error}") from error
     embeddings, signatures, known = encoder.encode(table)
     return (embeddings[0], signatures[0]) if known[0] else None

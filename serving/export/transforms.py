@@ -12,6 +12,7 @@ import tensorflow as tf
 from features.encoding import hashing, numeric
 from features.encoding.feature_encoding import FeatureEncoding
 from features.spec import MISSING_INT64, Feature
+from models.inputs.history_windows import in_rows
 
 
 class RawFeatureEncoder(tf.Module):
@@ -65,9 +66,14 @@ class RawFeatureEncoder(tf.Module):
         ids = tf.reshape(self._encode_terms(feature, tf.reshape(values, [-1])), tf.shape(values))
         return tf.ragged.boolean_mask(ids, ids > 0) if feature.multi_valued else ids
 
-    def encode_any_shape(self, name: str, values: tf.Tensor) -> tf.Tensor:
-        """Encodes a single-valued feature of any shape, elementwise."""
-        return tf.reshape(self.encode(name, tf.reshape(values, [-1])), tf.shape(values))
+    def encode_any_shape(self, name: str, values: tf.Tensor) -> tf.Tensor | tf.RaggedTensor:
+        """Encodes a single-valued feature of any shape, elementwise, or a multi-valued one: `[n, V]` or `[B, S, V]`."""
+        if not self._spec[name].multi_valued:
+            return tf.reshape(self.encode(name, tf.reshape(values, [-1])), tf.shape(values))
+        if values.shape.rank == 2:
+            return self.encode(name, values)
+        rows, width, most = tf.unstack(tf.shape(values, tf.int64))
+        return in_rows(self.encode(name, tf.reshape(values, [rows * width, most])), rows, width)
 
     def encode_windows(self, inputs: dict[str, tf.Tensor], windows: dict[str, tuple[str, ...]]) -> dict:
         """Encodes behaviour windows: a batch's `history` from the inputs `<window>_<feature>`, `<window>_length`."""

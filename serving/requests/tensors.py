@@ -46,8 +46,8 @@ def tensors_from_table(
 
     Returns:
       `{feature: [B] or [N], multi-valued [B, V] or [N, V], "request_index": [N] int32}`, and of each window
-      `{"short_<feature>": [B, S], "short_length": [B] int32}`, padded on the left; strings as UTF-8 bytes, nulls as the
-      missing marks; V and S are the longest list of that feature in the table.
+      `{"short_<feature>": [B, S], multi-valued [B, S, V], "short_length": [B] int32}`, padded on the left; strings as
+      UTF-8 bytes, nulls as the missing marks; V and S are the longest list of that feature in the table.
 
     Raises:
       ValueError: if a column is missing or does not fit its feature.
@@ -86,7 +86,8 @@ def request_tensors(
 
 
 def window_tensors(spec: FeatureSpec, windows: dict[str, tuple[str, ...]], table: pa.Table) -> dict[str, np.ndarray]:
-    """Turns the windows of raw requests into the inputs `<window>_<feature>` `[B, S]` and `<window>_length` `[B]`."""
+    """Turns the windows of raw requests into the inputs `<window>_<feature>` `[B, S]` or `[B, S, V]` and
+    `<window>_length` `[B]`."""
     tensors = {}
     for window, names in windows.items():
         for name in names:
@@ -200,11 +201,12 @@ def _positions_in_lists(lengths: np.ndarray) -> np.ndarray:
 
 
 def _left_padded(feature: Feature, lists: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """`[B, S]` values of lists, padded with the missing mark on the left, S at least 1; and their lengths `[B]`."""
+    """`[B, S]` or `[B, S, V]` values of lists, with missing marks on the left, S at least 1; and lengths `[B]`."""
     lengths = list_lengths(lists)
     width = max(1, int(lengths.max(initial=0)))
-    padded = np.full((len(lists), width), missing_mark(feature), numpy_dtype(feature))
-    padded[np.arange(width) >= width - lengths[:, np.newaxis]] = feature_tensor(feature, lists.flatten())
+    values = feature_tensor(feature, lists.flatten())
+    padded = np.full((len(lists), width, *values.shape[1:]), missing_mark(feature), numpy_dtype(feature))
+    padded[np.arange(width) >= width - lengths[:, np.newaxis]] = values
     return padded, lengths
 
 

@@ -29,6 +29,10 @@ SPEC = FeatureSpec.model_validate(
         "history": {"features": ["item_id", "category"], "short_length": 3, "long_length": 4},
     }
 )
+#: The same with a history feature of several values.
+MULTI_VALUED = SPEC.model_copy(
+    update={"history": SPEC.history.model_copy(update={"features": ("item_id", "title", "category")})}
+)
 NUM_SHARDS = 3
 SHARD_REQUESTS = 60
 NUM_USERS = 7
@@ -73,13 +77,24 @@ def raw_requests(rng: np.random.Generator, shard: int) -> pa.Table:
     )
 
 
+def raw_titles(items: list[int]) -> list[list[str | None] | None]:
+    """Of behaviours: none, one or two words, words that train never saw, and nothing at all of unknown items."""
+
+    def title(item: int) -> list[str | None] | None:
+        if item >= CATALOGUE_ITEMS:
+            return None
+        return ["unseen", "", "t1"] if item % 11 == 4 else [f"t{item % 5}", None, f"t{item % 4}"][: 2 * (item % 3)]
+
+    return [title(item) for item in items]
+
+
 def raw_behaviors(rng: np.random.Generator) -> pa.Table:
     """User u has 2u behaviours: histories shorter and longer than both windows."""
     offsets = np.concatenate([[0], np.cumsum(2 * np.arange(NUM_USERS))]).astype(np.int32)
     items = rng.integers(0, 30, int(offsets[-1]))
 
     def lists(values) -> pa.Array:
-        return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))
+        return pa.ListArray.from_arrays(pa.array(offsets), values if isinstance(values, pa.Array) else pa.array(values))
 
     return pa.table(
         {
@@ -87,6 +102,7 @@ def raw_behaviors(rng: np.random.Generator) -> pa.Table:
             "timestamp": lists(np.arange(len(items))),
             "item_id": lists(items),
             "category": lists(CATEGORIES[items % 3]),
+            "title": lists(pa.array(raw_titles(items.tolist()), pa.list_(pa.string()))),
         }
     )
 
@@ -120,17 +136,17 @@ def write_raw_log(raw: Path) -> None:
     pq.write_table(raw_catalogue(), catalogue)
 
 
-def encode_log(raw: Path, encoded: Path) -> FeatureEncoding:
+def encode_log(raw: Path, encoded: Path, spec: FeatureSpec = SPEC) -> FeatureEncoding:
     """Writes the encoded examples, and returns their encoding, which is fitted on train."""
     states = None
     for path in sorted(raw.glob("Split-train/*.parquet")):
-        (found,) = summarise_file(str(path), SPEC)
+        (found,) = summarise_file(str(path), spec)
         if states is None:
             states = found
         else:
             for feature, state in found.items():
                 states[feature].merge(state)
-    encoding = encoding_of(SPEC, states)
+    encoding = encoding_of(spec, states)
     ids = raw_catalogue()["item_id"]
     for path in sorted(raw.glob("*/*.parquet")):
         kind = {"behaviors": "behaviors", "catalogue": "catalogue"}.get(path.parent.name, "requests")

@@ -63,12 +63,14 @@ class ReadTable(beam.DoFn):
       num_shards: of the outputs.
       end_of_log: where it is declared.
       patient: whether a unit may begin with nothing but bad rows.
+      limits: by table, after how many rows a unit is left; empty: units are read whole.
     """
 
     plans: dict[str, TablePlan]
     num_shards: int
     end_of_log: int | None
     patient: bool
+    limits: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def process(self, element: tuple[str, ReadUnit]) -> Iterator[Any]:
         table, unit = element
@@ -86,6 +88,9 @@ class ReadTable(beam.DoFn):
                     raise BadRowsError(_none_good(table, unit, reasons, dead))
             if rows.num_rows:
                 yield from self._send(table, rows)
+            if rows_in >= self.limits.get(table, rows_in + 1):
+                yield TaggedOutput(TALLY, Counter({("sampled_units",): 1}))
+                break
         tallied = {("file", table, unit.path, "rows"): rows_in}
         yield TaggedOutput(TALLY, Counter(tallied | {("file", table, unit.path, "bad"): reasons.total()}))
 

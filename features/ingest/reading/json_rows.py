@@ -114,8 +114,9 @@ def _refuse_keys_and_surrogates(row: dict[str, Any], columns: Mapping[str, str])
 def _fits(value: Any, target: str) -> bool:
     """Whether a value can be text of a target without a loss."""
     if isinstance(value, list):
-        item = target[5:-1]
-        return bool(item) and all(not isinstance(each, list) and _fits(each, item) for each in value)
+        if not target.startswith("list<"):
+            return False
+        return all(not isinstance(each, list) and _fits(each, target[5:-1]) for each in value)
     if isinstance(value, float):
         # Text of a number that large would pass for an exact one.
         return "string" not in target or not abs(value) >= EXACT

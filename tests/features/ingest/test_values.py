@@ -135,7 +135,9 @@ def test_times_without_a_zone_need_one():
 def test_local_times_are_those_of_python(instants):
     zone = zoneinfo.ZoneInfo("America/St_Johns")
     times = to_milliseconds(pa.array([each.isoformat() for each in instants], pa.string()), timezone=zone.key)[0]
-    expected = [each.replace(microsecond=each.microsecond // 1000 * 1000, tzinfo=zone).timestamp() for each in instants]
+    expected = [
+        each.replace(microsecond=each.microsecond // 1000 * 1000, tzinfo=zone, fold=0).timestamp() for each in instants
+    ]
     assert times.to_pylist() == [round(each * 1000) for each in expected]
 
 

@@ -114,6 +114,9 @@ def test_a_behaviour_of_another_ranker_is_refused(tmp_path, model):
         ("[1]", 2, "object"),
         ('{"item_id": "item 1"}', 2, "must hold item_id, tags"),
         ('{"item_id": "item 1", "tags": ["x"]}', 2, "int64"),
+        ('{"item_id": "item 1", "tags": 3}', 2, "its values must be lists"),
+        ('{"item_id": "item 1", "tags": ["x", 1]}', 2, "raw values"),
+        ('{"item_id": "item 1", "tags": [99999999999999999999]}', 2, "raw values"),
         ('{"item_id": "item 9", "tags": null}', 1, "no signature"),
     ],
 )

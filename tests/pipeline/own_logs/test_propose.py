@@ -33,10 +33,10 @@ def shop(tmp_path_factory):
     clicked = rng.random(ROWS) < 0.2 + 0.2 * (item % 2)
     shown = {
         "sessionId": [f"s{r}" for r in request],
-        "event_time": T + request * 60_000,
+        "event_time": T + request * 600_000,
         "uid": [f"u{u}" for u in user],
         "sku": item,
-        "hour": request // 60 % 24,
+        "hour": request // 6 % 24,
         "slot_colour": rng.choice(["red", "blue"], ROWS),
         "dwell": np.where(clicked, rng.integers(5, 90, ROWS), 0),
         "version": ["v1"] * ROWS,
@@ -44,7 +44,7 @@ def shop(tmp_path_factory):
     }
     pq.write_table(pa.table(shown), folder / "impressions.parquet")
     hits = np.flatnonzero(clicked)
-    clicks = {"sessionId": [f"s{request[i]}" for i in hits], "sku": item[hits], "ts": T + request[hits] * 60_000 + 5}
+    clicks = {"sessionId": [f"s{request[i]}" for i in hits], "sku": item[hits], "ts": T + request[hits] * 600_000 + 5}
     pq.write_table(pa.table(clicks), folder / "clicks.parquet")
     items = {"sku": range(40), "tags": [[f"t{i % 7}", "x"] for i in range(40)], "price": np.exp(rng.normal(3, 2, 40))}
     pq.write_table(pa.table(items), folder / "items.parquet")

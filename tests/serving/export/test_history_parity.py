@@ -34,6 +34,7 @@ SEARCH = {"mode": "search", "query_features": ["age_band", "hour"], "gate_normal
 MODELS = {name: ("autoint", AUTOINT, history) for name, history in HISTORIES.items()} | {
     "aw_moe": ("aw_moe", AW_MOE, HISTORIES["two_tower"]),
     "aw_moe_search": ("aw_moe", {**AW_MOE, **SEARCH}, HISTORIES["end_to_end"]),
+    "titles": ("autoint", {**AUTOINT, "exclude_features": ["item_id"]}, HISTORIES["end_to_end"]),
 }
 SDIM = [name for name, (_, _, history) in MODELS.items() if history["long"] == "sdim"]
 
@@ -46,7 +47,8 @@ def log(tmp_path_factory):
     tables = {name: str(work / "log" / name) for name in ("impressions", "clicks", "items", "users")}
     config = IngestConfig.model_validate({"tables": tables, "num_shards": 2})
     spec = load_spec("tfx_config/features_simulated.yaml")
-    history = spec.history.model_copy(update={"short_length": SHORT, "long_length": LONG})
+    features = (*spec.history.features, "title")  # of several values; only `titles` reads it
+    history = spec.history.model_copy(update={"features": features, "short_length": SHORT, "long_length": LONG})
     raw, encoded, encoding = ingest_and_encode(config, spec.model_copy(update={"history": history}), work)
     return {
         "raw": raw,
