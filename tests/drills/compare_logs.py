@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from pathlib import Path
-from unittest import mock
 
 from features.errors import RunError
 from features.ingest import ingest_logs
 from tests.builders.naive_ingest.compare import differences
 from tests.builders.naive_ingest.ingest import naive_ingest
-from tests.drills.direct_runner import make_direct_pipeline
+from tests.drills.direct_runner import direct_pipelines
 from tests.drills.random_logs import RandomLog
 
 
@@ -27,9 +26,8 @@ def compare(log: RandomLog, seed: int | None = 0) -> list[str]:
         config = log.write(folder / "log")
         out = folder / "out"
         places = [out / part for part in ("examples", "behaviors", "dead")]
-        make = ingest_logs.make_pipeline if seed is None else make_direct_pipeline(seed)
-        with mock.patch.object(ingest_logs, "make_pipeline", make):
-            # A log that cannot be trained on: all was written before that was judged.
-            with contextlib.suppress(RunError):
-                ingest_logs.run_ingest(config, log.spec, *places)
+        runner = contextlib.nullcontext() if seed is None else direct_pipelines(ingest_logs, seed)
+        # A log that cannot be trained on: all was written before that was judged.
+        with runner, contextlib.suppress(RunError):
+            ingest_logs.run_ingest(config, log.spec, *places)
         return differences(naive_ingest(config, log.spec), out, config, log.spec)

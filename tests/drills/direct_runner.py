@@ -7,10 +7,13 @@ that `seed` draws, as no shuffle promises one.
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
+from types import ModuleType
 from typing import Any
+from unittest import mock
 
 import apache_beam as beam
 from apache_beam.internal import util
@@ -18,6 +21,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.pipeline import AppliedPTransform, PipelineVisitor
 from apache_beam.pvalue import AsDict, AsIter, AsList, AsSingleton, TaggedOutput
 from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineState
+from apache_beam.transforms import userstate
 from apache_beam.transforms.core import Flatten, GroupByKey, Impulse, ParDo
 from apache_beam.transforms.util import Reshuffle
 
@@ -45,12 +49,17 @@ class _FixedOptions(PipelineOptions):
         return views[cls]
 
 
-_OPTIONS = ["--no_pipeline_type_check"]
+@contextlib.contextmanager
+def direct_pipelines(module: ModuleType, seed: int = 0) -> Iterator[None]:
+    """Makes a module's `make_pipeline` (`features.beam_runner`) give pipelines of this runner."""
 
+    def make(options: PipelineOptions | None = None) -> beam.Pipeline:
+        return beam.Pipeline(runner=DirectRunner(seed), options=options or _FixedOptions(["--no_pipeline_type_check"]))
 
-def make_direct_pipeline(seed: int = 0) -> Callable[..., beam.Pipeline]:
-    """Returns what stands in for `features.beam_runner.make_pipeline`."""
-    return lambda options=None: beam.Pipeline(runner=DirectRunner(seed), options=options or _FixedOptions(_OPTIONS))
+    # Beam looks through every method of every DoFn for state and timers, of which there are none.
+    without_state = mock.patch.object(userstate, "get_dofn_specs", lambda dofn: (set(), set()))
+    with mock.patch.object(module, "make_pipeline", make), without_state:
+        yield
 
 
 class _Visitor(PipelineVisitor):

@@ -1,4 +1,4 @@
-"""`kill -9` at random moments of `clickmill run`: the same command afterwards ends with the bytes of an undisturbed run.
+"""`kill -9` at random moments of `clickmill run`: the same command then ends with the bytes of an undisturbed run.
 
     python -m tests.drills.kill_run --kills 20 [--seed 0] [--minutes 60]
 
@@ -26,15 +26,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 WORK = Path("data/drills")
-MODEL = "two_tower"
-
 #: A profile of every component that a model needs, and few steps.
 PROFILE = """
 name: drill
 feature_spec: {spec}
 simulate: {{out: {work}/log, log: {{impressions: 5000, seed: 3}}}}
 ingest:
-  tables: {{impressions: {work}/log/impressions, clicks: {work}/log/clicks, items: {work}/log/items, users: {work}/log/users}}
+  tables:
+    impressions: {work}/log/impressions
+    clicks: {work}/log/clicks
+    items: {work}/log/items
+    users: {work}/log/users
   num_shards: 2
 models:
   two_tower:
@@ -137,9 +139,8 @@ def main() -> None:
         state |= undisturbed(work)
         record.write_text(json.dumps(state, indent=1))
     surprising = [name for name in state["unlike"] if not _NEVER_ALIKE.search(name)]
-    print(
-        f"two undisturbed runs of {state['seconds']:.0f} s: {len(state['alike'])} files alike, {len(state['unlike'])} not"
-    )
+    alike, unlike = len(state["alike"]), len(state["unlike"])
+    print(f"two undisturbed runs of {state['seconds']:.0f} s: {alike} files alike, {unlike} not")
     print("not alike, and not by their nature:", *(surprising or ["none"]), sep="\n  ")
     wrong = 0
     for number in range(len(state["kills"]), options.kills):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,8 @@ def files_of(table: TableConfig) -> list[tuple[Path, dict[str, str]]]:
     if base.is_file():
         return [(base, {})]
     found = []
-    for path in sorted(base.rglob("*"), key=str):
+    below_it = [Path(folder, name) for folder, _, names in os.walk(base, followlinks=True) for name in names]
+    for path in sorted(below_it, key=str):
         below = path.relative_to(base).parts
         if path.is_file() and not any(part[0] in "_." for part in below) and format_of(path, table):
             found.append((path, dict(part.split("=", 1) for part in below[:-1] if "=" in part)))

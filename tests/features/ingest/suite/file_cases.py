@@ -108,7 +108,7 @@ def one_run_left(folder: Path) -> None:
     assert len(requests_of(out / "examples", out / "behaviors")) == GOOD // 2
     for part in ("behaviors", "dead"):
         assert all("-of-00001" in file.name for file in (out / part).glob("*.parquet"))
-    assert not (out / "examples" / "catalogue").exists(), "the catalogue of the first run"
+    assert not (out / "examples" / "catalogue" / "items.parquet").exists(), "the catalogue of the first run"
     assert not (out / "examples" / "Split-eval").exists(), "a split of the first run"
 
 

@@ -23,6 +23,7 @@ from tests.features.ingest.suite.case import (
 )
 
 LINE = BAD_LINE - 1
+SPARSE = {"limits": {"missing": 1.0}}
 FILE = "impressions/a.jsonl"
 TAGS = {"features": [*SPEC["features"], {"name": "marks", "table": "impressions", "kind": "multi_categorical"}]}
 ROW = row()

@@ -42,7 +42,7 @@ JUDGED = (
         "kept",
         letters={"impressions": {"request_conflict": [2, 3]}},
     ),
-    judged("no_rows_at_all", {"impressions/a.csv": lines()}, "impressions"),
+    judged("no_rows_at_all", {"impressions/a.csv": lines()}, "no impression"),
     judged("no_positive", {"impressions/a.csv": lines(*(row(f"x{n}") for n in range(9)))}, "click"),
     judged(
         "train_is_empty",

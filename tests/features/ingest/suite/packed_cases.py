@@ -71,7 +71,15 @@ PACKED = (
     *every("cut_off_in_its_first_bytes", lambda pack: pack(MANY)[:6]),
     *every("damaged", lambda pack: damaged(pack(MANY))),
     *every("with_text_after_its_end", lambda pack: pack(MANY) + b"one more line\n"),
-    *every("with_nul_bytes_after_its_end", lambda pack: pack(MANY) + bytes(64)),
+    *(
+        BadInput(
+            f"{kind}_padded_by_a_tape",
+            {f"impressions/b.csv.{kind}": pack(lines(*good())) + bytes(512)},
+            {},
+            counts=TWENTY,
+        )
+        for kind, pack in PACK.items()
+    ),
     *every("that_is_plain_text", lambda pack: MANY),
     *every("of_no_bytes", lambda pack: b""),
     *(

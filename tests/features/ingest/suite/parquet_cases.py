@@ -6,7 +6,6 @@ import datetime
 import decimal
 import gzip
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -50,7 +49,7 @@ def typed(name: str, letters: dict, *, spec: dict | None = None, check=None, **c
     files = {**FIRST, FILE: table_of(THREE, **columns)}
     bad = sum(len(found) for found in letters.values())
     counts = {"impressions": {"kept": GOOD + 3 - bad}}
-    config = {"limits": {"bad_files": True}} if bad == 3 else {}
+    config = {"limits": {"bad_files": True, "missing": 1.0}}
     return BadInput(
         name,
         files,
@@ -171,18 +170,18 @@ TYPES = (
     ),
     typed("parquet_text_as_an_integer", {"bad_value": [2]}, hour=pa.array(["7", "x", None])),
     typed(
-        "parquet_half_floats",
+        "parquet_single_floats",
         {},
         spec=PRICED,
-        cost=pa.array(np.array([0.5, 1.5, 2.0], "float16")),
-        check=feature_is("cost", x=0.5, y=1.5, z=2.0),
+        cost=pa.array([0.5, 1.5, None], pa.float32()),
+        check=feature_is("cost", x=0.5, y=1.5, z=None),
     ),
     typed(
         "parquet_lists_of_fixed_size",
         {},
         spec=MARKED,
-        marks=pa.array([["a", "b"], None, ["c", "d"]], pa.list_(pa.string(), 2)),
-        check=feature_is("marks", x=["a", "b"], y=None, z=["c", "d"]),
+        marks=pa.array([["a", "b"], ["e", None], ["c", "d"]], pa.list_(pa.string(), 2)),
+        check=feature_is("marks", x=["a", "b"], y=["e", None], z=["c", "d"]),
     ),
     typed(
         "parquet_large_lists",

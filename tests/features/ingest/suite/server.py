@@ -27,7 +27,7 @@ from features.spec import FeatureSpec
 from tests.builders.naive_ingest.compare import letters_of
 from tests.builders.naive_ingest.records import count_physical_records
 from tests.builders.naive_ingest.tables import files_of
-from tests.drills.direct_runner import make_direct_pipeline
+from tests.drills.direct_runner import direct_pipelines
 from tests.features.ingest.suite.all_cases import CASES
 from tests.features.ingest.suite.case import SPEC, BadInput
 
@@ -85,7 +85,6 @@ def child(case: BadInput, answer: Path) -> None:
 
 
 def main(names: list[str]) -> None:
-    ingest_logs.make_pipeline = make_direct_pipeline()
     wanted = [CASES[name] for name in names]
     with tempfile.TemporaryDirectory() as answers:
         running: dict[int, tuple[BadInput, float]] = {}
@@ -115,4 +114,5 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    with direct_pipelines(ingest_logs):
+        main(sys.argv[1:])

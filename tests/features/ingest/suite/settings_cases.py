@@ -21,7 +21,8 @@ def feature(name: str, *parts: str, **values: Any) -> BadInput:
     """A spec with a further feature, which is refused."""
     given = {"name": name, "table": "impressions", "column": "extra"} | values
     label = values.get("column", "extra")
-    return refused(f"feature_{name}_{label}", FILES, name, *parts, spec={"features": [*SPEC["features"], given]})
+    parts = parts or (name,)
+    return refused(f"feature_{name}_{label}", FILES, *parts, spec={"features": [*SPEC["features"], given]})
 
 
 def setting(name: str, *parts: str, tables: dict | None = None, files: dict | None = None, **config: Any) -> BadInput:
@@ -40,10 +41,12 @@ SETTINGS = (
     setting("label_named_like_a_feature", "hour", labels=["hour"]),
     setting("label_named_like_a_key", "user_id", labels=["user_id"]),
     setting("label_named_position", "position", labels=["position"]),
+    setting("label_of_a_feature_s_column", "hour", labels=[{"name": "buy", "column": "hour"}]),
     setting(
         "label_value_named_like_a_feature",
-        "price",
-        labels=[{"name": "buy", "column": "click"}, {"name": "buy", "column": "hour"}],
+        "price_value",
+        labels=[{"name": "price", "column": "click", "value": "click"}],
+        files={**FIRST, "items/items.csv": "item_id,price_value\ni1,2\n"},
     ),
     setting("label_that_is_a_feature_s_column", "hour", labels=[{"name": "late", "column": "hour", "at_least": 20}]),
     setting("label_without_a_column", "order", labels=["order"]),
@@ -70,6 +73,7 @@ SETTINGS = (
         files={**FIRST, "impresions/a.csv": WIDE},
     ),
     setting("unknown_encoding", "encoding", "utf-9", tables={"impressions": {"encoding": "utf-9"}}),
+    setting("encoding_of_no_text", "encoding", "hex", tables={"impressions": {"encoding": "hex"}}),
     setting("wrong_encoding", "a.csv", tables={"impressions": {"encoding": "utf-16"}}),
     setting("delimiter_of_two_characters", "delimiter", tables={"impressions": {"delimiter": "||"}}),
     setting("delimiter_that_is_a_quote", "delimiter", tables={"impressions": {"delimiter": '"'}}),

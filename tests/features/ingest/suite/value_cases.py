@@ -21,7 +21,7 @@ from tests.features.ingest.suite.json_cases import feature_is, users_are
 
 def with_column(name: str, column: str, good_value: Any, bad: list[Any], reason: str | None, **more: Any) -> BadInput:
     """A further column: what stands in the good rows, and in the ones after them."""
-    rows = [f"{each},{good_value}" for each in good()]
+    rows = [f"{each},{good_value(n) if callable(good_value) else good_value}" for n, each in enumerate(good())]
     rows += [f"{row(f'x{n}')},{value}" for n, value in enumerate(bad)]
     letters = {"impressions": {reason: list(range(GOOD + 2, GOOD + 2 + len(bad)))}} if reason else {}
     return BadInput(name, {"impressions/a.csv": lines(*rows, header=f"{HEADER},{column}")}, letters, **more)
@@ -46,6 +46,11 @@ def unit(name: str, given: list[Any], bad: list[Any]) -> BadInput:
 
 
 BY_COLUMN = {"split": {"by": "column", "column": "part"}}
+
+
+def last_is_eval(place: int) -> str:
+    return "eval" if place >= GOOD - 2 else "train"
+
 
 VALUES = (
     one_letter("missing_request", "null_request_id", row("")),
@@ -137,7 +142,9 @@ VALUES = (
         "bad_label",
         config={"labels": [{"name": "liked", "column": "stars", "at_least": 4}]},
     ),
-    with_column("split_by_another_name", "part", "train", ["dev", "Train", "", "0"], "bad_split", config=BY_COLUMN),
+    with_column(
+        "split_by_another_name", "part", last_is_eval, ["dev", "Train", "", "0"], "bad_split", config=BY_COLUMN
+    ),
     one_letter("feature_with_a_fraction", "bad_value", row(hour=7.5), row(hour="7.000001")),
     one_letter("feature_beyond_int64", "bad_value", row(hour=2**63), row(hour=10**30), row(hour="1e19")),
     one_letter("feature_that_is_text", "bad_value", row(hour="x"), row(hour="7h"), row(hour="0x10"), row(hour="1_000")),
