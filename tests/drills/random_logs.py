@@ -139,7 +139,8 @@ def random_logs(draw: st.DrawFn) -> RandomLog:
     settings = _settings(draw, tables)
     by_table = {table: list(COLUMNS[table]) for table in tables}
     for table in tables:
-        by_table[table] += [name for name in OPTIONAL[table] if draw(st.booleans())]
+        labelled = table == "clicks" and bool(settings["labels"])
+        by_table[table] += [name for name in OPTIONAL[table] if labelled or draw(st.booleans())]
         by_table[table] += [
             each.get("column", each["name"])
             for each in features
@@ -255,7 +256,7 @@ def _files(
         if draw(st.booleans()):
             names = draw(st.permutations(names))
         optional = [name for name in names if name not in COLUMNS[table]]
-        if count > 1 and optional and draw(st.integers(0, 4)) == 0 and "part" not in names:
+        if number and optional and draw(st.integers(0, 4)) == 0 and "part" not in names:
             names.remove(draw(st.sampled_from(optional)))  # Another file of the table may have it.
         name = f"{'day=1/' if draw(st.integers(0, 9)) == 0 else ''}part-{number:03d}.{kind}"
         if kind == "parquet":

@@ -116,16 +116,16 @@ class _Ingest:
             else:
                 requests[row["request_id"]].append(row)
         for request, rows in list(requests.items()):
-            if "position" in rows[0].values and any(row["position"] is not None for row in rows):
-                for row in rows:
-                    if row["position"] is None:
-                        self.die(row, "bad_position")
-                requests[request] = rows = [row for row in rows if row["position"] is not None]
             moments = [row["timestamp"] for row in rows]
             if len({row["user_id"] for row in rows}) > 1 or max(moments) - min(moments) > 2 * DAY:
                 self.conflicts.add(request)
                 for row in requests.pop(request):
                     self.die(row, "request_conflict")
+            elif "position" in rows[0].values and any(row["position"] is not None for row in rows):
+                for row in rows:
+                    if row["position"] is None:
+                        self.die(row, "bad_position")
+                requests[request] = [row for row in rows if row["position"] is not None]
         return requests
 
     def deduplicate(self, rows: list[Row]) -> list[Row]:
@@ -306,12 +306,13 @@ class _Ingest:
 def end_of_log(times: list[int], window: int) -> int | None:
     """Returns the latest time, without those few that lie far apart from all earlier ones."""
     times = sorted(times)
-    if not times:
-        return None
-    for few in range(len(times) // 100, 0, -1):
-        rest = times[:-few]
-        if times[-few] - rest[-1] > max(DAY, window, (rest[-1] - rest[0]) // 50):
-            return rest[-1]
+    if len(times) < 10:
+        return times[-1] if times else None
+    few = max(1, len(times) // 100)
+    far = max(DAY, window, (times[-1 - few] - times[few]) // 50)
+    for place in range(len(times) - 1 - few, len(times) - 1):
+        if times[place + 1] - times[place] > far:
+            return times[place]
     return times[-1]
 
 

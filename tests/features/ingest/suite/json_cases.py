@@ -165,7 +165,12 @@ TYPES = (
         check=feature_is("marks", x1=[None], x2=[], x3=["b"], x4=None),
     ),
     letter(
-        "json_list_with_an_object", "bad_value", as_json(ROW, marks=[{"a": 1}]), as_json(ROW, marks=[["a"]]), spec=TAGS
+        "json_list_with_an_object",
+        "bad_value",
+        as_json(ROW, marks=[{"a": 1}]),
+        as_json(ROW, marks=[["a"]]),
+        spec=TAGS,
+        config=SPARSE,
     ),
     BadInput(
         "json_column_after_the_first_mib",

@@ -6,6 +6,7 @@ JSON a case.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -114,5 +115,6 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    gc.freeze()  # pyarrow looks through all objects now and then; what was imported need not be among them.
     with direct_pipelines(ingest_logs):
         main(sys.argv[1:])
