@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -76,7 +77,9 @@ def letters_of_checked(
     """
     order = columns_of(batch)["_order"].to_numpy()[mask]
     found = [units[unit] for unit in order >> UNIT_SHIFT]
-    rows = rows_as_json(batch, mask)
+    # Without the marks that keep features and labels apart from the keys on the way.
+    names = [re.sub(r"^[flv]:", "", name) for name in batch.schema.names]
+    rows = rows_as_json(pa.RecordBatch.from_arrays(batch.columns, names=names), mask)
     return dead_letters(table, [reason] * len(rows), [detail] * len(rows), rows, found, order & ((1 << UNIT_SHIFT) - 1))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -118,3 +120,5 @@ def test_positions_are_given_to_all_rows_of_a_request_or_to_none(tmp_path):
     assert (requests["r2"]["item_id"], requests["r2"]["position"]) == ([3, 1], [0, 1])
     assert case.counts.tables["impressions"].reasons == {"bad_position": 2}
     assert {each["line"] for each in case.letters()} == {2, 5}
+    (second,) = (json.loads(each["row"]) for each in case.letters() if each["line"] == 2)
+    assert second["shelf"] == "s1" and second["click"] == 1.0 and second["position"] is None
