@@ -23,6 +23,7 @@ from benchmarks.processes import limit_threads
 #: Every benchmark and its folder, in the order of docs/results.md.
 BENCHMARKS = {
     "data_prep": "throughput",
+    "skewed_logs": "throughput",
     "training": "throughput",
     "simulator": "throughput",
     "ranking_evaluation": "throughput",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import datetime
 from typing import Annotated, Any, Literal
 
@@ -71,9 +70,11 @@ class TableConfig(Strict):
     @model_validator(mode="after")
     def _check(self) -> Self:
         try:
-            codecs.lookup(self.encoding)
-        except LookupError as error:
-            raise ValueError(f"`encoding` is not known to Python. Received: {self.encoding!r}.") from error
+            b"".decode(self.encoding)
+        except (LookupError, ValueError) as error:
+            raise ValueError(
+                f"`encoding` is no text encoding that Python knows. Received: {self.encoding!r}."
+            ) from error
         if self.delimiter is not None and (self.delimiter in '"\r\n\\' or not self.delimiter.isascii()):
             raise ValueError(
                 f"`delimiter` must be one ASCII character, no quote and no line end. Received: {self.delimiter!r}."

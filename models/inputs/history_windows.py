@@ -44,7 +44,7 @@ class BehaviorShards:
         wanted = {name: name for name in features} | ({ITEM_ROW: columns.ITEM_ROW} if item_rows else {})
         table = read_parquet(path, list(wanted.values()))
         lists = {name: one_chunk(table[column]) for name, column in wanted.items()}
-        splits = _splits(lists[features[0]])
+        splits = list_splits(lists[features[0]])
         ids = {name: _ids(column.flatten()) for name, column in lists.items()}
         ids.setdefault(ITEM_ROW, np.zeros(splits[-1], np.int32))
         return cls(splits, ids)
@@ -98,13 +98,8 @@ class BehaviorShards:
         return windows, (end - first).astype(np.int32)
 
 
-def _splits(lists: pa.Array) -> np.ndarray:
-    """`list_splits`, also of no lists at all, which may come without an offset."""
-    return list_splits(lists) if len(lists) else np.zeros(1, np.int64)
-
-
 def _ids(values: pa.Array) -> Column:
-    return Lists(to_numpy(values.flatten()), _splits(values)) if is_list(values.type) else to_numpy(values)
+    return Lists(to_numpy(values.flatten()), list_splits(values)) if is_list(values.type) else to_numpy(values)
 
 
 def _lists_at(lists: Lists, positions: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

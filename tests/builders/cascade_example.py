@@ -50,7 +50,8 @@ def make_log(work):
     tables = {name: str(work / "log" / name) for name in ("impressions", "clicks", "items", "users")}
     config = IngestConfig.model_validate({"tables": tables, "num_shards": 2})
     spec = load_spec("tfx_config/features_simulated.yaml")
-    history = spec.history.model_copy(update={"short_length": 4, "long_length": 9})
+    features = (*spec.history.features, "title")  # single values and several
+    history = spec.history.model_copy(update={"features": features, "short_length": 4, "long_length": 9})
     return ingest_and_encode(config, spec.model_copy(update={"history": history}), work)
 
 

@@ -18,7 +18,7 @@ USERS = 150
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The guide's folders: the ratings of a few users, with the header and the tables of items and users as they are."""
+    """The folders of the guide: the ratings of a few users, and the tables of items and users as they are."""
     root = tmp_path_factory.mktemp("own_logs")
     try:
         source = Path(download.fetch(root / "download", print))

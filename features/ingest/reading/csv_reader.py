@@ -13,6 +13,9 @@ from features.arrow import to_numpy
 from features.ingest.reading.csv_records import RecordRule, well_formed
 from features.ingest.reading.records import QUOTE, LineReader, Lines, Rejected, Rows
 
+#: Of a block, to see whether most of its lines have quotes.
+_SAMPLE_BYTES = 1 << 16
+
 
 class CsvReader:
     """Reads the records of one file.
@@ -47,12 +50,33 @@ class CsvReader:
         for lines in reader.blocks():
             begin = 0
             if has_header:
-                begin = int(np.argmax(lines.lengths > 0)) + 1
-                has_header = not lines.lengths[begin - 1]
-                begin = len(lines) if has_header else begin
+                start = lines.data[: len(lines.data) - len(lines.data.lstrip(b"\r\n"))]
+                has_header = len(start) == len(lines.data)
+                begin = len(lines) if has_header else start.count(b"\n") + 1
             yield self._read_block(lines, begin, reader)
 
+    def _read_plain(self, lines: Lines, begin: int) -> Rows | None:
+        """Reads a block without looking at its lines; None: they must be looked at."""
+        if not lines.plain(self._rule.longest):
+            return None
+        place = 0
+        for _ in range(begin):
+            place = lines.data.find(b"\n", place) + 1
+        batch, counts = self._parse(pa.py_buffer(lines.data).slice(place), False)
+        if batch.num_rows + len(counts) + begin != len(lines):  # Some are blank.
+            return None
+        records = np.arange(begin, len(lines))
+        rejected = [lines.reject(begin + record, self._miscounted(found)) for record, found in counts]
+        records = np.delete(records, [record for record, _ in counts]) if counts else records
+        return batch, records + lines.first, rejected
+
+    def _miscounted(self, found: int) -> str:
+        return f"{found} values, the header has {self._rule.fields}"
+
     def _read_block(self, lines: Lines, begin: int, reader: LineReader) -> Rows:
+        plain = self._read_plain(lines, begin)
+        if plain is not None:
+            return plain
         wrong = {line: what for line, what in lines.no_records(self._rule.longest).items() if line >= begin}
         keep = lines.lengths > 0
         keep[:begin] = False
@@ -60,10 +84,11 @@ class CsvReader:
         head = keep.copy()
         if b'"' in lines.data:
             self._join(lines, wrong, keep, head, reader)
-        batch, counts = self._parse(lines.joined(keep), bool(keep.sum() > head.sum()))
+        text = pa.py_buffer(lines.joined(keep))
+        batch, counts = self._parse(text, bool(keep.sum() > head.sum()))
         records = np.flatnonzero(head)
         for record, found in counts:
-            wrong[int(records[record])] = f"{found} values, the header has {self._rule.fields}"
+            wrong[int(records[record])] = self._miscounted(found)
         records = np.delete(records, [record for record, _ in counts])
         if len(records) != batch.num_rows:
             raise AssertionError(
@@ -76,7 +101,8 @@ class CsvReader:
         self, lines: Lines, wrong: dict[int, str], keep: np.ndarray, head: np.ndarray, reader: LineReader
     ) -> None:
         """Joins lines to records: `keep` and `head` [L] become which lines are part of one, and its first."""
-        quoted = lines.holding(QUOTE)
+        dense = lines.data.count(b'"', 0, _SAMPLE_BYTES) > lines.data.count(b"\n", 0, _SAMPLE_BYTES)
+        quoted = np.flatnonzero(keep) if dense else lines.holding(QUOTE)
         quoted = quoted[keep[quoted]]
         texts = _slices(lines, quoted)
         fits = to_numpy(pc.match_substring_regex(texts, self._well_formed))
@@ -99,7 +125,7 @@ class CsvReader:
                 keep[line:behind] = True
                 head[line + 1 : behind] = False
 
-    def _parse(self, text: bytes, over_lines: bool) -> tuple[pa.RecordBatch, list[tuple[int, int]]]:
+    def _parse(self, text: pa.Buffer, over_lines: bool) -> tuple[pa.RecordBatch, list[tuple[int, int]]]:
         """Returns the rows, and (record, number of values) of those that have too few or too many."""
         from pyarrow import csv
 
@@ -110,10 +136,11 @@ class CsvReader:
             return "skip"
 
         names = [self._names[place] for place in self._columns]
-        if not text:
+        if not len(text):
             return pa.RecordBatch.from_arrays([pa.array([], pa.string())] * len(names), names=names), counts
-        table = csv.read_csv(
-            pa.py_buffer(text),
+        # Not `read_csv`: that of Arrow 10 goes through all objects of the process, at each call.
+        reader = csv.open_csv(
+            pa.BufferReader(text),
             csv.ReadOptions(use_threads=False, block_size=len(text) + 1, column_names=self._names),
             csv.ParseOptions(delimiter=self._delimiter, newlines_in_values=over_lines, invalid_row_handler=set_aside),
             csv.ConvertOptions(
@@ -123,14 +150,14 @@ class CsvReader:
                 strings_can_be_null=True,
                 null_values=self._null_values,
             ),
-        ).combine_chunks()
+        )
+        table = reader.read_all().combine_chunks()
         arrays = [each.chunk(0) if each.num_chunks else pa.array([], pa.string()) for each in table.columns]
         return pa.RecordBatch.from_arrays(arrays, names=names), counts
 
 
 def _slices(lines: Lines, chosen: np.ndarray) -> pa.Array:
     """Returns lines, with their line ends, as an array of bytes."""
-    if len(chosen) == len(lines):
-        offsets = np.concatenate([lines.starts[:1], lines.ends]).astype(np.int32)
-        return pa.Array.from_buffers(pa.binary(), len(lines), [None, pa.py_buffer(offsets), pa.py_buffer(lines.data)])
-    return pa.array([lines.data[lines.starts[line] : lines.ends[line]] for line in chosen], pa.binary())
+    offsets = np.concatenate([lines.starts[:1], lines.ends]).astype(np.int32)
+    texts = pa.Array.from_buffers(pa.binary(), len(lines), [None, pa.py_buffer(offsets), pa.py_buffer(lines.data)])
+    return texts if len(chosen) == len(lines) else texts.take(pa.array(chosen))

@@ -6,6 +6,7 @@ import dataclasses
 import re
 import urllib.parse
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 
@@ -21,6 +22,9 @@ from features.log_contract import LogContractError
 
 #: Of a text file, to see its columns.
 HEAD_BYTES = 1 << 20
+
+#: Looked at, at a time.
+_OPEN_FILES = 16
 
 _SUFFIX = re.compile(r"\.(parquet|pq|csv|tsv|jsonl|ndjson|json)(\.gz|\.bz2|\.zst)?$", re.IGNORECASE)
 _FORMATS = {"parquet": "parquet", "pq": "parquet", "csv": "csv", "tsv": "csv"}
@@ -102,15 +106,12 @@ def find_files(table: TableConfig, name: str, wanted: Collection[str] = ()) -> T
     base = table.path.rstrip("/")
     if not all(path.startswith(f"{base}/") for path in found):  # A file, or a glob: what lies below what it names.
         base = re.split(r"[*?[]", base, maxsplit=1)[0].rpartition("/")[0]
-    files, passed_over = [], []
-    for path in found:
-        if re.search(r"/[_.]", f"/{path[len(base) :]}"):
-            continue
-        kind = _format_of(path, table)
-        if kind is None:
-            passed_over.append(path)
-        else:
-            files.append(_look_at(path, kind, table, wanted))
+    shown = [path for path in found if not re.search(r"/[_.]", f"/{path[len(base) :]}")]
+    # Files of an object store take their time to open, and packed ones to search.
+    with ThreadPoolExecutor(_OPEN_FILES) as pool:
+        looked_at = list(pool.map(lambda path: _look_at(path, table, wanted), shown))
+    files = [file for file in looked_at if file is not None]
+    passed_over = [path for path, file in zip(shown, looked_at, strict=True) if file is None]
     if not files:
         others = f" Passed over, for their names: {', '.join(passed_over[:5])}." if passed_over else ""
         raise LogContractError(
@@ -171,7 +172,11 @@ def _format_of(path: str, table: TableConfig) -> str | None:
         return "parquet" if begins_as_parquet(file.read(4)) else None
 
 
-def _look_at(path: str, kind: str, table: TableConfig, wanted: Collection[str]) -> LogFile:
+def _look_at(path: str, table: TableConfig, wanted: Collection[str]) -> LogFile | None:
+    """Returns what a file is; None: it is passed over."""
+    kind = _format_of(path, table)
+    if kind is None:
+        return None
     partitions = _partitions(path)
     if kind == "parquet":
         with open_file(path) as opened:

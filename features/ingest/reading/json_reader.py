@@ -202,7 +202,8 @@ def keys_of(text: bytes) -> list[str]:
     """Returns the keys of the objects that lines of text hold, in the order in which they appear."""
     keys: dict[str, None] = {}
     for line in text.split(b"\n"):
-        if line.strip(_BLANK) and not _too_deep(Lines(line + b"\n", 0)):
+        deep = line.count(b"[") + line.count(b"{") > MAX_DEPTH and _too_deep(Lines(line + b"\n", 0))
+        if line.strip(_BLANK) and not deep:
             try:
                 keys |= dict.fromkeys(parse_row(line))
             except ValueError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,7 +11,7 @@ import pyarrow as pa
 
 from features.log_contract import Reason
 
-BLOCK_BYTES = 16 << 20
+BLOCK_BYTES = 8 << 20
 
 #: Of the text of a rejected record: dead letters show no more.
 SHOWN_BYTES = 4096
@@ -45,22 +46,48 @@ class Lines:
     Attributes:
       data: the block; its last line has a line end too.
       bytes: the same, [bytes] uint8.
-      starts, ends: [L] int64, where each line begins and where the next one does.
-      lengths: [L] int64, of the lines without their line ends.
       first: the line of the unit that is the block's first, from 0.
     """
 
     def __init__(self, data: bytes, first: int):
         self.data, self.first = data, first
         self.bytes = np.frombuffer(data, np.uint8)
-        self.ends = np.flatnonzero(self.bytes == NEWLINE) + 1
-        self.starts = np.concatenate([np.zeros(1, np.int64), self.ends[:-1]])
-        lengths = self.ends - self.starts - 1
-        returned = (lengths > 0) & (self.bytes[np.maximum(self.ends - 2, 0)] == RETURN)
-        self.lengths = lengths - returned
+        self._count = int(np.count_nonzero(self.bytes == NEWLINE))
 
     def __len__(self) -> int:
-        return len(self.ends)
+        return self._count
+
+    @functools.cached_property
+    def ends(self) -> np.ndarray:
+        """Where the line after each begins, [L] int64."""
+        return np.flatnonzero(self.bytes == NEWLINE) + 1
+
+    @functools.cached_property
+    def starts(self) -> np.ndarray:
+        """Where each line begins, [L] int64."""
+        return np.concatenate([np.zeros(1, np.int64), self.ends[:-1]])
+
+    @functools.cached_property
+    def lengths(self) -> np.ndarray:
+        """Of the lines without their line ends, [L] int64."""
+        lengths = self.ends - self.starts - 1
+        return lengths - ((lengths > 0) & (self.bytes[np.maximum(self.ends - 2, 0)] == RETURN))
+
+    def plain(self, longest: int) -> bool:
+        """Whether a glance shows that every line that is not blank is a record of CSV, if its values are as many.
+
+        Args:
+          longest: length of a record, in bytes.
+        """
+        data = self.data
+        if b'"' in data or b"\r" in data or b"\0" in data or not (data.isascii() or _is_utf8(data)):
+            return False
+        place = -1
+        while place + longest + 2 < len(data):
+            before, place = place, data.rfind(b"\n", place + 1, place + longest + 2)
+            if place <= before:
+                return False
+        return True
 
     def text(self, line: int) -> bytes:
         """Returns a line without its line end."""
@@ -103,16 +130,11 @@ class Lines:
             returns = np.flatnonzero(self.bytes == RETURN)
             lone = returns[self.bytes[returns + 1] != NEWLINE]
             found |= dict.fromkeys(map(int, self.at(lone)), "holds a carriage return that ends no line")
-        if not self.data.isascii():
+        if not (self.data.isascii() or _is_utf8(self.data)):
             found |= self._no_text()
         return found
 
     def _no_text(self) -> dict[int, str]:
-        try:
-            self.data.decode("utf-8")
-            return {}
-        except UnicodeDecodeError:
-            pass
         found = {}
         for line in self.at(np.flatnonzero(self.bytes >= 128)):
             try:
@@ -120,6 +142,14 @@ class Lines:
             except UnicodeDecodeError as error:
                 found[int(line)] = f"bytes that are not of the table's `encoding`, at byte {error.start} of the line"
         return found
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 class LineReader:
@@ -149,22 +179,24 @@ class LineReader:
         self._line = lines.first + line
 
     def _next(self) -> bytes:
-        parts, size = [self._given_back], 0
-        self._given_back = b""
-        while size < BLOCK_BYTES:
+        parts, size, bare = [self._given_back, self._open], 0, 0
+        self._given_back = self._open = b""
+        while True:
             chunk = next(self._chunks, None)
             if chunk is None:
                 self.at_end = True
-                parts += [self._open, b"\n"] if self._open else []
-                break
+                data = b"".join(parts)
+                return data if not data or data.endswith(b"\n") else data + b"\n"
             cut = chunk.rfind(b"\n") + 1
             if cut:
-                if len(self._open) > self._longest + 1:  # Too long by itself: the rest of it is not kept.
-                    parts += [self._open[: self._longest + 2], chunk[chunk.find(b"\n") : cut]]
-                else:
-                    parts += [self._open, chunk[:cut]]
-                size += cut + len(self._open)
-                self._open = chunk[cut:]
-            elif len(self._open) <= self._longest + 1:
-                self._open += chunk
-        return b"".join(parts)
+                size, bare = size + len(chunk), 0
+                if size >= BLOCK_BYTES:
+                    self._open = chunk[cut:]
+                    return b"".join([*parts, chunk[:cut]])
+                parts.append(chunk)
+            else:
+                # Of a line that is too long anyway the rest is not kept.
+                if bare <= self._longest:
+                    parts.append(chunk)
+                    size += len(chunk)
+                bare += len(chunk)

@@ -59,7 +59,10 @@ def read_text(
     if codecs.lookup(encoding).name in ("utf-8", "utf-8-sig"):
         yield from _without_mark(chunks) if start == 0 else chunks
     else:
-        yield from _transcode(chunks, encoding)
+        try:
+            yield from _transcode(chunks, encoding)
+        except UnicodeError as error:  # Of the text as a whole: bytes that are no characters are told by record.
+            raise LogContractError(f"{path}: is not in the table's `encoding` ({encoding}): {error}.") from error
 
 
 def _read_plain(path: str, start: int, stop: int | None) -> Iterator[bytes]:

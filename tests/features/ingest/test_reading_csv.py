@@ -110,7 +110,7 @@ def test_a_line_without_end_takes_no_memory_and_no_neighbour(tmp_path, monkeypat
     (tmp_path / "x.csv").write_text("a,b\n1,2\n" + "x" * 200_000 + "\n3,4\n")
     rows, rejected = read(tmp_path, "a", "b", max_record_bytes=2048)
     assert rows == [(2, "1", "2"), (4, "3", "4")]
-    assert [(line, len(text)) for line, text, _ in rejected] == [(3, 2050)]
+    assert [(line, len(text)) for line, text, _ in rejected] == [(3, records.SHOWN_BYTES)]
 
 
 @pytest.mark.parametrize("quoted", [False, True])
