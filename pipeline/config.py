@@ -81,6 +81,8 @@ class PipelineConfig(Strict):
         for name in self.evaluation.slices.features:
             if name not in names:
                 raise ValueError(f"`evaluation.slices.features`: no feature `{name}`.{nearest(name, names)}")
+        if "eval" not in self.ingest.split.names:
+            raise ValueError("`ingest.split` makes no split `eval`, by which training stops: set its `eval_fraction`.")
         for name, section in self.models.root.items():
             section.check(name, self.models, self.feature_spec)
         if self.cascade is not None:

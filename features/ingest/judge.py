@@ -84,8 +84,8 @@ def _warnings(config: IngestConfig, counts: IngestCounts) -> Iterator[str]:
         if future:
             yield f"`{name}`: {future:,} rows are dated beyond the end of the log ({counts.end_of_log})."
     for split in counts.requests:
-        if split == "test" and not counts.requests[split] and config.split.by != "column":
-            yield "the split `test` is empty: there is nothing to evaluate on."
+        if split == "test" and not counts.requests[split] and config.split.by == "column":
+            yield f"no row of `{config.split.column}` says `test`: there is nothing that models could be judged by."
         if split == "eval" and counts.requests[split] and not any(each[split] for each in counts.positives.values()):
             yield "the split `eval` has no positive of any label: early stopping has nothing to go by."
 
@@ -129,9 +129,11 @@ def _nothing_to_learn(config: IngestConfig, spec: FeatureSpec, counts: IngestCou
         yield f"the train split is empty. Requests: {counts.requests}. {_of_split(counts)}"
         return
     if "eval" in counts.requests and not counts.requests["eval"]:
+        yield f"the split `eval` is empty, and training stops by it. Requests: {counts.requests}. {_of_split(counts)}"
+    if "test" in counts.requests and not counts.requests["test"] and config.split.by != "column":
         yield (
-            f"the split `eval` is empty, and training stops by it. Requests: {counts.requests}. {_of_split(counts)}"
-            " Without such a split, set `eval_fraction: 0`."
+            f"the split `test` is empty, and models are judged by it. Requests: {counts.requests}. {_of_split(counts)} "
+            "Without `test_fraction` or `eval_until` they are judged by `eval`."
         )
     if not counts.positives[spec.label]["train"]:
         yield f"no impression of the train split is positive in `{spec.label}`.{_of_label(config, spec, counts)}"

@@ -66,6 +66,10 @@ def test_the_feature_spec_is_found_beside_the_configuration(tmp_path):
         ({"models": {"autoint": {"training": 3}}}, r"`models.autoint.training`"),
         ({"feature_spec": "absent.yaml"}, r"absent.yaml: cannot be read"),
         ({"name": "a b"}, r"`name`"),
+        (
+            {"ingest": {"tables": {"impressions": "x"}, "split": {"eval_fraction": 0}}},
+            r"`ingest.split` makes no split `eval`",
+        ),
     ],
 )
 def test_a_mistake_is_named(tmp_path, changes, message):

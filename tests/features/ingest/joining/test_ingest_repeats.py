@@ -19,17 +19,21 @@ DAY = 24 * HOUR
 @pytest.fixture(scope="module")
 def logged_again(tmp_path_factory) -> Case:
     rows = [
-        ("r1", T + 5, "ann", 1),  # the earliest of item 1 comes later
+        ("r1", T + 5, "ann", 1),  # the earliest of item 1 comes later, and was not clicked then
         ("r1", T, "ann", 1),
         ("r1", T, "ann", 2),
         ("r1", T + 9, "ann", 2),  # another shelf, and clicked
         ("r1", T, "ann", 3),
+        ("r1", T, "ann", 3),  # another label alone
         ("r1", T, "ann", 3),  # the same
     ]
     table = impressions(
-        rows, click=[1.0, 0.0, 0.0, 0.5, 0.25, 0.25], seen=[3.5, 1.5, None, 9.0, 4.0, 4.0], position=[0, 0, 1, 1, 2, 2]
+        rows,
+        click=[1.0, 0.0, 0.0, 0.5, 0.25, 0.75, 0.25],
+        seen=[3.5, 1.5, None, 9.0, 4.0, 4.0, 4.0],
+        position=[0, 0, 1, 1, 2, 2, 2],
     )
-    table = table.set_column(table.column_names.index("shelf"), "shelf", [["a", "a", "b", "c", "d", "d"]])
+    table = table.set_column(table.column_names.index("shelf"), "shelf", [["a", "a", "b", "c", "d", "d", "d"]])
     tables = {"impressions": table, "items": ITEMS, "users": USERS}
     return Case(tmp_path_factory.mktemp("again"), tables, labels=({"name": "click", "value": "seen"},))
 
@@ -37,15 +41,15 @@ def logged_again(tmp_path_factory) -> Case:
 def test_the_earliest_row_stays_with_the_largest_label_and_its_value(logged_again):
     request = logged_again.requests()["r1"]
     assert request["item_id"] == [1, 2, 3] and request["shelf"] == ["a", "b", "d"]
-    assert request["click"] == [1.0, 0.5, 0.25]
+    assert request["click"] == [1.0, 0.5, 0.75]
     assert request["click_value"] == [3.5, 9.0, 4.0]
     assert request["timestamp"] == T
 
 
 def test_repeats_are_told_apart(logged_again):
     table = logged_again.counts.tables["impressions"]
-    assert (table.rows_in, table.kept, table.duplicates, table.merged, table.differing) == (6, 3, 3, 1, 1)
-    assert any("1 of 3 duplicates differ" in warning for warning in logged_again.counts.warnings)
+    assert (table.rows_in, table.kept, table.duplicates, table.merged, table.differing) == (7, 3, 4, 1, 2)
+    assert any("2 of 4 duplicates differ" in warning for warning in logged_again.counts.warnings)
 
 
 labels = st.sampled_from([0.0, 0.5, 1.0])

@@ -42,7 +42,8 @@ def changed(table: str | None = None, **fields) -> IngestCounts:
 FAULTS = [
     (changed("impressions", kept=0), "no impression was kept of 100: 2 dead letters, 3 immature, 5 duplicates"),
     (changed(requests={"train": 0, "eval": 45}), "the train split is empty"),
-    (changed(requests={"train": 45, "eval": 0}), "the split `eval` is empty.*`eval_fraction: 0`"),
+    (changed(requests={"train": 45, "eval": 0}), "the split `eval` is empty, and training stops by it"),
+    (changed(requests={"train": 40, "eval": 5, "test": 0}), "`test` is empty, and models are judged by it"),
     (changed(positives={"click": {"train": 0, "eval": 3}}), "no impression of the train split is positive in `click`"),
     (
         changed("impressions", duplicates=51),
@@ -87,14 +88,15 @@ def test_limits_can_be_moved(tmp_path):
 
 
 def test_warnings_name_files_and_empty_splits():
-    config = IngestConfig.model_validate({"tables": {"impressions": "i", "clicks": "c"}})
+    split = {"by": "column", "column": "part"}
+    config = IngestConfig.model_validate({"tables": {"impressions": "i", "clicks": "c"}, "split": split})
     assert warnings_of(config, GOOD) == ()
     counts = changed("clicks", passed_over=("a.zip", "b", "c", "d"), differing_files=("e.csv",)).model_copy(
         update={"requests": {"train": 40, "eval": 5, "test": 0}, "positives": {"click": {"train": 1, "eval": 0}}}
     )
     passed, differing, eval_split, test_split = warnings_of(config, counts)
     assert "4 files were passed over: a.zip, b, c and 1 more" in passed and "e.csv" in differing
-    assert "`eval` has no positive" in eval_split and "`test` is empty" in test_split
+    assert "`eval` has no positive" in eval_split and "no row of `part` says `test`" in test_split
 
 
 def test_a_misspelt_label_is_told_with_those_that_are_there(tmp_path):
