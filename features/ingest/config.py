@@ -70,7 +70,7 @@ class TableConfig(Strict):
     @model_validator(mode="after")
     def _check(self) -> Self:
         try:
-            b"".decode(self.encoding)
+            "a".encode(self.encoding)
         except (LookupError, ValueError) as error:
             raise ValueError(
                 f"`encoding` is no text encoding that Python knows. Received: {self.encoding!r}."

@@ -99,8 +99,13 @@ def files_of(table: TableConfig) -> list[tuple[Path, dict[str, str]]]:
     base = Path(table.path)
     if base.is_file():
         return [(base, {})]
-    found = []
-    below_it = [Path(folder, name) for folder, _, names in os.walk(base, followlinks=True) for name in names]
+    found, below_it, walked = [], [], set()
+    for folder, folders, names in os.walk(base, followlinks=True):
+        if os.path.realpath(folder) in walked:  # A link to a folder above.
+            folders.clear()
+            continue
+        walked.add(os.path.realpath(folder))
+        below_it += [Path(folder, name) for name in names]
     for path in sorted(below_it, key=str):
         below = path.relative_to(base).parts
         if path.is_file() and not any(part[0] in "_." for part in below) and format_of(path, table):

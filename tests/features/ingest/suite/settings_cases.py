@@ -44,9 +44,9 @@ SETTINGS = (
     setting("label_of_a_feature_s_column", "hour", labels=[{"name": "buy", "column": "hour"}]),
     setting(
         "label_value_named_like_a_feature",
-        "price_value",
-        labels=[{"name": "price", "column": "click", "value": "click"}],
-        files={**FIRST, "items/items.csv": "item_id,price_value\ni1,2\n"},
+        "cost_value",
+        labels=[{"name": "cost", "column": "click", "value": "click"}],
+        files={**FIRST, "items/items.csv": "item_id,cost_value\ni1,2\n"},
     ),
     setting("label_that_is_a_feature_s_column", "hour", labels=[{"name": "late", "column": "hour", "at_least": 20}]),
     setting("label_without_a_column", "order", labels=["order"]),
