@@ -71,7 +71,7 @@ def count_differences(columns: dict[str, pa.Array], duplicates: np.ndarray, stay
     for name, values in columns.items():
         if name.startswith(("l:", "v:")):
             labels |= _differ(values.take(first), values.take(second))
-        elif name.startswith("f:") or name in ("position", "propensity"):
+        elif name.startswith("f:") or name in ("position", "propensity", "_split"):
             others |= _differ(values.take(first), values.take(second))
     return int((labels & ~others).sum()), int(others.sum())
 

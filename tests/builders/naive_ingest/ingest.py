@@ -139,7 +139,7 @@ class _Ingest:
             first, *others = same
             for other in others:
                 self.counts["impressions"]["duplicates"] += 1
-                differing = {name for name, value in other.values.items() if value != first[name]}
+                differing = {name for name, value in other.values.items() if value != first[name]} - {"timestamp"}
                 if differing and all(name.startswith(("label ", "value ")) for name in differing):
                     self.counts["impressions"]["merged"] += 1
                 elif differing:
