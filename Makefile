@@ -61,6 +61,12 @@ bench: $(STAMP) ## measure data preparation and training (python -m benchmarks l
 	$(PYTHON) -m benchmarks data_prep
 	$(PYTHON) -m benchmarks training
 
+.PHONY: drills
+drills: $(STAMP) ## hours: 20,000 random tables against the naive ingest, 20 runs that are killed and run again, 90 mistakes
+	$(PYTHON) -m tests.drills.random_tables --tables 20000
+	$(PYTHON) -m tests.drills.kill_run --kills 20
+	$(PYTHON) -m pytest -q tests/features/ingest/suite tests/pipeline/cli/test_mistakes.py tests/pipeline/cli/test_bad_arguments.py
+
 lock: $(UV) ## pin every dependency of setup.py again, for both stacks
 	$(call pin,py310-tfx116,x86_64-manylinux_2_28)
 	$(call pin,py313-tfx121,x86_64-manylinux_2_39)

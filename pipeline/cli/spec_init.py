@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from features.errors import OccupiedError
+from features.errors import InputError, OccupiedError
 from pipeline.cli.console import err, out
 
 spec = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="A feature spec for a log.")
@@ -31,12 +31,17 @@ def init(
     replace: Annotated[bool, typer.Option("--replace", help="Write over files that are there.")] = False,
 ) -> None:
     """Propose a feature spec and a profile, with what was seen of each column beside it; both run as they are."""
+    import re
     import tempfile
 
     from features import storage
     from pipeline.config import load_config
     from pipeline.own_logs.propose import propose
 
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
+        raise InputError(
+            f"--name must begin with a letter and hold letters, digits, - and _ alone. Received: {name!r}."
+        )
     spec_path, profile_path = storage.join(folder, f"features_{name}.yaml"), storage.join(folder, f"{name}.yaml")
     for path in (spec_path, profile_path):
         if storage.exists(path) and not replace:

@@ -77,7 +77,9 @@ def main() -> None:
     done = json.loads(RECORD.read_text()) if RECORD.exists() else []
     tables = sum(chunk["tables"] for chunk in done)
     number = max((chunk["chunk"] for chunk in done), default=-1) + 1
-    with multiprocessing.get_context("spawn").Pool(options.processes, _prepare) as pool:
+    _prepare()
+    # Forked: a new interpreter would look for `tests` where Beam's imports have put another package of that name.
+    with multiprocessing.get_context("fork").Pool(options.processes) as pool:
         while tables < options.tables and (time.monotonic() - began) / 60 < options.minutes:
             for found in pool.imap_unordered(run_chunk, range(number, number + 2 * options.processes)):
                 if found["fault"]:

@@ -1,0 +1,83 @@
+"""`kill -9` within LogIngest: the same ingestion into the same folders ends with the bytes of an undisturbed one.
+
+`make drills` kills whole runs of the pipeline.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from tests.builders.ingest_case import HOUR, T, clicks, impressions, write
+
+ROOT = Path(__file__).parents[3]
+INGEST = """
+import sys
+from pathlib import Path
+from tests.builders.ingest_case import SPEC
+from features.ingest.config import IngestConfig
+from features.ingest.ingest_logs import run_ingest
+folder = Path(sys.argv[1])
+tables = {name: str(folder / "log" / name) for name in ("impressions", "clicks", "items", "users")}
+config = IngestConfig.model_validate({"tables": tables, "num_shards": 4, "attribution_window_hours": 1.0})
+print("reads", flush=True)
+run_ingest(config, SPEC, *(folder / "out" / name for name in ("examples", "behaviors", "dead")))
+"""
+
+
+def make_log(folder: Path) -> None:
+    rng = np.random.default_rng(1)
+    rows = [(f"r{n // 4}", T + n // 4 * 60_000, f"u{n // 4 % 50}", n % 7 + 1) for n in range(8_000)]
+    clicked = [(r, i, t + int(rng.integers(0, HOUR))) for r, t, _, i in rows if rng.random() < 0.3]
+    bad = [(None, T, "u1", 1), ("x", 5, "u1", 1)]
+    write(impressions([*rows, *bad]), folder / "log" / "impressions", "jsonl")
+    write(clicks(clicked), folder / "log" / "clicks")
+    items = {"item_id": range(1, 8), "price": np.arange(7) / 2, "tags": [[str(n)] for n in range(7)]}
+    write(pa.table(items), folder / "log" / "items")
+    write(pa.table({"user_id": [f"u{n}" for n in range(50)], "city": ["Oslo"] * 50}), folder / "log" / "users")
+
+
+def start(folder: Path) -> subprocess.Popen:
+    """Starts the ingestion and returns once its modules are imported."""
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", INGEST, str(folder)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "reads\n"
+    return process
+
+
+def written(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in (folder / "out").rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.mark.slow
+def test_a_killed_ingest_ends_as_an_undisturbed_one(tmp_path):
+    make_log(tmp_path)
+    undisturbed = start(tmp_path)
+    since = time.monotonic()
+    assert undisturbed.wait(120) == 0
+    seconds = time.monotonic() - since
+    expected = written(tmp_path)
+    assert len(expected) > 8
+
+    killed = 0
+    for share in (0.6, 0.9):  # Onto what the run before left, finished or not.
+        process = start(tmp_path)
+        time.sleep(seconds * share)
+        process.send_signal(signal.SIGKILL)
+        killed += process.wait() == -signal.SIGKILL
+        assert not os.path.exists(tmp_path / "out" / "examples" / "counts.json") or process.returncode == 0
+    assert killed, "both ended before they could be killed"
+    assert start(tmp_path).wait(120) == 0
+    assert written(tmp_path) == expected
