@@ -83,7 +83,7 @@ class BehaviorShards:
             cut[window], cut[f"{window}_length"] = self._cut(*bounds[window])
         return cut
 
-    def _cut(self, first: np.ndarray, end: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    def _cut(self, first: np.ndarray, end: np.ndarray) -> tuple[dict[str, np.ndarray | tuple], np.ndarray]:
         width = max(1, int((end - first).max(initial=0)))
         positions = end[:, np.newaxis] + np.arange(-width, 0)
         inside = positions >= first[:, np.newaxis]
