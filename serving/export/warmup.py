@@ -47,7 +47,7 @@ def write_prediction_logs(saved_model_dir: storage.AnyPath, logs: list) -> None:
         raise InputError(f"`logs` must hold 1 to {_MAX_RECORDS} requests. Received: {len(logs)}.")
     with storage.aside(storage.join(saved_model_dir, WARMUP_FILE)) as path, tf.io.TFRecordWriter(path) as writer:
         for log in logs:
-            writer.write(log.SerializeToString())
+            writer.write(log.SerializeToString(deterministic=True))  # Its maps have no order of their own.
 
 
 def prediction_log(model_name: str, signature: str, tensors: dict[str, np.ndarray]):

@@ -46,10 +46,9 @@ run_dir: {work}/run
 serving_dir: {work}/serving
 """
 
-#: What no two runs write alike, and why: the time, the process, or an order that TensorFlow does not fix.
+#: What no two runs write alike: it tells times and rates, or the version of a model, which is the time of its push.
 _NEVER_ALIKE = re.compile(
-    r"metadata\.sqlite|pipeline\.log|timings\.json|report/|events\.out|/executor_execution/|\.temp|/training_run/|"
-    r"fingerprint\.pb|keras_metadata\.pb"
+    r"metadata\.sqlite|pipeline\.log|timings\.json|manifest\.json|training_history\.json|run/report/|events\.out"
 )
 
 
