@@ -19,7 +19,7 @@ import pytest
 
 from tests.builders.ingest_case import HOUR, T, clicks, impressions, write
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 INGEST = """
 import sys
 from pathlib import Path
