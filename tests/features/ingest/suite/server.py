@@ -25,10 +25,10 @@ from features.ingest import ingest_logs
 from features.ingest.config import IngestConfig
 from features.ingest.counts import IngestCounts
 from features.spec import FeatureSpec
-from tests.builders.naive_ingest.compare import letters_of
-from tests.builders.naive_ingest.records import count_physical_records
-from tests.builders.naive_ingest.tables import files_of
 from tests.drills.direct_runner import direct_pipelines
+from tests.drills.naive_ingest.compare import letters_of
+from tests.drills.naive_ingest.records import count_physical_records
+from tests.drills.naive_ingest.tables import files_of
 from tests.features.ingest.suite.all_cases import CASES
 from tests.features.ingest.suite.case import SPEC, BadInput
 
