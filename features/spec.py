@@ -194,6 +194,9 @@ class FeatureSpec(Strict):
             name, column = feature.name, feature.column
             if name in KEY_COLUMNS and column != name:
                 raise ValueError(f"`{name}` is a key of the log contract: no feature may rename it.")
+            scope = "candidate" if name == "item_id" else "request"
+            if name in KEY_COLUMNS and feature.scope != scope:
+                raise ValueError(f"feature `{name}` is a key of the log contract: its `scope` must be {scope}.")
             if name in RESERVED_COLUMNS and name not in KEY_COLUMNS:
                 raise ValueError(
                     f"feature `{name}`: the examples have a column of that name: choose another `name` and keep "

@@ -150,6 +150,14 @@ def test_reserved_names_are_refused(name):
         parse_model(SPEC.model_dump() | {"label": name}, FeatureSpec, "x.yaml")
 
 
+def test_keys_keep_their_scope():
+    for feature, scope in (("item_id", "candidate"), ("user_id", "request")):
+        other = {"candidate": "request", "request": "candidate"}[scope]
+        entry = {"name": feature, "table": "impressions", "scope": other}
+        with pytest.raises(SpecError, match=f"`{feature}` is a key .*`scope` must be {scope}"):
+            parse_model({"name": "x", "features": [entry]}, FeatureSpec, "x.yaml")
+
+
 def test_a_feature_that_reads_the_label_is_refused():
     spec = SPEC.model_dump()
     spec["features"] = [*spec["features"], {"name": "hit", "column": "click", "table": "impressions"}]
