@@ -100,7 +100,7 @@ class IngestLogs(beam.PTransform):
         limits = (
             {table: -(-self.sample_rows // len(found)) for table, found in units.items()} if self.sample_rows else {}
         )
-        reading = ReadTable(plans, num_shards, config.end_of_log, patient, limits)
+        reading = ReadTable(plans, num_shards, config.end_of_log, patient, examples_dir, limits)
         read = (
             root
             | "Plan" >> beam.Create([(table, unit) for table, found in units.items() for unit in found])

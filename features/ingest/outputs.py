@@ -6,9 +6,10 @@ from features import storage
 from features.errors import OccupiedError
 from features.ingest.config import SPLITS
 from features.ingest.counts import COUNTS_FILE
+from features.ingest.joining.spill import SPILLED_ROWS
 from features.items.catalogue import CATALOGUE_FILE
 
-_SCRATCH_ITEMS = "_items-*.arrow"
+_SCRATCH = ("_items-*.arrow", SPILLED_ROWS)
 
 
 def clear_outputs(examples_dir: str, behaviors_dir: str, dead_letters_dir: str) -> None:
@@ -34,7 +35,7 @@ def clear_outputs(examples_dir: str, behaviors_dir: str, dead_letters_dir: str) 
         *_written(examples_dir, COUNTS_FILE),
         *splits,
         *_written(storage.parent(catalogue), storage.name(catalogue)),
-        *_written(examples_dir, _SCRATCH_ITEMS),
+        *(path for pattern in _SCRATCH for path in _written(examples_dir, pattern)),
         *_written(behaviors_dir, "behaviors-*.parquet"),
         *_written(dead_letters_dir, "dead_letters-*.parquet"),
     ):
@@ -44,8 +45,8 @@ def clear_outputs(examples_dir: str, behaviors_dir: str, dead_letters_dir: str) 
 
 
 def drop_scratch(examples_dir: str) -> None:
-    """Deletes the items that all shards read."""
-    for path in _written(examples_dir, _SCRATCH_ITEMS):
+    """Deletes the rows that waited for their shard, and the items that all shards read."""
+    for path in (path for pattern in _SCRATCH for path in _written(examples_dir, pattern)):
         storage.delete(path)
 
 

@@ -38,6 +38,7 @@ from features.ingest.joining.shuffle import (
     partition,
     shard_of,
 )
+from features.ingest.joining.spill import Spill, unspill
 from features.ingest.joining.split import TimeHistogram
 from features.ingest.joining.write import RequestTable, behavior_table, write_shard
 from features.ingest.reading.units import ReadUnit, read_batches
@@ -63,6 +64,7 @@ class ReadTable(beam.DoFn):
       num_shards: of the outputs.
       end_of_log: where it is declared.
       patient: whether a unit may begin with nothing but bad rows.
+      scratch_dir: where rows wait for their shard.
       limits: by table, after how many rows a unit is left; empty: units are read whole.
     """
 
@@ -70,6 +72,7 @@ class ReadTable(beam.DoFn):
     num_shards: int
     end_of_log: int | None
     patient: bool
+    scratch_dir: str
     limits: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def process(self, element: tuple[str, ReadUnit]) -> Iterator[Any]:
@@ -77,24 +80,26 @@ class ReadTable(beam.DoFn):
         checker = RowChecker(self.plans[table])
         reasons: Counter = Counter()
         rows_in = 0
-        for raw in read_batches(unit, self.plans[table].config, self.plans[table].sources):
-            rows, dead, tally = checker.check(raw, unit)
-            yield TaggedOutput(TALLY, tally)
-            rows_in += tally["table", table, "rows_in"]
-            reasons.update({key[2]: count for key, count in tally.items() if key[:2] == ("reason", table)})
-            if dead is not None:
-                yield TaggedOutput(DEAD, (unit.index % self.num_shards, dead))
-                if not self.patient and rows_in >= FIRST_ROWS and rows_in == reasons.total():
-                    raise BadRowsError(_none_good(table, unit, reasons, dead))
-            if rows.num_rows:
-                yield from self._send(table, rows)
-            if rows_in >= self.limits.get(table, rows_in + 1):
-                yield TaggedOutput(TALLY, Counter({("sampled_units",): 1}))
-                break
+        with Spill(self.scratch_dir) as spill:
+            for raw in read_batches(unit, self.plans[table].config, self.plans[table].sources):
+                rows, dead, tally = checker.check(raw, unit)
+                yield TaggedOutput(TALLY, tally)
+                rows_in += tally["table", table, "rows_in"]
+                reasons.update({key[2]: count for key, count in tally.items() if key[:2] == ("reason", table)})
+                if dead is not None:
+                    yield TaggedOutput(DEAD, (unit.index % self.num_shards, dead))
+                    if not self.patient and rows_in >= FIRST_ROWS and rows_in == reasons.total():
+                        raise BadRowsError(_none_good(table, unit, reasons, dead))
+                if rows.num_rows:
+                    yield from self._send(table, rows, spill)
+                if rows_in >= self.limits.get(table, rows_in + 1):
+                    yield TaggedOutput(TALLY, Counter({("sampled_units",): 1}))
+                    break
+        yield from spill.places()
         tallied = {("file", table, unit.path, "rows"): rows_in}
         yield TaggedOutput(TALLY, Counter(tallied | {("file", table, unit.path, "bad"): reasons.total()}))
 
-    def _send(self, table: str, rows: pa.RecordBatch) -> Iterator[Any]:
+    def _send(self, table: str, rows: pa.RecordBatch, spill: Spill) -> Iterator[Any]:
         column = columns_of(rows)
         if table == "items":
             yield TaggedOutput(ITEMS, (0, mark(rows, table)))
@@ -103,7 +108,8 @@ class ReadTable(beam.DoFn):
                 yield TaggedOutput(BY_REQUEST, part)
         else:
             users = hash64(column["user_id"].dictionary_encode())
-            yield from partition(rows, (users % np.uint64(self.num_shards)).astype(np.uint16), table)
+            for shard, part in partition(rows, (users % np.uint64(self.num_shards)).astype(np.uint16), table):
+                spill.add(shard, part)
             if table == "impressions":
                 times = column["timestamp"].to_numpy()
                 yield TaggedOutput(IMPRESSION_TIMES, LogTimes.of(times))
@@ -252,7 +258,7 @@ class BuildShard(beam.DoFn):
 
     def process(self, element: Group, plan: dict[str, int | None], item_paths: Iterable[str]) -> Iterator[Any]:
         shard, batches = element
-        found = by_kind(batches)
+        found = by_kind(unspill(batches))
         items = load_items(item_paths)
         refused = Refused(self.units)
         tally = refused.tally
