@@ -33,11 +33,15 @@ stack: ## which of the two stacks this machine takes
 run: $(STAMP) ## run the pipeline end to end on simulated logs (CONFIG=… another profile, MODELS=a,b only these)
 	@.venv/bin/clickmill run --config $(CONFIG) $(if $(MODELS),--models $(MODELS))
 
-test: $(STAMP) ## every test
-	$(PYTHON) -m pytest -q
+# A worker takes up to 7 GB; files stay whole, and those that share a long preparation stay together (tests/conftest.py).
+WORKERS ?= 2
+PYTEST := $(PYTHON) -m pytest -q -n $(WORKERS) --dist loadgroup
+
+test: $(STAMP) ## every test (WORKERS=1: one process)
+	$(PYTEST)
 
 test-fast: $(STAMP) ## the tests that take seconds
-	$(PYTHON) -m pytest -q -m "not slow and not e2e"
+	$(PYTEST) -m "not slow and not e2e"
 
 lint: $(STAMP) ## formatting and static checks
 	$(PYTHON) -m ruff format --check .

@@ -42,7 +42,20 @@ REQUIRES = [
     "zstandard",
 ]
 # Imported by tests and benchmarks alone, or run by hand.
-DEV = ["hypothesis", "mypy", "packaging", "pre-commit", "pytest", "ruff", "tensorflow-transform", "types-PyYAML"]
+DEV = [
+    *("hypothesis", "mypy", "packaging", "pre-commit", "pytest", "pytest-xdist", "ruff", "tensorflow-transform"),
+    "types-PyYAML",
+]
+    "hypothesis",
+    "mypy",
+    "packaging",
+    "pre-commit",
+    "pytest",
+    "pytest-xdist",
+    "ruff",
+    "tensorflow-transform",
+    "types-PyYAML",
+]
 
 setup(
     name="clickmill",

@@ -3,6 +3,16 @@
 import pyarrow.parquet as pq
 import pytest
 
+#: Fixtures that take a minute: the tests that share one are run by one worker.
+SHARED = ("small_run_root", "cascade_work")
+
+
+def pytest_collection_modifyitems(items):
+    """Groups tests for the workers of pytest-xdist: by what they share, else by their file."""
+    for item in items:
+        shared = [name for name in SHARED if name in getattr(item, "fixturenames", ())]
+        item.add_marker(pytest.mark.xdist_group(shared[0] if shared else item.nodeid.split("::")[0]))
+
 
 @pytest.fixture(scope="session")
 def raw_small_log(tmp_path_factory):

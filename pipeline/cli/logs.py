@@ -9,7 +9,15 @@ import typer
 from features.errors import InputError
 from pipeline.cli.console import err, out
 
-logs = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at a log before it is run.")
+logs = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Look at a log before it is run: what would be lost of it, and why.",
+)
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Look at a log before it is run: what would be lost of it, and why.",
+)
 
 #: Rows of each table that are read where nothing else is said: half a minute.
 SAMPLE_ROWS = 1_000_000

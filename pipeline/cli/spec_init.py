@@ -9,7 +9,7 @@ import typer
 from features.errors import InputError, OccupiedError
 from pipeline.cli.console import err, out
 
-spec = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="A feature spec for a log.")
+spec = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Propose a feature spec and a profile for a log.")
 
 
 @spec.callback()

@@ -45,6 +45,14 @@ BAD = {
     "report": [["{tmp}"], ["no/such"], ["{file}"]],
     "dataset movielens-1m": [["--source", "no/such", "--out", "{tmp}"], ["--source", "{tmp}", "--out", "{tmp}"]],
     "doctor": [["--dir"]],
+    "logs check": [
+        [],
+        ["{tmp}"],
+        ["{tmp}", "--spec", "no/such.yaml"],
+        ["--config", "{file}"],
+        ["impressions={file}", "--spec", "tfx_config/features_simulated.yaml"],
+    ],
+    "spec init": [[], ["{tmp}"], ["no/such"], ["impressions={file}"], ["{file}", "--out", "{file}"]],
     "bse build": [["-m", "{tmp}", "-b", "{tmp}", "-s", "{tmp}"], ["-m", "{file}", "-b", "{tmp}", "-s", "{tmp}"]],
     "bse get": [
         ["-s", "{tmp}", "-u", "u1"],

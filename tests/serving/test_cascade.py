@@ -44,7 +44,7 @@ def cascade(work, coarse):
 
 @pytest.fixture(scope="module")
 def requests(work, cascade):
-    return sample_requests(work / "raw" / "examples", work / "raw" / "behaviors", "eval", cascade, 30)
+    return sample_requests(work / "raw" / "examples", work / "raw" / "behaviors", "eval", cascade, 25)
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +221,7 @@ def test_scored_requests_select_what_the_cascade_lists(cascade, requests):
     """One scoring gives the list of every (n1, n2) that serving gives, ties and pads included."""
     table = score_cascade(cascade, requests, width=100, top_k=5)
     scores = CascadeScores.from_table(table, len(cascade.catalogue))
-    assert len(scores) == 30 and scores.width == 100
+    assert len(scores) == 25 and scores.width == 100
     rows = [part.slice(i, 1) for part in requests for i in range(len(part))]
     for n1, n2 in ((60, 20), (100, 7), (12, 12)):
         selection = select(scores, n1, n2, 5)
@@ -232,12 +232,12 @@ def test_scored_requests_select_what_the_cascade_lists(cascade, requests):
             cascade.coarse,
             CascadeConfig(retrieve=n1, coarse=n2, top_k=5),
         )
-        for number in (0, 11, 29):
+        for number in (0, 11, 24):
             listed = cascade.catalogue.item_ids.take(pa.array(selection.listed[number])).to_pylist()
             assert [item.item_id for item in cascade_at.recommend_row(rows[number])] == listed
     labels = np.concatenate([pq_row["click"].combine_chunks().flatten().to_numpy() for pq_row in requests])
     assert scores.label.sum() + 0 == (labels > 0).sum() and scores.unknown_items == 0
-    gates = CascadeGates(min_requests=30, min_ndcg_kept=0.0, max_cost_share=None)
+    gates = CascadeGates(min_requests=25, min_ndcg_kept=0.0, max_cost_share=None)
     config = CascadeEvaluationConfig(retrieve_grid=(20, 100), coarse_grid=(10,), gates=gates)
     result = evaluate_cascade(scores, cascade.config, config)
     assert result.blessed and 0 < result.chosen.metrics["ndcg"].value < 1
@@ -245,14 +245,14 @@ def test_scored_requests_select_what_the_cascade_lists(cascade, requests):
 
 def test_the_sample_is_uniform_and_repeatable(work, cascade, requests):
     directories = work / "raw" / "examples", work / "raw" / "behaviors"
-    again = sample_requests(*directories, "eval", cascade, 30)
+    again = sample_requests(*directories, "eval", cascade, 25)
     storage.copy_tree(work / "raw", "memory://sample")
-    there = sample_requests("memory://sample/examples", "memory://sample/behaviors", "eval", cascade, 30)
+    there = sample_requests("memory://sample/examples", "memory://sample/behaviors", "eval", cascade, 25)
     storage.delete("memory://sample")
     assert pa.concat_tables(there).equals(pa.concat_tables(again))
     ids = [pa.concat_tables(tables)["request_id"].to_pylist() for tables in (requests, again)]
-    assert ids[0] == ids[1] and len(set(ids[0])) == 30
-    other = sample_requests(*directories, "eval", cascade, 30, seed=1)
+    assert ids[0] == ids[1] and len(set(ids[0])) == 25
+    other = sample_requests(*directories, "eval", cascade, 25, seed=1)
     assert pa.concat_tables(other)["request_id"].to_pylist() != ids[0]
     files = sorted((directories[0] / "Split-eval").glob("*.parquet"))
     total = sum(pq.read_metadata(path).num_rows for path in files)

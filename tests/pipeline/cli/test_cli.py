@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.cli.app import app
+from pipeline.cli.console import out
 from tests.builders.report_example import report_data as a_report
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -127,7 +128,9 @@ def test_report_shows_a_runs_figures_and_draws_its_page(tmp_path):
     data = a_report()
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "report.json").write_text(data.model_dump_json(), encoding="utf-8")
+    out.cache_clear()  # A console keeps the width that it was made with.
     result = runner.invoke(app, ["report", str(tmp_path)], env={"COLUMNS": "200"})
+    out.cache_clear()
     assert result.exit_code == 0, result.output
     auc = data.evaluation.model.metrics["auc"]
     assert f"{auc.value:.4f} [{auc.low:.4f}, {auc.high:.4f}]" in result.stdout

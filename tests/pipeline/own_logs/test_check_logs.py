@@ -122,7 +122,7 @@ def test_what_would_stop_a_run_is_said_with_the_exit_code(log, proposed, tmp_pat
         (["spec", "init", "nowhere"], "nowhere: no such file or folder"),
         (["spec", "init", "LOG", "--out", "PROPOSED", "--name", "case"], "is there already"),
         (["spec", "init", "PROFILE"], "which table this is cannot be told"),
-        (["spec", "init", "LOG", "--name", "no name"], "`name`"),
+        (["spec", "init", "LOG", "--name", "no name"], "--name must begin with a letter"),
         (["spec", "init", "clicks=LOG/clicks"], "no table of impressions"),
     ],
 )
