@@ -43,9 +43,6 @@ REQUIRES = [
 ]
 # Imported by tests and benchmarks alone, or run by hand.
 DEV = [
-    *("hypothesis", "mypy", "packaging", "pre-commit", "pytest", "pytest-xdist", "ruff", "tensorflow-transform"),
-    "types-PyYAML",
-]
     "hypothesis",
     "mypy",
     "packaging",
