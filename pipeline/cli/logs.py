@@ -14,10 +14,6 @@ logs = typer.Typer(
     rich_markup_mode=None,
     help="Look at a log before it is run: what would be lost of it, and why.",
 )
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    help="Look at a log before it is run: what would be lost of it, and why.",
-)
 
 #: Rows of each table that are read where nothing else is said: half a minute.
 SAMPLE_ROWS = 1_000_000
