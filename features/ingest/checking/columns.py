@@ -119,10 +119,9 @@ def _to_string(values: pa.Array) -> _Converted:
         values = values.cast(pa.float64())
     if pa.types.is_floating(values.type):
         return _floats_as_text(values)
-    try:
-        return values.cast(pa.string()), none_bad(len(values))
-    except pa.ArrowNotImplementedError:  # Durations, intervals.
+    if pa.types.is_duration(values.type) or pa.types.is_interval(values.type):
         return _misfits(values, pa.string())
+    return values.cast(pa.string()), none_bad(len(values))
 
 
 def _floats_as_text(values: pa.Array) -> _Converted:
