@@ -8,8 +8,8 @@
     items ─ check ─ one file, read by every shard ─────────────────┘   and the catalogue
 
 Clicks know no user. They meet the index of requests, which is small beside the impressions, and travel on to the shard
-of their user: impressions are shuffled once. What is dated beyond the end of the log is set aside before it can decide
-anything.
+of their user: impressions are shuffled once, and lie in files meanwhile (`joining/spill.py`). What is dated beyond the
+end of the log is set aside before it can decide anything.
 """
 
 from __future__ import annotations

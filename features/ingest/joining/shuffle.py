@@ -31,7 +31,7 @@ Group = tuple[int, Iterable[pa.RecordBatch]]
 
 
 class RecordBatchCoder(beam.coders.Coder):
-    """Encodes RecordBatches as Arrow IPC streams, compressed by zstd: the shuffle of a local run lies in memory."""
+    """Encodes RecordBatches as Arrow IPC streams, compressed by zstd: a local runner holds them in memory."""
 
     _OPTIONS = pa.ipc.IpcWriteOptions(compression="zstd")
 
