@@ -367,7 +367,7 @@ def _column(draw: st.DrawFn, name: str, values: list[Any]) -> pa.Array:
     kinds = {type(value) for value in present}
     if kinds == {list}:
         inner = {type(each) for value in present for each in value}
-        if len(inner) == 1:
+        if len(inner) == 1 and all(isinstance(x, str) or abs(x) < 2**63 for value in present for x in value):
             return pa.array(values)
         return pa.array([None if v is None else [str(x) for x in v] for v in values], pa.list_(pa.string()))
     if kinds == {int} and all(-(2**63) <= value < 2**64 for value in present):
