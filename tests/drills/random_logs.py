@@ -373,6 +373,8 @@ def _column(draw: st.DrawFn, name: str, values: list[Any]) -> pa.Array:
     if kinds == {int} and all(-(2**63) <= value < 2**64 for value in present):
         small = all(-(2**31) <= value < 2**31 for value in present)
         big = any(value >= 2**63 for value in present)
+        if big and min(present) < 0:  # No type of integers holds both.
+            return pa.array([None if value is None else float(value) for value in values], pa.float64())
         if name == "timestamp" and not big and draw(st.booleans()):
             return pa.array(values, pa.int64())
         return pa.array(
