@@ -15,6 +15,7 @@ from features.arrow import to_numpy
 from features.config import nearest
 from features.errors import InputError
 from features.ingest.checking.columns import convert
+from features.ingest.checking.timestamps import to_milliseconds
 from features.log_contract import MIN_TIMESTAMP, TABLES
 from features.spec import RESERVED_COLUMNS
 from pipeline.own_logs.column_statistics import ColumnStatistics, auc_alone, sample_table, statistics_of
@@ -28,20 +29,8 @@ FEW_VALUES = 50
 
 #: Columns that are labels where there is no table of clicks, in the order of preference.
 LABELS = (
-    *(
-        "click",
-        "clicked",
-        "is_click",
-        "clicks",
-        "label",
-        "like",
-        "liked",
-        "purchase",
-        "purchased",
-        "order",
-        "conversion",
-    ),
-    *("converted", "long_view", "rating", "watch_ratio"),
+    *("click", "clicked", "is_click", "clicks", "label", "like", "liked", "purchase", "purchased", "order"),
+    *("conversion", "converted", "long_view", "rating", "watch_ratio"),
 )
 
 
@@ -80,7 +69,6 @@ class _Log:
         self.tables = tables
         self.samples = {name: sample_table(table, rows) for name, table in tables.items()}
         self.asked: list[str] = []
-        self.has_clicks = "clicks" in tables
         self.request_columns = [] if tables["impressions"].key("request_id") else ["user_id", "timestamp"]
         self.units = {name: self._unit(name) for name in tables if "timestamp" in TABLES[name].required}
         self.zoneless = any(self._zoneless(name) for name in self.units)
@@ -108,13 +96,11 @@ class _Log:
         return "ms"
 
     def _zoneless(self, table: str) -> bool:
-        from features.ingest.checking.timestamps import to_milliseconds
-
         return bool(to_milliseconds(self.column(table, "timestamp"))[2].any())
 
     def _label(self, asked: str | None) -> tuple[str | None, str, float | None]:
         """The label's column of impressions (None: clicks have their table), its name, and its threshold."""
-        if self.has_clicks:
+        if "clicks" in self.tables:
             return None, asked or self._commonest_click(), None
         names = {plain_name(source): source for source in reversed(self.tables["impressions"].columns)}
         if asked is not None:
@@ -289,9 +275,7 @@ def _why_not(table: str, seen: _Seen) -> str | None:
         return "it has one value"
     if statistics.kind == "time":
         return "it is a time"
-    if table == "impressions" and seen.auc > LEAK_AUC:
-        return f"LEAKAGE? it tells the label alone with AUC {seen.auc:.2f}"
-    if seen.auc > LEAK_AUC and statistics.distinct > 2:
+    if seen.auc > LEAK_AUC and (table == "impressions" or statistics.distinct > 2):
         return f"LEAKAGE? it tells the label alone with AUC {seen.auc:.2f}"
     if statistics.kind == "text" and statistics.distinct > max(1000, 0.9 * statistics.rows):
         return "nearly every row has a value of its own"

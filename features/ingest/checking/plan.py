@@ -112,9 +112,8 @@ def plan_tables(config: IngestConfig, spec: FeatureSpec) -> dict[str, TablePlan]
                 f"feature `{feature.name}` comes from the table `{feature.table}`, which is not given: "
                 f"set `tables.{feature.table}`."
             )
-    wanted = {name: list(_wanted(name, config, spec)) for name in tables}
     found = {
-        name: find_files(table, name, [table.source(column) for column, _ in wanted[name]])
+        name: find_files(table, name, [table.source(column) for column in _wanted(name, config, spec)])
         for name, table in tables.items()
     }
     key_types = {key: _key_type(key, spec, tables, found) for key in ("user_id", "item_id")}
@@ -151,22 +150,22 @@ def check_names(config: IngestConfig, spec: FeatureSpec) -> None:
             )
 
 
-def _wanted(table: str, config: IngestConfig, spec: FeatureSpec) -> Iterator[tuple[str, str]]:
-    """The columns of a table by their names in Clickmill, and whether each is `required` or `optional`."""
+def _wanted(table: str, config: IngestConfig, spec: FeatureSpec) -> Iterator[str]:
+    """The columns of a table that may be read, by their names in Clickmill."""
     contract = TABLES[table]
     for name in contract.required:
         if name == "request_id" and config.request_columns:
-            yield from ((column, "required") for column in config.request_columns)
+            yield from config.request_columns
         else:
-            yield name, "required"
-    yield from ((name, "optional") for name in contract.optional)
+            yield name
+    yield from contract.optional
     for label in config.label_configs(spec):
-        yield from ((name, "required") for name in _label_sources(table, label, config))
+        yield from _label_sources(table, label, config)
     if table == "impressions" and config.split.column is not None:
-        yield config.split.column, "required"
+        yield config.split.column
     for feature in spec.features:
         if feature.table == table and feature.column not in KEY_COLUMNS:
-            yield feature.column, "required"
+            yield feature.column
 
 
 def _label_sources(table: str, label: LabelConfig, config: IngestConfig) -> list[str]:
