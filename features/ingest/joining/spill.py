@@ -35,7 +35,6 @@ class Spill:
         self._path = storage.join(folder, SPILLED_ROWS.replace("*", uuid.uuid4().hex))
         self._stack = contextlib.ExitStack()
         self._writer: pa.RecordBatchFileWriter | None = None
-        self._kind = ""
         self._places: dict[int, list[int]] = defaultdict(list)
         self._written = 0
 
@@ -53,7 +52,6 @@ class Spill:
             stream = self._stack.enter_context(storage.writing(self._path))
             options = pa.ipc.IpcWriteOptions(compression="zstd")
             self._writer = self._stack.enter_context(pa.ipc.new_file(stream, rows.schema, options=options))
-            self._kind = kind_of(rows)
         self._writer.write_batch(rows)
         self._places[shard].append(self._written)
         self._written += 1
@@ -61,8 +59,8 @@ class Spill:
     def places(self) -> Iterator[tuple[int, pa.RecordBatch]]:
         """Yields what `unspill` finds the rows of each shard by; call it when the context has ended."""
         for shard, places in self._places.items():
-            arrays = [pa.array([self._path]), pa.array([self._kind]), pa.array([places], pa.list_(pa.int32()))]
-            yield shard, mark(pa.RecordBatch.from_arrays(arrays, names=["path", "kind", "places"]), _SPILLED)
+            arrays = [pa.array([self._path]), pa.array([places], pa.list_(pa.int32()))]
+            yield shard, mark(pa.RecordBatch.from_arrays(arrays, names=["path", "places"]), _SPILLED)
 
 
 def unspill(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -73,4 +71,4 @@ def unspill(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             continue
         for row in batch.to_pylist():
             with pa.ipc.open_file(storage.open_arrow(row["path"], mapped=False)) as file:
-                yield from (mark(file.get_batch(place), row["kind"]) for place in row["places"])
+                yield from map(file.get_batch, row["places"])  # Their schema keeps the mark.
