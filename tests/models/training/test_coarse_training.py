@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from features.arrow import lists_of
 from features.encoding.columns import SOURCE, WEIGHT
@@ -79,12 +80,18 @@ def test_it_trains_on_ordinary_examples_too(small_log, tmp_path):
 
 def test_validation_is_the_training_objective_and_serving_s_logits(small_log):
     encoded, encoding = small_log
+    tf.keras.utils.set_random_seed(0)
     model = Hcn(encoding, CONFIG.model_copy(update={"training_scoring": "soft", "scoring": "max"}))
     batches = make_dataset(encoded, "eval", encoding, InputConfig(batch_size=100_000), histories=True)
-    found, batch = validation(model, batches), next(iter(batches))
+    batch = next(iter(batches))
+    model(batch)
+    for weight in model.trainable_variables:
+        # Untrained, all interests are nearly one and the two scorings agree to the last digits.
+        weight.assign(tf.random.normal(weight.shape, stddev=0.3))
+    found = validation(model, batches)
     np.testing.assert_allclose(found["loss"], model.compute_loss(batch), rtol=1e-5)
-    np.testing.assert_allclose(found["logit"], model(batch), rtol=1e-5, atol=1e-6)
-    assert np.abs(found["logit"] - model(batch, training=True)).max() > 1e-5
+    np.testing.assert_allclose(found["logit"], model(batch), rtol=1e-4, atol=1e-4)
+    assert np.abs(found["logit"] - model(batch, training=True)).max() > 1e-3
 
 
 def test_lists_are_asked_for(small_log, tmp_path):
