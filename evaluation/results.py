@@ -7,7 +7,7 @@ never NaN, which JSON does not have.
 from __future__ import annotations
 
 import json
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
 from pydantic import Field
 
@@ -17,6 +17,9 @@ from features.config import Strict, parse_model
 EVALUATION_FILE = "evaluation.json"
 
 _Verdict = TypeVar("_Verdict", bound="Verdict")
+
+ComparisonVerdict = Literal["better", "no_worse", "cannot_tell", "worse"]
+"""Of a model beside another on the same rows, by the interval of the paired difference and a margin."""
 
 
 class Estimate(Strict):
@@ -75,6 +78,7 @@ class SliceResult(Strict):
     positives: int
     users: int
     metrics: dict[str, Estimate]
+    unjudged: str = Field("", description="Why no gate judges the slice, as a sentence; '' where gates do.")
 
 
 class OmittedSlices(Strict):
@@ -128,17 +132,22 @@ class SliceDifference(Strict):
 
 
 class LiveComparison(Strict):
-    """The model beside the one that serves now.
+    """The model beside the one that serves now, or beside the anchor.
 
     Attributes:
       rows: rows that both models scored; only these are compared.
       metrics: metric name → difference, over all rows.
       slices: the same in the declared slices.
+      version: the version of the other model, for the record; '' where it is not known.
+      unscored: why the other model could not be scored, as a sentence; then `rows` is 0, there is no metric and the
+        gates that compare do not judge. '' where it was scored.
     """
 
     rows: int
     metrics: dict[str, MetricDifference]
     slices: tuple[SliceDifference, ...] = ()
+    version: str = ""
+    unscored: str = ""
 
 
 class GateResult(Strict):
@@ -151,6 +160,8 @@ class GateResult(Strict):
       maximum: the largest value that passes; None: no upper limit.
       passed: the verdict.
       reason: why the gate exists and what was found, as a sentence for people.
+      verdict: of gates that compare with another model: what the rows show; None for all others.
+      rows_needed: of `cannot_tell`: about as many rows would tell; None where they are not asked for.
     """
 
     name: str
@@ -159,6 +170,8 @@ class GateResult(Strict):
     maximum: float | None = None
     passed: bool
     reason: str
+    verdict: ComparisonVerdict | None = None
+    rows_needed: int | None = None
 
     @property
     def threshold(self) -> str:
@@ -212,6 +225,8 @@ class EvaluationResult(Verdict):
       omitted_slices: what is not among them.
       reliability: bins of the reliability diagram, by rising score.
       live: the comparison with the live model; None for a first model.
+      anchor: the comparison with the last model that was shown to be better, or was set by hand; None where that is
+        the live model, or there is none.
       interval_level: of every interval, e.g. 0.95.
       bootstrap_replicates: resamples of users behind the intervals.
       seed: of the resampling.
@@ -226,6 +241,7 @@ class EvaluationResult(Verdict):
     omitted_slices: tuple[OmittedSlices, ...] = ()
     reliability: tuple[ReliabilityBin, ...] = ()
     live: LiveComparison | None = None
+    anchor: LiveComparison | None = None
     interval_level: float
     bootstrap_replicates: int
     seed: int

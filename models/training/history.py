@@ -12,7 +12,8 @@ FILE_NAME = "training_history.json"
 
 
 class EpochRecord(BaseModel):
-    """One epoch. Losses in nats, of what is trained; `metrics` are the validation metrics that were asked for."""
+    """One epoch. Losses in nats, of what is trained; `metrics` are the validation metrics that were asked for; `losses`
+    are the parts of the training loss that stand beside the log loss (`ssl_loss`, `contrastive_loss` …), by name."""
 
     epoch: int
     train_log_loss: float
@@ -20,6 +21,7 @@ class EpochRecord(BaseModel):
     examples_per_second: float
     seconds: float
     metrics: dict[str, float] = {}
+    losses: dict[str, float] = {}
 
 
 class TrainingHistory(BaseModel):
