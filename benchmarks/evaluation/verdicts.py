@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +28,8 @@ ROWS = 30_000
 STEP, DAYS = 0.0017, 14
 METRICS = ("auc", "log_loss", "pcoc")
 MARGIN = GateConfig().max_auc_loss or 0.0
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "evaluation.md"
+MARKS = ("<!-- verdicts -->", "<!-- /verdicts -->")
 OPTIONS = {
     "trials": (400, "of equal retrains; of worse ones a quarter, as they have more rows"),
     "chains": (100, "of fourteen slightly worse models"),
@@ -202,7 +205,7 @@ def parts(options) -> dict[str, Callable[[], dict]]:
 
 
 def run(options) -> dict:
-    """Measures what is not finished."""
+    """Measures what is not finished, and writes the table into the page."""
     sweep, found = Sweep("verdicts"), {}
     for name, measure in parts(options).items():
         wanted = {"part": name, "trials": options.trials, "chains": options.chains, "samples": options.samples}
@@ -218,7 +221,12 @@ def run(options) -> dict:
             sweep.add(wanted, {**wanted, "found": retrains(few, asked, loss)})
             print(part, sweep.find(wanted)["found"], flush=True)
         found[part.partition(",")[0] + ", the rows asked for"] = sweep.find(wanted)["found"]
-    return {"margin": MARGIN, "step": STEP, **found}
+    found = {"margin": MARGIN, "step": STEP, **found}
+    before, _, rest = PAGE.read_text("utf-8").partition(MARKS[0])
+    PAGE.write_text(
+        f"{before}{MARKS[0]}\n\n{table(found)}\n\n{MARKS[1]}{rest.partition(MARKS[1])[2]}", encoding="utf-8"
+    )
+    return found
 
 
 def rows_of(found: dict) -> list[tuple[str, str, str]]:
@@ -271,7 +279,7 @@ def _told(row: dict) -> float:
 
 
 def table(found: dict) -> str:
-    """The table of docs/reference/evaluation.md."""
+    """The table of docs/reference/evaluation.md, which `run` writes there."""
     lines = ["| what | measured | must hold |", "|---|---|---|"]
     return "\n".join([*lines, *(f"| {what} | {measured} | {limit} |" for what, measured, limit in rows_of(found))])
 
