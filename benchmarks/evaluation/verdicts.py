@@ -14,13 +14,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.evaluation.retrains import BLUR, Log, blur_of
+from benchmarks.evaluation.retrains import BLUR, Log, blur_of, users_rows
 from benchmarks.records import Sweep
 from evaluation.baselines import Baseline
 from evaluation.config import EvaluationConfig, GateConfig, SliceConfig
 from evaluation.intervals import MetricStatistics, effective_users
 from evaluation.metrics.registry import compute_metrics
-from evaluation.metrics.rows import ScoredRows
 from evaluation.ranking import evaluate
 from evaluation.results import EvaluationResult
 
@@ -111,17 +110,6 @@ def chains(count: int, days: int = DAYS, keeps_anchor: bool = True) -> dict:
         "worst": float(max(each["worst"] for each in found)),
         "beyond": sum(each["worst"] > 2 * MARGIN for each in found),
     }
-
-
-def users_rows(generator: np.random.Generator, users: int, spread: float, level: float) -> ScoredRows:
-    """Rows of users that differ: in how many they have, how often they click, and how far their scores are off."""
-    sizes = np.maximum(1, np.round(20 * np.exp(generator.normal(-(spread**2) / 2, spread, users)))).astype(int)
-    user = np.repeat(np.arange(users), sizes)
-    rate, quality, bias = (generator.normal(mean, sd, users) for mean, sd in ((level, 1), (1, 0.5), (0, 0.3)))
-    seen = generator.normal(size=len(user))
-    label = generator.random(len(user)) < 1 / (1 + np.exp(-rate[user] - quality[user] * seen))
-    score = 1 / (1 + np.exp(-(0.6 * rate[user] + 0.4 * level + bias[user] + seen)))
-    return ScoredRows(label.astype(float), score, user, np.arange(len(user)))
 
 
 def coverage(samples: int, users: int, spread: float, level: float) -> dict:
