@@ -1,7 +1,7 @@
 """What a vocabulary of a million terms costs when a ranker is exported, and when the export is loaded.
 
-AutoInt over a text feature of as many terms and a numeric one, untrained, in processes of their own; the embedding table
-and one batch through it are in memory before, as they are after a training.
+AutoInt over a text feature of as many terms and a numeric one, untrained, in processes of their own; the embedding
+table and one batch through it are in memory before, as they are after a training.
 """
 
 from __future__ import annotations
