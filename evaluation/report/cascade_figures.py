@@ -21,6 +21,8 @@ from evaluation.results import Estimate
 
 _STAGE_TITLES = {"retrieve": "retrieved", "coarse": "reaches the fine ranker", "list": "in the list"}
 _NO_COARSE = "no coarse stage"
+_PLAIN = ("text", "hourglass", False)
+"""How the line without a coarse stage looks: the colour of text and a symbol that no other line has."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def list_rows(result: CascadeEvaluation) -> list[ListRow]:
         RANDOM_LIST: ("Random list", f"{size} items of the catalogue at random; the expected value"),
     }
     # The ideal keeps all of itself, whatever is drawn: there is no interval to it.
-    ideal = {"ndcg": Estimate(value=1.0), **result.ideal}
+    ideal = result.ideal | {name: Estimate(value=1.0) for name in ("ndcg", "logged_ndcg_kept", "clicked_ndcg_kept")}
     rows = [
         ListRow("Ideal", f"{ranker} over all {fmt.count(result.items)} items", ideal),
         ListRow("This cascade", _numbers(chosen), chosen.metrics, own=True),
@@ -135,6 +137,7 @@ def _curves(
     joined: bool = False,
 ) -> Figure:
     lines = lines_of(result)
+    coarse = [name for name in lines if name != _NO_COARSE]
     marks: list[Points | Rule] = []
     gate = next((gate for gate in result.gates if gate.name == "ndcg_kept"), None)
     values = [point.metrics["ndcg"].value for point in result.curves]
@@ -142,8 +145,8 @@ def _curves(
     if gate is not None and gate.minimum is not None:
         marks.append(Rule(y=gate.minimum, label="gate"))
         known.append(gate.minimum)
-    for number, (name, points) in enumerate(lines.items()):
-        color, symbol, hollow = _look(number, len(lines), name == _NO_COARSE)
+    for name, points in lines.items():
+        color, symbol, hollow = _look(coarse.index(name), len(coarse)) if name in coarse else _PLAIN
         marks.append(
             Points(
                 [place(point) for point in points],
@@ -161,16 +164,13 @@ def _curves(
     return Figure(identifier, title, alt, x, (panel,), legend=len(lines) > 1)
 
 
-def _look(number: int, lines: int, plain: bool) -> tuple[str | int, str, bool]:
-    """Colour, symbol and whether it is hollow, of one line of several: no two lines share either.
+def _look(number: int, lines: int) -> tuple[int, str, bool]:
+    """The hue, the symbol, and whether it is hollow, of one n₂ of several: no two share the hue or the symbol.
 
-    Hues run from blue to red as n₂ rises; when the symbols are used up they come again as outlines. The line without a
-    coarse stage has the colour of text and a symbol that no other line has.
+    Hues run from blue to red as n₂ rises; where there are more lines than symbols, these come again as outlines.
     """
-    *symbols, last = SYMBOLS
-    if plain:
-        return "text", last, False
-    return 255 - round(255 * number / max(lines - 1, 1)), symbols[number % len(symbols)], number // len(symbols) % 2 > 0
+    symbols = [symbol for symbol in SYMBOLS if symbol != _PLAIN[1]]
+    return 255 - round(235 * number / max(lines - 1, 1)), symbols[number % len(symbols)], number // len(symbols) % 2 > 0
 
 
 def _numbers(point: CascadePoint) -> str:

@@ -91,7 +91,7 @@ def learning(name: str, training: Training) -> list[Figure]:
         lines.append((metric, f"Validation {fmt.metric_title(metric)}", [("validation", values, "model")]))
     for loss in dict.fromkeys(name for epoch in epochs for name in epoch.losses):
         values = [epoch.losses.get(loss) for epoch in epochs]
-        lines.append((loss, f"{fmt.loss_title(loss)}, part of the training loss", [("train", values, "baseline")]))
+        lines.append((loss, fmt.loss_title(loss), [("train", values, "baseline")]))
     lines.append(("speed", "Examples a second", [("training", [e.examples_per_second for e in epochs], "model")]))
     figures = []
     for identifier, title, series in lines:
@@ -130,7 +130,7 @@ def _curves(
 
 def timings(parts: tuple[ComponentTiming, ...]) -> list[Figure]:
     """Bars of wall time and of peak memory by component."""
-    labels = [label(part.component, 24) for part in parts]
+    labels = [label(part.component, 30) for part in parts]
     texts = [fmt.seconds(part.seconds) for part in parts]
     alt = "Wall time: " + ", ".join(f"{p.component} {t}" for p, t in zip(parts, texts, strict=True)) + "."
     figures = [bars("seconds", "Wall time", alt, labels, [part.seconds for part in parts], texts)]
