@@ -127,7 +127,7 @@ def _differences(stages: StageComparison, names: tuple[str, ...]) -> str:
 
 def _live(evaluation: Verdict) -> Comparison:
     if isinstance(evaluation, CascadeEvaluation):
-        return Comparison(reason="judged against the fine ranker over everything")
+        return Comparison(reason="judged beside the ideal")
     live = evaluation.live if isinstance(evaluation, (EvaluationResult, RetrievalEvaluation)) else None
     if live is None:
         return Comparison(reason="first model")
