@@ -6,10 +6,11 @@ than it ordered it itself. NDCG kept does not show it, for it takes the fine ran
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
 
 from evaluation.baselines import match_rows
-from evaluation.bootstrap import MetricStatistics, bootstrap, estimate, ones
+from evaluation.intervals import MetricStatistics
 from evaluation.metrics.registry import make_metric
 from evaluation.metrics.rows import ScoredRows
 from evaluation.ranking import scored_rows
@@ -24,7 +25,7 @@ class StageDifference(Strict):
 
     Attributes:
       coarse, fine: their values; None where undefined.
-      difference: coarse − fine, its interval over resamples that both share.
+      difference: coarse − fine; its interval leaves users out of both at once.
     """
 
     coarse: float | None
@@ -63,13 +64,7 @@ class StageComparison(Strict):
 
 
 def compare_stages(
-    coarse: pa.Table,
-    fine: pa.Table,
-    names: tuple[str, str],
-    *,
-    interval_level: float = 0.95,
-    replicates: int = 200,
-    seed: int = 0,
+    coarse: pa.Table, fine: pa.Table, names: tuple[str, str], interval_level: float = 0.95
 ) -> StageComparison:
     """Compares the two rankers on the rows that both scored.
 
@@ -78,8 +73,6 @@ def compare_stages(
         columns of `evaluation.config.KEY_COLUMNS`; matched by `request_id` and `item_id`.
       names: of the coarse and of the fine ranker.
       interval_level: of the intervals.
-      replicates: resamples of users behind them.
-      seed: of the resampling.
 
     Raises:
       InputError: for missing columns, or rows that are there twice.
@@ -90,28 +83,22 @@ def compare_stages(
     fine, coarse = fine.filter(pa.array(at >= 0)), coarse.take(pa.array(at[at >= 0]))
     if not fine.num_rows:
         raise ValueError(f"{names[0]} and {names[1]} scored no impression in common: there is nothing to compare.")
-    rows, num_users = scored_rows(fine)
-    other = scored_rows(coarse)[0]
-    scores = {
-        "coarse": ScoredRows(rows.label, other.score, rows.user, rows.request),
-        "fine": rows,
+    rows = scored_rows(fine)
+    other = ScoredRows(rows.label, scored_rows(coarse).score, rows.user, rows.request)
+    of_coarse, of_fine = (MetricStatistics(each, METRICS) for each in (other, rows))
+    differences = of_coarse.differences(of_fine, interval_level)
+    values = {
+        name: [float(value) if np.isfinite(value) else None for value in pair]
+        for name, *pair in zip(METRICS, of_coarse.values, of_fine.values, strict=True)
     }
-    statistics = {name: MetricStatistics(each, METRICS) for name, each in scores.items()}
-    value = {name: statistic(ones(num_users)) for name, statistic in statistics.items()}
-    drawn = bootstrap(statistics, num_users, replicates, seed)
-    change, changes = value["coarse"] - value["fine"], drawn["coarse"] - drawn["fine"]
     return StageComparison(
         coarse=names[0],
         fine=names[1],
         rows=len(rows),
-        users=num_users,
+        users=of_fine.without.shape[1],
         metrics={
-            name: StageDifference(
-                coarse=estimate(value["coarse"][m], drawn["coarse"][:, m]).value,
-                fine=estimate(value["fine"][m], drawn["fine"][:, m]).value,
-                difference=estimate(change[m], changes[:, m], interval_level),
-            )
-            for m, name in enumerate(METRICS)
+            name: StageDifference(coarse=values[name][0], fine=values[name][1], difference=difference)
+            for name, difference in differences.items()
         },
         interval_level=interval_level,
     )

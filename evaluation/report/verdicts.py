@@ -11,7 +11,15 @@ from collections.abc import Iterable
 from evaluation.cascade.evaluate import CascadeEvaluation
 from evaluation.cascade.stage_comparison import StageComparison
 from evaluation.report import format as fmt
-from evaluation.results import ComparisonVerdict, Estimate, EvaluationResult, GateResult, LiveComparison, Verdict
+from evaluation.results import (
+    ComparisonVerdict,
+    Estimate,
+    EvaluationResult,
+    GateResult,
+    LiveComparison,
+    Verdict,
+    combine,
+)
 from evaluation.retrieval import RetrievalEvaluation
 from features.config import Strict
 
@@ -92,15 +100,9 @@ def model_verdict(name: str, stage: str, evaluation: Verdict, pushed_version: st
 
 
 def combined(gates: Iterable[GateResult]) -> tuple[ComparisonVerdict | None, int | None]:
-    """The verdict of several gates that compare with one model, and the rows that would tell.
-
-    A loss in one metric is a loss; what one metric cannot tell, the whole cannot; it is better where one metric is
-    better and none is worse.
-    """
+    """The verdict of several gates that compare with one model, and the rows that would tell."""
     judged = [gate for gate in gates if gate.verdict is not None]
-    found = {gate.verdict for gate in judged}
-    order: tuple[ComparisonVerdict, ...] = ("worse", "cannot_tell", "better", "no_worse")
-    verdict = next((each for each in order if each in found), None)
+    verdict = combine(gate.verdict for gate in judged)
     wanted = [gate.rows_needed for gate in judged if gate.verdict == "cannot_tell" and gate.rows_needed is not None]
     return verdict, max(wanted, default=None) if verdict == "cannot_tell" else None
 

@@ -114,13 +114,10 @@ def _stages(config: PipelineConfig, outputs: dict[str, dict[str, str]], outcomes
         return None
     names = (coarse, config.cascade_ranker)
     paths = [storage.join(outputs[f"RankingEvaluator.{name}"]["evaluation"], PREDICTIONS_FILE) for name in names]
-    judged = outcomes[config.cascade_ranker].evaluation
     return compare_stages(
         *(read_parquet(path, list(KEY_COLUMNS)) for path in paths),
         tuple(config.models.title(name) for name in names),
-        interval_level=judged.interval_level,
-        replicates=judged.bootstrap_replicates,
-        seed=judged.seed,
+        interval_level=outcomes[config.cascade_ranker].evaluation.interval_level,
     )
 
 

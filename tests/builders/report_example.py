@@ -177,8 +177,6 @@ def evaluation(seed=0, live=True):
         gates=(*gates, *(compared if live else ())),
         blessed=False,
         interval_level=0.95,
-        bootstrap_replicates=200,
-        seed=7,
     )
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from evaluation.bootstrap import MetricStatistics, ones
 from evaluation.cascade.stage_comparison import compare_stages
+from evaluation.metrics.registry import compute_metrics
 from evaluation.ranking import scored_rows
 from tests.builders.predictions import simulate, with_column
 
@@ -37,9 +37,8 @@ def test_values_are_those_of_the_metrics():
     bad = worse(good, 1.0)
     found = compare_stages(good, bad, NAMES).metrics
     for field, table in (("coarse", good), ("fine", bad)):
-        rows, users = scored_rows(table)
-        expected = MetricStatistics(rows, ("log_loss", "auc"))(ones(users))
-        assert [getattr(found[name], field) for name in ("log_loss", "auc")] == pytest.approx(list(expected))
+        expected = compute_metrics(scored_rows(table), ["log_loss", "auc"])
+        assert {name: getattr(both, field) for name, both in found.items()} == pytest.approx(expected)
 
 
 def test_equals_are_not_told_apart():
