@@ -78,6 +78,8 @@ def list_figures_of(result: CascadeEvaluation) -> list[Figure]:
     figures = []
     for identifier, title, metric in shown:
         rows = [row for row in list_rows(result) if metric in row.metrics and row.metrics[metric].value is not None]
+        if not rows:  # without a click, nothing is known of clicks
+            continue
         values = [row.metrics[metric] for row in rows]
         words = [
             f"{row.title}: {fmt.metric(value.value)} {fmt.interval(value)}".strip()

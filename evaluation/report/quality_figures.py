@@ -28,7 +28,7 @@ HEADLINE = ("auc", "gauc_user", "gauc_request", "log_loss", "pcoc")
 def all_scores(result: EvaluationResult) -> list[MetricSet]:
     """The model, the live model (on the rows that both scored, hence without intervals) and the baselines."""
     scores = [result.model, *result.baselines]
-    if result.live is not None and all(known.name != "live" for known in scores):
+    if result.live is not None and result.live.metrics and all(known.name != "live" for known in scores):
         values = {name: Estimate(value=both.live) for name, both in result.live.metrics.items()}
         scores.insert(1, MetricSet(name="live", metrics=values))
     return scores

@@ -138,9 +138,11 @@ def _live(evaluation: Verdict) -> Comparison:
 
 
 def _anchor(evaluation: Verdict) -> Comparison | None:
-    anchor = evaluation.anchor if isinstance(evaluation, EvaluationResult) else None
-    if anchor is None:
+    if not isinstance(evaluation, EvaluationResult):
         return None
+    anchor = evaluation.anchor
+    if anchor is None:
+        return None if evaluation.live is None else Comparison(reason="the live model is the anchor")
     return _compared(anchor, [gate for gate in evaluation.gates if gate.name.startswith(ANCHOR_GATES)])
 
 

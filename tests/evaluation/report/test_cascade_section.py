@@ -10,6 +10,7 @@ from evaluation.report import format as fmt
 from evaluation.report import page as report
 from evaluation.report.cascade_figures import cascade_figures, list_rows
 from evaluation.report.plots import Points, Rule
+from evaluation.results import Estimate
 from tests.builders.report_example import report_data
 from tests.evaluation.cascade.judged_cascade import cascade
 from tests.evaluation.report.page_reader import Page
@@ -108,3 +109,18 @@ def test_the_figure_on_clicks_is_as_prominent_as_the_ranker_s_own():
     assert f"NDCG@5 on clicks{fmt.metric(logged)}" in tiles
     assert f"a random list {fmt.metric(random['ndcg'].value)}" in tiles
     assert f"random order {fmt.metric(random['logged_ndcg'].value)}" in tiles
+
+
+def test_without_a_click_the_figure_on_clicks_is_left_out():
+    found = cascade()
+    nothing = {"logged_ndcg": Estimate(), "clicked_ndcg": Estimate()}
+    bare = found.model_copy(
+        update={
+            "ideal": found.ideal | nothing,
+            "chosen": found.chosen.model_copy(update={"metrics": found.chosen.metrics | nothing}),
+            "references": {name: metrics | nothing for name, metrics in found.references.items()},
+        }
+    )
+    page = Page(report.render(report_data(cascade=bare)))
+    assert "cascade-kept" in page.figures and "cascade-clicks" not in page.figures
+    assert f"NDCG@5 on clicks{fmt.ABSENT}" in page.words

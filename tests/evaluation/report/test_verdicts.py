@@ -123,3 +123,15 @@ def test_the_report_says_when_the_coarse_ranker_is_better(differences, warns, wo
     classes = [attrs["class"] for tag, attrs in page.tags if tag == "p" and "warning" in attrs.get("class", "")]
     assert len(classes) == (2 if warns else 0)  # at the top, and on top of the cascade's section
     assert page.words.count(sentence) == (2 if warns else 1)
+
+
+def test_a_live_model_without_an_anchor_is_the_anchor_itself():
+    row = model_verdict("AutoInt", "fine", evaluation().model_copy(update={"anchor": None}))
+    assert row.live.verdict == "better" and row.anchor.reason == "the live model is the anchor"
+
+
+def test_a_live_model_that_could_not_be_scored_has_no_column():
+    unscored = LiveComparison(rows=0, metrics={}, unscored="It reads `brand`, which the log lacks.")
+    page = Page(report.render(report_data(evaluation=evaluation().model_copy(update={"live": unscored}))))
+    assert "Not compared: It reads `brand`, which the log lacks." in page.words
+    assert "Live model" not in page.words[page.words.index("Metrics Over") : page.words.index("Beside the live model")]
