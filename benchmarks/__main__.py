@@ -31,6 +31,7 @@ BENCHMARKS = {
     "simulated_lead": "rankers",
     "movielens_1m": "rankers",
     "sdim": "throughput",
+    "uneven_slates": "throughput",
     "long_interest": "rankers",
     "bse_job": "bse",
     "bse_store": "bse",

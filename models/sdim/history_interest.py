@@ -96,13 +96,13 @@ class HistoryInterest(tf.keras.layers.Layer):
         candidates = self.embed(batch["features"])
         sums = history.get("long_sums") if self.uses_table else None
         counted = sums if sums is not None else history[f"{self.windows[0]}_length"]
-        layout = RequestLayout(request_index, tf.shape(counted)[0])
+        layout = RequestLayout(request_index, counted.shape[0] or tf.shape(counted)[0])
         grid = layout.to_grid(candidates)
         fields = []
         for window in self.windows:
             if window in self._attention:
                 values, mask, _ = self.behaviors(history, window)
-                interest = layout.to_flat(self._attention[window](grid, values, mask))
+                interest = layout.to_flat(self._attention[window](grid, layout.to_rows(values), layout.to_rows(mask)))
             else:
                 if sums is None:
                     sums = self._bucket_sums(history)
