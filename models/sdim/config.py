@@ -16,7 +16,9 @@ class HistoryConfig(Strict):
     Attributes:
       features: the history features that make up a behaviour's embedding; all of the spec's by default, without those
         that the model excludes.
-      short: attention over the short history; `cosine_attention` is `target_attention` over unit vectors.
+      short: attention over the short history. The default's weights add up to 1, so that scores do not drift where
+        histories grow longer than those that were trained on, as those of `din` do; `cosine_attention` is
+        `target_attention` over unit vectors.
       long: attention over the long history; `sdim` is the one that a server can afford.
       signature_source: of `sdim`: `two_tower` looks item signatures up (made once, by BehaviorSignatures), `end_to_end`
         hashes the ranker's own embeddings as they are now, as in the paper.
@@ -25,7 +27,7 @@ class HistoryConfig(Strict):
     """
 
     features: tuple[str, ...] | None = None
-    short: Attention = "din"
+    short: Attention = "target_attention"
     long: Attention | Literal["sdim"] = "sdim"
     signature_source: Literal["two_tower", "end_to_end"] = "two_tower"
     simhash: SimHashConfig = SimHashConfig()
