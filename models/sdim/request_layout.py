@@ -46,8 +46,8 @@ class RequestLayout:
         return flat[tf.newaxis] if self._alone else tf.gather(flat, self._candidates)
 
     def to_rows(self, of_requests: tf.Tensor) -> tf.Tensor:
-        """`[B, …]` to `[R, …]`: what belongs to a request, for each of its rows."""
-        return of_requests if self._alone else tf.gather(of_requests, self._requests)
+        """`[B, …]` to `[R, …]`: what belongs to a request, for each of its rows; a scalar belongs to all."""
+        return of_requests if self._alone or of_requests.shape.rank == 0 else tf.gather(of_requests, self._requests)
 
     def to_flat(self, grid: tf.Tensor) -> tf.Tensor:
         """`[R, C, d]` to `[N, d]`."""
