@@ -33,6 +33,7 @@ BENCHMARKS = {
     "sdim": "throughput",
     "uneven_slates": "throughput",
     "long_interest": "rankers",
+    "unsigned_items": "rankers",
     "bse_job": "bse",
     "bse_store": "bse",
     "bse_parity": "bse",

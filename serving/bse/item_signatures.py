@@ -75,8 +75,8 @@ def _check_origin(two_tower: SavedTwoTower, signatures: ItemSignatures) -> None:
         if (rows > 0).any() and np.array_equal(signatures.sign(embeddings), signatures.table()[rows]):
             return
     raise InputError(
-        f"{two_tower.directory}: the signatures were not made of this two-tower's embeddings. Give the two-tower of the "
-        "run that signed them (its item embeddings must have these very signatures)."
+        f"{two_tower.directory}: the signatures were not made of this two-tower's embeddings. Give the two-tower of "
+        "the run that signed them (its item embeddings must have these very signatures)."
     )
 
 
@@ -89,6 +89,9 @@ class NewItemSignatures:
 
     Raises:
       InputError: if the ranker looks no signatures up, or was trained with others.
+
+    Attributes:
+      fingerprint: of what they hold, whatever the order.
     """
 
     def __init__(self, given: ItemSignatures, ranker_dir: storage.AnyPath):
@@ -101,8 +104,8 @@ class NewItemSignatures:
             ) from error
         if given.config != own.config or not np.array_equal(given.of(own.item_ids), own.signatures):
             raise InputError(
-                f"{ranker_dir}: the ranker was trained with other signatures than those given. Sign the new items again "
-                "with `--signatures` naming this ranker."
+                f"{ranker_dir}: the ranker was trained with other signatures than those given. Sign the new items "
+                "again with `--signatures` naming this ranker."
             )
         new = item_rows(own.item_ids, given.item_ids) == 0
         ids = given.item_ids.filter(pa.array(new))
@@ -118,6 +121,11 @@ class NewItemSignatures:
             self._signatures[order.to_numpy()].tolist(),
         ]
         self.fingerprint = hashlib.sha256(repr(state).encode()).hexdigest()[:32]
+
+    @classmethod
+    def load(cls, signatures_dir: storage.AnyPath, ranker_dir: storage.AnyPath) -> NewItemSignatures:
+        """Reads what `clickmill bse sign` left; raises as `load_signatures` and as the constructor."""
+        return cls(load_signatures(signatures_dir), ranker_dir)
 
     def of(self, item_ids: np.ndarray) -> np.ndarray:
         """Signatures of raw ids as a ranker's tensor holds them, [N] to [N, G] int32; -1: ask the ranker's own."""
