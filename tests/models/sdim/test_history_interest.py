@@ -6,7 +6,13 @@ import pytest
 import tensorflow as tf
 
 from features.items.signatures import sign_items
+from models.autoint.config import AutoIntConfig
+from models.autoint.model import AutoInt
+from models.aw_moe.config import AwMoeConfig
+from models.aw_moe.model import AwMoe
 from models.embedding import FeatureEmbedding
+from models.inputs.config import InputConfig
+from models.inputs.input_pipeline import make_dataset
 from models.sdim.config import HistoryConfig
 from models.sdim.history_interest import HistoryInterest
 
@@ -209,3 +215,20 @@ def test_a_given_signature_stands_for_the_catalogue_s(small_log):
     mixed = layer({**unsigned(batch), "item_signature": given}).numpy()
     np.testing.assert_allclose(mixed[1:3], expected[1:3], atol=1e-6)
     np.testing.assert_array_equal(mixed[[0, 3, 4]], layer(unsigned(batch)).numpy()[[0, 3, 4]])
+
+
+@pytest.mark.parametrize("make_model", ["autoint", "aw_moe"])
+def test_rankers_train_without_signatures_at_the_rate_and_serve_with_them(small_log, make_model):
+    directory, encoding = small_log
+    batch = next(iter(make_dataset(directory, "train", encoding, InputConfig(batch_size=64), histories=True)))
+    history = {"short": "none" if make_model == "autoint" else "mean", "long": "sdim", "signature_dropout": 1 - 1e-9}
+    if make_model == "autoint":
+        model = AutoInt(encoding, AutoIntConfig.model_validate({"num_layers": 1, "history": history}), SIGNATURES)
+    else:
+        model = AwMoe(encoding, AwMoeConfig.model_validate({"contrastive": None, "history": history}), SIGNATURES)
+    model(batch)
+    model.embedding.table.assign(RNG.normal(size=model.embedding.table.shape))
+    loss = lambda batch, training: model.compute_loss(batch, training=training).numpy()  # noqa: E731
+    without = {**batch, "item_row": tf.zeros_like(batch["item_row"])}
+    assert loss(batch, True) == pytest.approx(loss(without, False), abs=1e-5)
+    assert abs(loss(batch, False) - loss(without, False)) > 1e-3

@@ -88,7 +88,7 @@ def requests_of(cascade_work, ranker, count=6):
         behaviors = read_behaviors(cascade_work / "raw" / "behaviors", path, ranker.spec.history)
         tables.append(attach_histories(pq.read_table(path), behaviors, ranker.spec.history))
     rows = pa.concat_tables(tables).sort_by([("history_end", "descending")]).slice(0, count)
-    return [json_request(ranker.spec, row) for row in rows.to_pylist()]
+    return [json_request(row, ranker.spec) for row in rows.to_pylist()]
 
 
 def test_a_ranker_reads_the_signatures_of_new_items(cascade_work, signed):
