@@ -102,6 +102,15 @@ class RetrievalEvaluation(Verdict):
         """Of the model beside the one that serves now; None: there is none, or nothing to tell by."""
         return None if self.live_comparison is None else self.live_comparison.verdict
 
+    @property
+    def becomes_anchor(self) -> bool:
+        """Whether the model, once it is pushed, is the anchor of those to come: it is shown to be better than the last.
+
+        The live model is the anchor where no other is on record.
+        """
+        last = self.anchor or self.live_comparison
+        return self.blessed and last is not None and last.verdict == "better"
+
 
 def evaluate_retrieval(
     model: Takes,

@@ -17,6 +17,7 @@ def create_pipeline(config: PipelineConfig):
     from pipeline.components.behavior_signatures import BehaviorSignatures
     from pipeline.components.behavior_tables import BehaviorTables
     from pipeline.components.evaluators.cascade_evaluator import CascadeEvaluator
+    from pipeline.components.evaluators.model_anchor import ModelAnchor
     from pipeline.components.coarse_examples import CoarseExamples
     from pipeline.components.feature_encoder import FeatureEncoder
     from pipeline.components.import_schema_gen import ImportSchemaGen
@@ -101,6 +102,8 @@ def create_pipeline(config: PipelineConfig):
             push_destination=PushDestination(filesystem={"base_directory": serving_dir}),
         )
         pushed = add(pusher, name).outputs["pushed_model"]
+        judged = evaluator.outputs["evaluation"]
+        add(ModelAnchor(pushed_model=pushed, evaluation=judged, serving_dir=serving_dir), name)
         if name == models.base_retrieval:
             signed = BehaviorSignatures(model=trained[name], signatures_config=section.signatures.model_dump_json())
             signatures = add(signed).outputs["signatures"]

@@ -11,7 +11,7 @@ from features import storage
 from features.config import Strict
 from pipeline.artifacts import BehaviorLog
 from pipeline.components.base import PropertyDriver
-from pipeline.components.evaluators.live_model import find_live_model
+from pipeline.components.evaluators.live_model import find_compared_models
 
 
 class EvaluatorSpec(component_spec.ComponentSpec):
@@ -35,12 +35,11 @@ class EvaluatorSpec(component_spec.ComponentSpec):
 
 
 class LiveModelDriver(PropertyDriver):
-    """Adds `live_model`: the pushed version to compare with, or ''. Another live model means another evaluation."""
+    """Adds `live_model` and `anchor_model`: the models to compare with, or ''. Other ones mean another evaluation."""
 
     def resolve(self, execution_info) -> dict[str, str]:
         candidate = serving_path(execution_info.input_dict)
-        live = find_live_model(execution_info.exec_properties["serving_dir"], candidate)
-        return {"live_model": str(live or "")}
+        return find_compared_models(execution_info.exec_properties["serving_dir"], candidate)
 
 
 class Evaluator(base_component.BaseComponent):
