@@ -44,7 +44,8 @@ def create_pipeline(config: PipelineConfig):
         nodes.append(node.with_id(f"{node.id}.{model}") if model else node)
         return node
 
-    ingest = add(LogIngest(ingest_config=config.ingest, feature_spec=config.feature_spec))
+    push_dirs = [storage.absolute(config.push_dir(name)) for name in config.models.names]
+    ingest = add(LogIngest(config.ingest, config.feature_spec, push_dirs))
     examples, behaviors = ingest.outputs["examples"], ingest.outputs["behaviors"]
     stats = add(LogStatistics(examples=examples)).outputs["statistics"]
     schema_gen = add(ImportSchemaGen(config.schema_path) if config.schema_path else SchemaGen(statistics=stats))
