@@ -102,6 +102,20 @@ class RankedGroups:
         return np.bincount(self.run_group, of_runs, len(self.sizes))
 
 
+def stable_order(codes: Array, count: int) -> Array:
+    """The rows by rising code, equal ones in their order, [N] int64; in linear time, sixteen bits at a time.
+
+    Args:
+      codes: [N] integers from 0.
+      count: codes lie below it.
+    """
+    order = np.argsort((codes & 0xFFFF).astype(np.uint16), kind="stable")
+    for shift in range(16, int(count - 1).bit_length(), 16):
+        digits = (codes[order] >> shift & 0xFFFF).astype(np.uint16)
+        order = order[np.argsort(digits, kind="stable")]
+    return order
+
+
 def rank_within_groups(label: Array, score: Array, group: Array) -> RankedGroups:
     """Sorts rows by group and score. Shapes [N]; O(N log N)."""
     count = len(label)
