@@ -178,7 +178,7 @@ class EvaluationConfig(Strict):
             raise ValueError(f"`slice_metrics` must have intervals. Received: {', '.join(without)}.")
 
 
-class RetrievalGates(Strict):
+class RetrievalGates(ComparingGates):
     """Thresholds of the gates. None switches a gate off."""
 
     min_takes: int | None = Field(100, ge=1, description="Fewer takes cannot tell a good retrieval from a bad one.")
@@ -203,11 +203,6 @@ class RetrievalGates(Strict):
         description="The new model may not find less than the live one, or than the anchor, by more than this, over "
         "the items that both hold: fails where a loss is shown that is most likely larger.",
     )
-    cannot_tell: Literal["push", "hold"] = Field(
-        "push",
-        description="What becomes of a model where the takes show neither that it loses less than `max_recall_loss` "
-        "nor that it loses more. The anchor guards against a series of such losses.",
-    )
 
 
 class RetrievalEvaluationConfig(Strict):
@@ -219,9 +214,8 @@ class RetrievalEvaluationConfig(Strict):
       gates: thresholds.
       teacher_list: items of the teacher's list that a retrieval which is taught should find.
       taught_requests: held-out requests, drawn at random, that its teacher makes lists for.
-      bootstrap_replicates: resamples of users.
       interval_level: coverage of all intervals.
-      seed: of the resampling and of the requests.
+      seed: of the draw of these requests.
     """
 
     ks: tuple[int, ...] = Field((10, 50), min_length=1)
@@ -229,7 +223,6 @@ class RetrievalEvaluationConfig(Strict):
     gates: RetrievalGates = RetrievalGates()
     teacher_list: int = Field(10, ge=1)
     taught_requests: int = Field(300, ge=1)
-    bootstrap_replicates: int = Field(200, ge=20)
     interval_level: float = Field(0.95, gt=0, lt=1)
     seed: int = 0
 

@@ -5,7 +5,7 @@ the baseline that a personal retrieval has to beat. A retrieval that a fine rank
 its teacher lists for held-out requests: (request, item listed) pairs, which are ranked as takes are.
 
 Two models are compared on the items that both corpora hold, and on the pairs of these: over its own corpus the model
-with fewer items finds more. Differences are paired by pair, and their intervals resample users.
+with fewer items finds more. Differences are paired, and their intervals leave users out of both at once.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from evaluation.bootstrap import bootstrap, estimate, ones
 from evaluation.config import RetrievalEvaluationConfig, RetrievalGates
-from evaluation.gates import make_gate
+from evaluation.gates import compare, comparison_gate, estimate_text, make_gate, rows_needed
+from evaluation.intervals import estimate
 from evaluation.metrics.metric import divide
 from evaluation.metrics.ranks import expected_hits, popularity_ranks
 from evaluation.metrics.retrieval import OVERALL, SLICES, item_slices, retrieval_metrics
@@ -155,7 +155,7 @@ def evaluate_retrieval(
         both = np.intersect1d(model.known, live.known)
         sets[LIVE] = _scores(LIVE, *live.select(both).ranks(), slices[model.taken[both]], config.ks)
 
-    recalls = _Recalls(known, {name: expected_hits(*found, k) for name, found in ranks.items()}, config)
+    recalls = _Recalls(known, {name: expected_hits(*found, k) for name, found in ranks.items()}, config.interval_level)
     lists = taught or {}
     others = {LIVE: lists.get(LIVE, live), ANCHOR: lists.get(ANCHOR, anchor)}
     compared = {
@@ -181,22 +181,13 @@ def evaluate_retrieval(
 
 
 class _Recalls:
-    """Recall of several retrievals over the same takes, with the resamples of users that their differences share."""
+    """Recall of several retrievals over the same takes: over all, and over all but those of each user."""
 
-    def __init__(self, takes: Takes, hits: Mapping[str, Array], config: RetrievalEvaluationConfig):
-        self.names, self._level = tuple(hits), config.interval_level
-        self._value, self._replicates = np.full(len(hits), np.nan), np.full((1, len(hits)), np.nan)
-        if not len(takes):
-            return
-        users = takes.user_codes()
-        sums = users.sums(*hits.values(), 1.0)
-
-        def means(weights: Array) -> Array:
-            totals = weights @ sums
-            return np.array([divide(total, totals[-1]) for total in totals[:-1]])
-
-        self._value = means(ones(users.count))
-        self._replicates = bootstrap({"": means}, users.count, config.bootstrap_replicates, config.seed)[""]
+    def __init__(self, takes: Takes, hits: Mapping[str, Array], level: float):
+        self.names, self._level = tuple(hits), level
+        *sums, takes_of = takes.user_codes().sums(*hits.values(), 1.0).T
+        self._value = [float(divide(each.sum(), takes_of.sum())) for each in sums]
+        self._without = [divide(each.sum() - each, takes_of.sum() - takes_of) for each in sums]
 
     def value(self, name: str) -> float | None:
         """A retrieval's recall; None without a take."""
@@ -205,13 +196,13 @@ class _Recalls:
     def recall(self, name: str) -> Estimate:
         """A retrieval's recall, with its interval."""
         at = self.names.index(name)
-        return estimate(self._value[at], self._replicates[:, at], self._level)
+        return estimate(self._value[at], self._without[at], self._level)
 
     def difference(self, name: str, other: str, share: float = 1.0) -> Estimate:
         """The recall of one less `share` of that of another, paired."""
         at, to = self.names.index(name), self.names.index(other)
-        paired = self._replicates[:, at] - share * self._replicates[:, to]
-        return estimate(self._value[at] - share * self._value[to], paired, self._level)
+        less = self._without[at] - share * self._without[to]
+        return estimate(self._value[at] - share * self._value[to], less, self._level)
 
 
 def _scores(name: str, above: Array, tied: Array, slices: Array, ks: tuple[int, ...]) -> RetrievalScores:
@@ -233,16 +224,16 @@ def _recalls_of_lists(
     hits[POPULARITY] = np.zeros(len(lists[MODEL]))
     known = lists[MODEL].known
     hits[POPULARITY][known] = expected_hits(*popularity_ranks(train_counts, lists[MODEL].taken[known]), k)
-    return _Recalls(lists[MODEL], hits, config)
+    return _Recalls(lists[MODEL], hits, config.interval_level)
 
 
 def _compare(model: Takes, other: Takes, config: RetrievalEvaluationConfig) -> RecallComparison:
     """Compares two models on the items that both corpora hold."""
     k, margin = max(config.ks), config.gates.max_recall_loss or 0.0
     model, other = over_shared_items(model, other)
-    recalls = _Recalls(model, {"model": model.hits(k), "other": other.hits(k)}, config)
+    recalls = _Recalls(model, {"model": model.hits(k), "other": other.hits(k)}, config.interval_level)
     difference = recalls.difference("model", "other")
-    verdict = verdict_of(difference, margin)
+    verdict = None if difference.value is None else compare(difference, margin)
     return RecallComparison(
         items=len(model.items),
         takes=len(model),
@@ -250,23 +241,8 @@ def _compare(model: Takes, other: Takes, config: RetrievalEvaluationConfig) -> R
         other=recalls.value("other"),
         difference=difference,
         verdict=verdict,
-        takes_needed=_takes_needed(difference, margin, len(model)) if verdict == "cannot_tell" else None,
+        takes_needed=rows_needed(difference, margin, len(model)) if verdict == "cannot_tell" else None,
     )
-
-
-def verdict_of(difference: Estimate, margin: float) -> ComparisonVerdict | None:
-    """What a paired difference (positive is better) shows beside a margin of what may be lost.
-
-    `worse` is a loss that the interval shows and whose value is beyond the margin.
-    """
-    value, low, high = difference.value, difference.low, difference.high
-    if value is None or low is None or high is None:
-        return None
-    if low > 0:
-        return "better"
-    if high < 0 and value < -margin:
-        return "worse"
-    return "no_worse" if low > -margin or low == high == 0 else "cannot_tell"
 
 
 def _judge(
@@ -294,11 +270,14 @@ def _judge(
     if limits.max_recall_loss is not None:
         for name, comparison in compared.items():
             if not comparison.unscored:
-                yield _comparison_gate(limits, name, metric, comparison, limits.max_recall_loss)
+                who = {LIVE: "the live model", ANCHOR: "the anchor"}[name]
+                told = f"over the {comparison.items} items that both hold, {metric} of the model less that of {who}"
+                difference, of = comparison.difference, comparison.takes
+                yield comparison_gate(limits, "max_recall_loss", f"{name}_recall", difference, of, told)
 
 
 def _lift(limits: RetrievalGates, field: str, name: str, recalls: _Recalls | None, other: str, what: str) -> GateResult:
-    """Judges the model's recall less so many times that of another: fails where that is shown to be a loss.
+    """Judges the model's recall less so many times that of another: fails where a loss is shown.
 
     A model that finds nothing fails beside any.
     """
@@ -308,43 +287,7 @@ def _lift(limits: RetrievalGates, field: str, name: str, recalls: _Recalls | Non
     difference, ours = recalls.difference(MODEL, other, lift), recalls.value(MODEL)
     found = (
         f"{what} is {ours:.4f}, of {other} {recalls.value(other):.4f}; the first less {lift:g} times the second is "
-        f"{_text(difference)}, the upper end is judged."
+        f"{estimate_text(difference)}, the upper end is judged."
     )
     value = difference.value if difference.high is None else difference.high
     return make_gate(limits, field, name, value if ours else None, 0.0, None, found)
-
-
-def _comparison_gate(
-    limits: RetrievalGates, name: str, metric: str, found: RecallComparison, margin: float
-) -> GateResult:
-    """The gate of a comparison with the live model or the anchor: by its verdict."""
-    who = {LIVE: "the live model", ANCHOR: "the anchor"}[name]
-    told = f"no take of an item that {who} holds too."
-    if found.takes:
-        told = (
-            f"over the {found.items} items that both hold {metric} is {found.model:.4f}, of {who} {found.other:.4f}; "
-            f"the difference is {_text(found.difference)}."
-        )
-    if found.takes_needed is not None:
-        told += f" That cannot tell; about {found.takes_needed} takes would, of {found.takes} that there are."
-    gate = make_gate(limits, "max_recall_loss", f"{name}_recall", found.difference.value, -margin, None, told)
-    passed = found.verdict in ("better", "no_worse")
-    if found.verdict == "cannot_tell":
-        passed = limits.cannot_tell == "push"
-    return gate.model_copy(update={"passed": passed, "verdict": found.verdict, "rows_needed": found.takes_needed})
-
-
-def _takes_needed(difference: Estimate, margin: float, takes: int) -> int | None:
-    """About as many takes show an equal model to be no worse, and one that loses twice the margin to be worse.
-
-    They make the interval's half-width half the margin; it falls with the root of the takes.
-    """
-    if difference.low is None or difference.high is None or not margin:
-        return None
-    needed = takes * ((difference.high - difference.low) / margin) ** 2
-    return int(np.ceil(needed)) if needed > takes else None
-
-
-def _text(estimate: Estimate) -> str:
-    interval = "" if estimate.low is None else f" [{estimate.low:.4f}, {estimate.high:.4f}]"
-    return "undefined" if estimate.value is None else f"{estimate.value:.4f}{interval}"

@@ -61,7 +61,7 @@ def create_pipeline(config: PipelineConfig):
     # Every model after those that it learns from: its examples, Trainer → evaluator → Pusher, what others need of it.
     models, trained, lists, signatures = config.models, {}, {}, None
     for name in models.names:
-        section, stage = models[name], models.stage(name)
+        section, stage, taught_by = models[name], models.stage(name), {}
         learns_from = encoded["encoded_examples"]
         if section.taught:
             taught_by = {"two_tower": trained[models.base_retrieval], "teacher": trained[section.teacher]}
@@ -96,6 +96,7 @@ def create_pipeline(config: PipelineConfig):
             split=config.judged_split,
             serving_dir=serving_dir,
             **({"truth": config.truth_dir} if "truth" in judge.SPEC_CLASS.PARAMETERS else {}),
+            **taught_by,
         )
         pusher = Pusher(
             model=trained[name],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -113,6 +114,26 @@ class SavedTwoTower(SavedModel):
         dim = self._module.signatures[USER_EMBEDDING].structured_outputs["embedding"].shape[1]
         queries.append(np.zeros((0, dim), np.float32))
         return EmbeddedTakes(np.concatenate(queries), pa.concat_arrays(taken), pa.concat_arrays(users))
+
+    def embed_drawn(self, requests: Iterable[tuple[str, np.ndarray]], behaviors_dir: storage.AnyPath) -> np.ndarray:
+        """Embeds drawn requests, [R, d] float32, in the order of the draw.
+
+        Args:
+          requests: files of raw requests, and rows of each (`features.examples.shards.draw_requests`).
+          behaviors_dir: the raw behaviour log.
+
+        Raises:
+          UnscorableError: if a column that the model reads is missing, or has another form.
+        """
+        features, found = [self.spec[name] for name in self._request_features], []
+        for path, rows in requests:
+            read = request_batches(path, ["user_index", "history_end"], features, _BATCH_REQUESTS)
+            table = pa.concat_tables(read).take(pa.array(rows))
+            if self._windows:
+                behaviors = read_behaviors(behaviors_dir, path, self.spec.history)
+                table = attach_histories(table, behaviors, self.spec.history, windows=("short",))
+            found.append(self.embed_users(table))
+        return np.concatenate(found)
 
 
 class RetrievedRows:

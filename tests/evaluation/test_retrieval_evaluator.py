@@ -4,8 +4,7 @@ import pytest
 
 from evaluation.config import DistilledEvaluationConfig
 from evaluation.metrics.takes import Takes, over_shared_items
-from evaluation.results import Estimate
-from evaluation.retrieval import RetrievalEvaluation, RetrievalEvaluationConfig, evaluate_retrieval, verdict_of
+from evaluation.retrieval import RetrievalEvaluation, RetrievalEvaluationConfig, evaluate_retrieval
 
 CONFIG = RetrievalEvaluationConfig(ks=(1, 3), gates={"min_takes": 4, "min_lift": None})
 #: Five items on an axis each; the counts make item 0 head and item 4 unseen.
@@ -143,7 +142,7 @@ def test_what_cannot_be_told_is_pushed_or_not_as_it_is_set_and_the_gate_says_wha
     result = evaluate_retrieval(live, COUNTS, CONFIG, live=model)
     gate = gate_of(result, "live_recall")
     assert gate.verdict == "cannot_tell" and gate.passed and gate.rows_needed > 1000
-    assert f"about {gate.rows_needed} takes would, of 8 that there are" in gate.reason
+    assert f"About {gate.rows_needed:,} rows would tell it" in gate.reason
     assert not evaluate_retrieval(live, COUNTS, gates_of(cannot_tell="hold"), live=model).blessed
 
 
@@ -152,23 +151,6 @@ def test_the_anchor_is_a_second_comparison():
     result = evaluate_retrieval(model, COUNTS, CONFIG, live=model, anchor=better)
     assert result.verdict == "no_worse" and gate_of(result, "live_recall").passed
     assert result.anchor.verdict == "worse" and not gate_of(result, "anchor_recall").passed and not result.blessed
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "verdict"),
-    [
-        (0.001, 0.02, "better"),
-        (-0.0099, 0.02, "no_worse"),
-        (-0.0099, -0.001, "no_worse"),
-        (-0.01, 0.02, "cannot_tell"),
-        (-0.018, -0.001, "cannot_tell"),
-        (-0.02, -0.001, "worse"),
-        (None, None, None),
-    ],
-)
-def test_four_verdicts(low, high, verdict):
-    value = None if low is None else (low + high) / 2
-    assert verdict_of(Estimate(value=value, low=low, high=high), 0.01) == verdict
 
 
 def corpus(rng, items: int, takes_of: int, first: int = 0, noise: float = 1.2, of: int | None = None):
@@ -231,7 +213,7 @@ def test_a_model_worse_by_twice_the_margin_is_refused_with_the_takes_that_the_ga
     """Of queries that are right with a chance, one model of .20 and one of .30; the margin is .05."""
     items = np.eye(100, dtype=np.float32)
     gates = {"min_lift": None, "max_recall_loss": 0.05}
-    config = RetrievalEvaluationConfig(ks=(1,), gates=gates, bootstrap_replicates=100)
+    config = RetrievalEvaluationConfig(ks=(1,), gates=gates)
 
     def judged(takes_of: int, seed: int, rate: float = 0.2):
         rng = np.random.default_rng(seed)

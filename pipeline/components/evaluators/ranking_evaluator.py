@@ -81,11 +81,12 @@ class RankingEvaluator(Evaluator):
 
 def with_versions(result: EvaluationResult, live: str, anchor: str, lost: str) -> EvaluationResult:
     """Notes which versions the model was compared with, and why the anchor could not be scored ('' where it was)."""
-    beside = {"live": result.live, "anchor": LiveComparison(rows=0, metrics={}, unscored=lost) if lost else result.anchor}
-    versions = {"live": storage.name(live), "anchor": storage.name(anchor)}
-    noted = {
-        name: found and found.model_copy(update={"version": versions[name]}) for name, found in beside.items()
+    beside = {
+        "live": result.live,
+        "anchor": LiveComparison(rows=0, metrics={}, unscored=lost) if lost else result.anchor,
     }
+    versions = {"live": storage.name(live), "anchor": storage.name(anchor)}
+    noted = {name: found and found.model_copy(update={"version": versions[name]}) for name, found in beside.items()}
     return result.model_copy(update=noted)
 
 

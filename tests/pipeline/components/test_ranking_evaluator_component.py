@@ -34,7 +34,7 @@ def judged(raw_examples_dir, base_dir, tmp_path):
         pq.write_table(table.set_column(table.column_names.index("item_id"), "item_id", items), target)
     config = EvaluationConfig(gates={"min_rows": 100})
 
-    def judge(truth):
+    def judge(truth="", live="", anchor=""):
         out = tmp_path / f"out{len(list(tmp_path.iterdir()))}"
         RankingEvaluatorExecutor().Do(
             {
@@ -50,7 +50,8 @@ def judged(raw_examples_dir, base_dir, tmp_path):
                 "evaluation_config": config.model_dump_json(),
                 "label": "click",
                 "split": "eval",
-                "live_model": "",
+                "live_model": live,
+                "anchor_model": anchor,
                 "truth": str(truth),
             },
         )
