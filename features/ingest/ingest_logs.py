@@ -214,10 +214,11 @@ def run_ingest(
     examples_dir: AnyPath,
     behaviors_dir: AnyPath,
     dead_letters_dir: AnyPath,
+    kept: KeptFeatures | None = None,
 ) -> IngestCounts:
     """Runs LogIngest in this process; see `IngestLogs` and `finalize_ingest`."""
     with make_pipeline() as root:
-        _ = root | IngestLogs(config, spec, examples_dir, behaviors_dir, dead_letters_dir)
+        _ = root | IngestLogs(config, spec, examples_dir, behaviors_dir, dead_letters_dir, kept=kept or KeptFeatures())
     return finalize_ingest(config, spec, examples_dir, dead_letters_dir)
 
 

@@ -339,7 +339,7 @@ class BuildShard(beam.DoFn):
             code = SPLITS.index(name)
             table = examples.split(code)
             folder = storage.join(self.examples_dir, f"Split-{name}")
-            write_shard(table.drop_columns(kept), folder, "requests", shard, self.num_shards)
+            write_shard(table.drop(kept), folder, "requests", shard, self.num_shards)
             if kept and name != "train":  # Nothing is judged on what it was trained on.
                 folder = storage.join(self.examples_dir, KEPT_DIR, f"Split-{name}")
                 write_shard(table.select(kept), folder, "requests", shard, self.num_shards)
