@@ -5,7 +5,7 @@ import json
 import pytest
 from tfx.types.standard_artifacts import ModelEvaluation, PushedModel
 
-from evaluation.results import Estimate, EvaluationResult, LiveComparison
+from evaluation.results import Estimate, EvaluationResult, GateResult, LiveComparison
 from evaluation.retrieval import RecallComparison, RetrievalEvaluation, RetrievalScores
 from pipeline.anchor import read_anchors
 from pipeline.artifacts import AnchorNote
@@ -97,11 +97,5 @@ def test_what_the_component_did_is_recorded(run):
 
 def evaluation_that_is_better() -> EvaluationResult:
     """A ranker's evaluation whose gates say that it is better than the live model, which is the anchor."""
-    result = evaluation()
-    gates = tuple(
-        gate.model_copy(update={"passed": True, "verdict": "better" if gate.name == "live_auc" else gate.verdict})
-        for gate in result.gates
-        if gate.name in ("min_rows", "live_auc")
-    )
-    assert "live_auc" in [gate.name for gate in gates]
-    return result.model_copy(update={"gates": gates, "blessed": True, "anchor": None})
+    gate = GateResult(name="live_auc", value=0.1, passed=True, reason="It is better.", verdict="better")
+    return evaluation().model_copy(update={"gates": (gate,), "blessed": True, "anchor": None})
