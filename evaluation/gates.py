@@ -29,7 +29,7 @@ _WORDS: Mapping[ComparisonVerdict, str] = {
     "better": "it is shown to be better",
     "no_worse": "a loss beyond the margin is ruled out",
     "cannot_tell": "the rows cannot tell",
-    "worse": "a loss is shown, and it is most likely beyond the margin",
+    "worse": "a loss beyond the margin is shown",
 }
 
 
@@ -37,38 +37,52 @@ def compare(difference: Estimate, margin: float, lower_is_better: bool = False) 
     """The verdict on a model beside another, by the paired difference of a metric, model less other.
 
     - `better`: the whole interval is a gain.
-    - `worse`: the whole interval is a loss, and the value is a loss beyond the margin.
-    - `no_worse`: the whole interval is above a loss of the margin; a loss within it may be shown.
+    - `no_worse`: the whole interval lies above a loss of the margin; a loss within the margin may be shown.
+    - `worse`: the whole interval lies below it.
     - `cannot_tell`: all else, and where there is no interval.
-
-    `worse` does not ask that the whole interval lies beyond the margin: a loss of twice the margin would be found only
-    by rows that halve the interval once more. An equal model is called worse in 2.5% of cases at most, whatever the
-    number of rows.
 
     Args:
       difference: with its interval.
       margin: the loss that is tolerated, not negative.
       lower_is_better: whether a positive difference is a loss.
     """
-    if difference.value is None or difference.low is None or difference.high is None:
+    if difference.low is None or difference.high is None:
         return "cannot_tell"
-    value, low, high = difference.value, difference.low, difference.high
-    if lower_is_better:
-        value, low, high = -value, -high, -low
+    low, high = (-difference.high, -difference.low) if lower_is_better else (difference.low, difference.high)
     if low > 0:
         return "better"
-    if high < 0 and value < -margin:
+    if high < -margin:
         return "worse"
     # Equal scores have a difference of 0 with an interval of no width, which a margin of 0 does not refuse.
     return "no_worse" if low > -margin or low == high == 0 else "cannot_tell"
+
+
+def loses_too_much(difference: Estimate, margin: float, lower_is_better: bool = False) -> bool:
+    """Whether a loss is shown whose most likely size is beyond the margin: what the anchor does not let pass.
+
+    Where the rows cannot tell, models pass, and each may lose a little. This stops them on what a single evaluation
+    knows. An equal model has so low a value in 2.5% of cases at most, whatever the number of rows. One that loses twice
+    the margin m is stopped in 95% as soon as the interval's half-width is below 1.09 m, for then it lies 1.645 standard
+    errors beyond both ends. No rule errs less either way on these rows (Neyman and Pearson): a threshold of m lies in
+    the middle of 0 and 2 m.
+
+    Args:
+      difference: with its interval.
+      margin: m.
+      lower_is_better: whether a positive difference is a loss.
+    """
+    if difference.value is None or difference.low is None or difference.high is None:
+        return False
+    value, high = (-difference.value, -difference.low) if lower_is_better else (difference.value, difference.high)
+    return high < 0 and value < -margin
 
 
 def rows_needed(difference: Estimate, margin: float, rows: int) -> int | None:
     """About how many rows would tell a model that is equal from one that loses twice the margin.
 
     They make the half-width h of the interval half the margin m. An equal model is then shown to be no worse unless its
-    value is below −m + h = −h, and a loss of 2 m is shown unless its value is above −m, two half-widths off: for
-    intervals of 95% the first happens in 2.5% of cases, the second in less. h falls with the square root of the rows.
+    value is below −m + h = −h, and a loss of 2 m is shown to be worse unless its value is above −m − h = −2 m + h: with
+    intervals of 95%, both happen in 2.5% of cases. h falls with the square root of the rows.
 
     Args:
       difference: with its interval.
@@ -96,6 +110,7 @@ def comparison_gate(
     rows: int,
     found: str,
     lower_is_better: bool = False,
+    guards: bool = False,
 ) -> GateResult:
     """Judges the paired difference of a metric; one that does not exist fails.
 
@@ -107,22 +122,28 @@ def comparison_gate(
       rows: that both scored.
       found: what the difference is of, as the beginning of a sentence.
       lower_is_better: whether a positive difference is a loss.
+      guards: whether the other is the anchor, which does not let pass what `loses_too_much`.
     """
     margin = getattr(config, field)
     verdict = compare(difference, margin, lower_is_better)
-    passes = verdict in ("better", "no_worse") or (verdict == "cannot_tell" and config.cannot_tell == "push")
-    needed = rows_needed(difference, margin, rows) if verdict == "cannot_tell" else None
     words = f"{found} is {estimate_text(difference)}: {_WORDS[verdict]}."
-    if needed is not None:
-        words += f" About {needed:,} rows would tell it from a loss of twice the margin."
+    passes, needed = verdict in ("better", "no_worse"), None
     if verdict == "cannot_tell" and difference.value is not None:
-        words += " `cannot_tell: push` lets it pass." if passes else " `cannot_tell: hold` holds it back."
+        needed = rows_needed(difference, margin, rows)
+        stopped = guards and loses_too_much(difference, margin, lower_is_better)
+        passes = config.cannot_tell == "push" and not stopped
+        if needed is not None:
+            words += f" About {needed:,} rows would tell an equal model from one that loses twice the margin."
+        if stopped:
+            words += " A loss is shown whose most likely size is beyond the margin: the anchor does not let it pass."
+        else:
+            words += " `cannot_tell: push` lets it pass." if passes else " `cannot_tell: hold` holds it back."
     return GateResult(
         name=name,
         value=difference.value,
         minimum=None if lower_is_better else -margin,
         maximum=margin if lower_is_better else None,
-        passed=passes and difference.value is not None,
+        passed=passes,
         reason=f"{_why(config, field)} Found: {words}",
         verdict=verdict,
         rows_needed=needed,
@@ -173,10 +194,12 @@ def judge(
     judged = [part for part in slices if not part.unjudged]
     gates += _slice_gates(config, judged)
     if live is not None and not live.unscored:
-        gates += _comparison_gates(config, counts, live, "live", "the live one")
+        # Where no other is on record, or none was scored, the live model is the anchor.
+        guards = anchor is None or not anchor.metrics
+        gates += _comparison_gates(config, counts, live, "live", "the live one", guards)
         gates += _live_slice_gates(config, {(part.feature, part.value) for part in judged}, live)
     if anchor is not None and not anchor.unscored:
-        gates += _comparison_gates(config, counts, anchor, "anchor", "the anchor")
+        gates += _comparison_gates(config, counts, anchor, "anchor", "the anchor", guards=True)
     return tuple(gates)
 
 
@@ -202,7 +225,7 @@ def why_unjudged(config: GateConfig, feature: str, positives: int, negatives: in
 
 
 def _comparison_gates(
-    config: GateConfig, counts: Counts, beside: LiveComparison, prefix: str, other: str
+    config: GateConfig, counts: Counts, beside: LiveComparison, prefix: str, other: str, guards: bool
 ) -> list[GateResult]:
     """The gates over all rows that both models scored."""
     gates = []
@@ -215,7 +238,7 @@ def _comparison_gates(
             difference = beside.metrics[metric].difference if metric in beside.metrics else Estimate()
             found = f"{title} of the model less that of {other}"
             name, lower = f"{prefix}_{metric}", metric == "log_loss"
-            gates.append(comparison_gate(config, field, name, difference, beside.rows, found, lower))
+            gates.append(comparison_gate(config, field, name, difference, beside.rows, found, lower, guards))
     return gates
 
 

@@ -25,7 +25,7 @@ import numpy as np
 
 from evaluation.metrics.metric import Users
 from evaluation.metrics.registry import make_metric
-from evaluation.metrics.rows import Array, ScoredRows
+from evaluation.metrics.rows import Array, ScoredRows, dense_codes
 from evaluation.results import Estimate
 
 
@@ -49,7 +49,7 @@ class MetricStatistics:
     def __init__(self, rows: ScoredRows, names: Sequence[str]):
         self.names = tuple(names)
         self._metrics = [make_metric(name) for name in names]
-        users = _users_of(rows.user)
+        users = Users(*dense_codes(rows.user))
         self.values, self.without = np.empty(len(names)), np.empty((len(names), users.count))
         for i, metric in enumerate(self._metrics):
             sums = metric.sums(rows, users)
@@ -67,16 +67,6 @@ class MetricStatistics:
         """
         found = zip(self.names, self.values - other.values, self.without - other.without, strict=True)
         return {name: estimate(value, without, level) for name, value, without in found}
-
-
-def _users_of(keys: Array) -> Users:
-    """The users that have rows, by rising key."""
-    lowest, highest = (keys.min(), keys.max()) if len(keys) else (0, 0)
-    if lowest < 0 or highest > 4 * len(keys) + 1000:  # no codes: hashes, for example
-        known, codes = np.unique(keys, return_inverse=True)
-        return Users(codes, len(known))
-    present = np.bincount(keys, minlength=highest + 1) > 0
-    return Users((np.cumsum(present) - 1)[keys], int(present.sum()))
 
 
 def estimate(value: float, without: Array, level: float = 0.95, is_ratio: bool = False) -> Estimate:
@@ -135,5 +125,6 @@ def effective_users(user: Array) -> float:
     Args:
       user: [N] keys of the rows' users.
     """
-    rows = np.unique(user, return_counts=True)[1].astype(np.float64)
-    return float(rows.sum() ** 2 / (rows**2).sum()) if len(rows) else 0.0
+    codes, count = dense_codes(user)
+    rows = np.bincount(codes, minlength=count).astype(np.float64)
+    return float(rows.sum() ** 2 / (rows**2).sum()) if count else 0.0

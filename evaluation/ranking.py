@@ -8,7 +8,9 @@ result.save(directory)
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
@@ -71,22 +73,29 @@ def evaluate(
     rows = scored_rows(predictions)
     slices, omitted = find_slices(predictions, config.slices)
     names = tuple(dict.fromkeys(config.metrics))
-    model = _Scores("model", "the evaluated model", rows, names, True)
-    others = [_baseline_scores(baseline, rows, names) for baseline in baselines]
-    cut = [MetricStatistics(rows.take(part.rows), config.slice_metrics) for part in slices]
-
+    # Sorting and counting let go of Python's lock: a thread a core.
+    with ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 1)) as pool:
+        scores = pool.submit(_Scores, "model", "the evaluated model", rows, names, True)
+        baseline_scores = pool.map(lambda each: _baseline_scores(each, rows, names), baselines)
+        cut = list(pool.map(lambda part: MetricStatistics(rows.take(part.rows), config.slice_metrics), slices))
+        model, others = scores.result(), list(baseline_scores)
+        live = anchor = None
+        if live_predictions is not None:
+            beside = _Beside(predictions, live_predictions, "the live predictions", rows, model, config)
+            live = pool.submit(beside.result, slices, cut)
+        if anchor_predictions is not None:
+            beside = _Beside(predictions, anchor_predictions, "the anchor's predictions", rows, model, config)
+            anchor = pool.submit(beside.result)
+    counts, model_set = _count(rows, predictions), model.metric_set(level)
+    lead = _lead_over_baselines(model, others, level)
     slice_results = tuple(
         _slice_result(part, rows, statistics, config) for part, statistics in zip(slices, cut, strict=True)
     )
-    live = LiveComparison(rows=0, metrics={}, unscored=unscored) if unscored else None
-    if live_predictions is not None:
-        live = _Beside(predictions, live_predictions, "the live predictions", rows, model, config).result(slices, cut)
-    anchor = None
-    if anchor_predictions is not None:
-        anchor = _Beside(predictions, anchor_predictions, "the anchor's predictions", rows, model, config).result()
-    counts, model_set = _count(rows, predictions), model.metric_set(level)
-    lead = _lead_over_baselines(model, others, level)
-    gates = judge(config.gates, counts, model_set, slice_results, live, anchor, lead)
+    beside_live = live.result() if live else None
+    if unscored:
+        beside_live = LiveComparison(rows=0, metrics={}, unscored=unscored)
+    beside_anchor = anchor.result() if anchor else None
+    gates = judge(config.gates, counts, model_set, slice_results, beside_live, beside_anchor, lead)
     return EvaluationResult(
         counts=counts,
         model=model_set,
@@ -95,8 +104,8 @@ def evaluate(
         slices=slice_results,
         omitted_slices=tuple(omitted),
         reliability=reliability_bins(rows.label, rows.score, config.reliability_bins),
-        live=live,
-        anchor=anchor,
+        live=beside_live,
+        anchor=beside_anchor,
         gates=gates,
         blessed=all(gate.passed for gate in gates),
         interval_level=level,

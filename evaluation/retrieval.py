@@ -273,7 +273,9 @@ def _judge(
                 who = {LIVE: "the live model", ANCHOR: "the anchor"}[name]
                 told = f"over the {comparison.items} items that both hold, {metric} of the model less that of {who}"
                 difference, of = comparison.difference, comparison.takes
-                yield comparison_gate(limits, "max_recall_loss", f"{name}_recall", difference, of, told)
+                guards = name == ANCHOR or ANCHOR not in compared  # where no other is on record, the live one is it
+                gate = f"{name}_recall"
+                yield comparison_gate(limits, "max_recall_loss", gate, difference, of, told, guards=guards)
 
 
 def _lift(limits: RetrievalGates, field: str, name: str, recalls: _Recalls | None, other: str, what: str) -> GateResult:

@@ -25,7 +25,8 @@ class AUC(Metric):
     needs_probabilities = False
 
     def sums(self, rows: ScoredRows, users: Users) -> Pairs:
-        return Pairs(rows.score, users.codes, rows.label > 0, users.count)
+        order = rows.by_score
+        return Pairs(rows.score[order], users.codes[order], rows.label[order] > 0, users.count)
 
     def value(self, sums: Pairs) -> float:
         return float(divide(sums.wins.sum() / 2, sums.positives.sum() * sums.negatives.sum()))
@@ -54,7 +55,7 @@ class Pairs:
     def __init__(self, score: Array, user: Array, positive: Array, num_users: int):
         self._rows = (score, user, positive)
         self._num_users = num_users
-        order = np.argsort(score, kind="stable")
+        order = np.argsort(score, kind="stable")  # linear where they are sorted, as they mostly are
         score, user, positive = score[order], user[order], positive[order]
         owners = user[positive], user[~positive]
         self.positives, self.negatives = (np.bincount(each, minlength=num_users).astype(np.float64) for each in owners)

@@ -22,6 +22,7 @@ class Epoch(Strict):
     val_auc: float | None = None
     metrics: dict[str, float] = Field({}, description="Further validation metrics, e.g. `recall@50`.")
     examples_per_second: float | None = None
+    losses: dict[str, float] = Field({}, description="Parts of the training loss beside the log loss, by name.")
     seconds: float | None = None
 
 
