@@ -142,7 +142,7 @@ def test_what_cannot_be_told_is_pushed_or_not_as_it_is_set_and_the_gate_says_wha
     result = evaluate_retrieval(live, COUNTS, CONFIG, live=model)
     gate = gate_of(result, "live_recall")
     assert gate.verdict == "cannot_tell" and gate.passed and gate.rows_needed > 1000
-    assert f"About {gate.rows_needed:,} rows would tell it" in gate.reason
+    assert f"About {gate.rows_needed:,} rows would tell an equal model" in gate.reason
     assert not evaluate_retrieval(live, COUNTS, gates_of(cannot_tell="hold"), live=model).blessed
 
 
