@@ -22,20 +22,21 @@ def without(*names: str):
     return SPEC.model_copy(update={"features": features, "history": None})
 
 
-def config_of(root: Path, spec, log: str = "log", **training) -> PipelineConfig:
-    tables = {name: str(root / log / name) for name in ("impressions", "clicks", "items", "users")}
-    loose = {"min_auc": 0.4, "pcoc": [0.2, 5.0], "slice_pcoc": None, "min_slice_auc": None, "min_positives": 20}
+def config_of(root: Path, spec, **training) -> PipelineConfig:
+    tables = {name: str(root / "log" / name) for name in ("impressions", "clicks", "items", "users")}
+    # Five hundred rows after one epoch: what a model is worth is not what this is about.
+    off = ("min_auc", "pcoc", "slice_pcoc", "min_slice_auc", "max_slice_auc_loss", "max_baseline_auc_loss")
+    gates = {**dict.fromkeys(off), "min_rows": 300, "min_positives": 20, "max_auc_loss": 0.4}
     values = {
         "name": "changed",
         "feature_spec": spec,
         "simulate": {"out": root / "log", "log": {"impressions": 6000, "seed": 3}},
         "ingest": {"tables": tables, "num_shards": 2},
         "models": {"autoint": {"training": {"epochs": 1, "input": {"batch_size": 256}, **training}}},
-        "evaluation": {"gates": {**loose, "min_rows": 300, "max_auc_loss": 0.4, "max_log_loss_increase": 1.0}},
+        "evaluation": {"gates": {**gates, "max_log_loss_increase": 1.0}},
         "run_dir": root / "run",
         "serving_dir": root / "serving",
     }
-    values["evaluation"]["gates"]["max_baseline_auc_loss"] = 0.4
     return PipelineConfig.model_validate(values)
 
 
