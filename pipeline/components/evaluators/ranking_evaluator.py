@@ -4,7 +4,7 @@ import pyarrow as pa
 from tfx.dsl.components.base import base_executor, executor_spec
 from tfx.types import artifact_utils, component_spec
 
-from evaluation.baselines import count_items, oracle
+from evaluation.baselines import Baseline, ItemCounts, count_items, oracle
 from evaluation.ranking import KEY_COLUMNS, EvaluationConfig, evaluate
 from evaluation.results import EvaluationResult, LiveComparison
 from evaluation.slices import HISTORY_LENGTH
@@ -46,11 +46,7 @@ class RankingEvaluatorExecutor(base_executor.BaseExecutor):
         scored = scores(serving_path(input_dict), slice_columns(config))
         live_scored, unscored = scored_beside("live", live, label, scores)
         anchor_scored, lost = scored_beside("anchor", anchor if anchor != live else "", label, scores)
-        items = count_items(examples.uri, label)
-        baselines = [items.popularity(scored["item_id"]), items.click_rate(scored["item_id"])]
-        truth = exec_properties["truth"]
-        if truth and storage.is_folder(truth):
-            baselines.append(oracle(scored, truth))
+        baselines = _baselines(scored, count_items(examples.uri, label), exec_properties["truth"])
         result = evaluate(
             scored,
             config,
@@ -60,7 +56,6 @@ class RankingEvaluatorExecutor(base_executor.BaseExecutor):
             unscored=unscored,
         )
         result = with_versions(result, live, anchor, lost)
-
         evaluation = artifact_utils.get_single_instance(output_dict["evaluation"])
         result.save(evaluation.uri)
         write_predictions(storage.join(evaluation.uri, PREDICTIONS_FILE), scored, live_scored)
@@ -77,6 +72,13 @@ class RankingEvaluator(Evaluator):
 
     SPEC_CLASS = RankingEvaluatorSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(RankingEvaluatorExecutor)
+
+
+def _baselines(scored: pa.Table, items: ItemCounts, truth: str) -> list[Baseline]:
+    """Popularity and click rates, and the oracle where there is a folder of the truth."""
+    ids = scored["item_id"]
+    oracles = [oracle(scored, truth)] if truth and storage.is_folder(truth) else []
+    return [items.popularity(ids), items.click_rate(ids), *oracles]
 
 
 def with_versions(result: EvaluationResult, live: str, anchor: str, lost: str) -> EvaluationResult:
