@@ -1,0 +1,178 @@
+"""What rankers gain and lose by ids among their features, and what regularisation makes of it.
+
+AutoInt on the two logs that have ids, split by time: `movielens_1m` (user and item) and `simulated` (user, item, and
+the tokens of titles, most of them rare). Each setting of the regularisation is trained with and without the ids on `train`,
+stopped on `eval` and scored on `test`, beside a bootstrap interval by user of the AUC it gains over the model without
+ids. `--shards` takes that many of the eight shards, which part the users.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import clickmill as cm
+from benchmarks.preparation import CONFIGS, encode_by_time, of_training, quality
+from benchmarks.records import Sweep, show, spread
+
+SIMULATION = {"impressions": 300_000, "seed": 7}
+SHARDS = 8
+DATA = {
+    "movielens_1m": {
+        "spec": "features_movielens_1m_time.yaml",
+        "ids": ["user_id", "item_id"],
+        "model": {"attention_dropout": 0.1, "embedding_dropout": 0.1},
+        "training": {"epochs": 10, "patience": 2},
+    },
+    "simulated": {
+        "spec": "features_simulated.yaml",
+        "ids": ["user_id", "item_id", "title"],
+        "model": {"variant": "reference", "history": {"short": "target_attention", "long": "none"}},
+        "training": {"epochs": 8, "patience": 2, "optimizer": {"learning_rate": 2e-3}},
+    },
+}
+#: What is laid over the training's configuration.
+SETTINGS: dict[str, dict] = {
+    "none": {},
+    **{
+        f"l2_{weight}_{power}": {"regularization": {"embedding_l2": weight, "frequency_power": power}}
+        for power in (0.0, 0.5, 1.0)
+        for weight in (0.01, 0.1, 1.0, 10.0, 30.0)
+    },
+    "plateau": {"optimizer": {"schedule": "plateau"}},
+    "averaged": {"regularization": {"averaging": 0.999}},
+    "l2_1.0_1.0_averaged": {"regularization": {"embedding_l2": 1.0, "frequency_power": 1.0, "averaging": 0.999}},
+    "l2_10.0_1.0_averaged": {"regularization": {"embedding_l2": 10.0, "frequency_power": 1.0, "averaging": 0.999}},
+    "decay": {"regularization": {"weight_decay": 0.01}},
+}
+OPTIONS = {
+    "data": (list(DATA), "logs", DATA),
+    "settings": (list(SETTINGS), "of the regularisation", SETTINGS),
+    "ids": (["with", "without"], "as features", ("with", "without")),
+    "seeds": ([1], "of each"),
+    "shards": (SHARDS, "of eight"),
+}
+
+
+def settings(data: str, setting: str, ids: str, seed: int, shards: int) -> dict:
+    """What makes a run: the key of its record."""
+    training = dict(DATA[data]["training"])
+    for section, values in SETTINGS[setting].items():
+        training[section] = {**training.get(section, {}), **values} if isinstance(values, dict) else values
+    excluded = DATA[data]["ids"] if ids == "without" else []
+    model = {**DATA[data]["model"], "exclude_features": excluded}
+    return {
+        "data": data,
+        "setting": setting,
+        "ids": ids,
+        "seed": seed,
+        "shards": shards,
+        "model": model,
+        "training": training,
+    }
+
+
+def spec_of(data: str):
+    """The features of a log, ids among them."""
+    from features.spec import FeatureSpec
+
+    spec = cm.load_spec(CONFIGS / DATA[data]["spec"])
+    if "user_id" in {feature.name for feature in spec.features}:
+        return spec
+    user_id = {"name": "user_id", "table": "users", "vocabulary": {"min_count": 5, "oov_buckets": 8}}
+    values = spec.model_dump(mode="json")
+    return FeatureSpec.model_validate({**values, "features": [user_id, *values["features"]]})
+
+
+def first_shards(encoded: Path, count: int) -> Path:
+    """The first shards of encoded examples, as links."""
+    if count == SHARDS:
+        return encoded
+    part = encoded.with_name(f"encoded-{count}")
+    for source in (path for path in encoded.rglob("*") if path.is_file()):
+        target = part / source.relative_to(encoded)
+        if not source.parent.name.startswith("Split") or int(source.name.split("-")[1]) < count:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.unlink(missing_ok=True)
+            target.hardlink_to(source)
+    return part
+
+
+def measure(wanted: dict, work: Path) -> dict:
+    """Trains one setting and returns its figures; its test scores are kept beside its checkpoints."""
+    import numpy as np
+
+    from models.inputs.input_pipeline import make_dataset
+    from models.training.loop import predict
+
+    data = wanted["data"]
+    examples, encoding_dir = encode_by_time(
+        work / data, SIMULATION if data == "simulated" else None, spec_of(data), num_shards=SHARDS
+    )
+    examples = first_shards(examples, wanted["shards"])
+    encoding = cm.FeatureEncoding.load(encoding_dir)
+    config = cm.AutoIntConfig.model_validate(wanted["model"])
+    training = cm.TrainingConfig.model_validate({**wanted["training"], "seed": wanted["seed"]})
+    histories = {"histories": config.history is not None, "long_history": False}
+    directory = scores_folder(wanted, work)
+    model, history = cm.train(
+        lambda: cm.AutoInt(encoding, config),
+        encoding,
+        examples,
+        training,
+        directory,
+        fingerprint=json.dumps(wanted),
+        **histories,
+    )
+    found = {**of_training(history), "val_log_loss": [epoch.val_log_loss for epoch in history.epochs]}
+    for split in ("eval", "test"):
+        labels, logits = predict(model, make_dataset(examples, split, encoding, training.input, **histories))
+        found[split] = quality(labels, logits)
+        np.savez(directory / f"{split}.npz", labels=labels, logits=logits)
+    return found
+
+
+def scores_folder(wanted: dict, work: Path) -> Path:
+    """Where a run keeps its checkpoints and its scores."""
+    name = "-".join(str(wanted[key]) for key in ("setting", "ids", "seed", "shards"))
+    return work / wanted["data"] / "training" / name
+
+
+def run(options) -> dict:
+    """Trains what is not finished."""
+    sweep = Sweep("id_memorisation")
+    for seed in options.seeds:
+        for data in options.data:
+            for setting in options.settings:
+                for ids in options.ids:
+                    wanted = settings(data, setting, ids, seed, options.shards)
+                    sweep.do(wanted, lambda wanted: measure(wanted, options.work))
+    return {"summary": summarise(sweep, options.shards)}
+
+
+def summarise(sweep: Sweep, shards: int) -> dict:
+    """By log, setting and ids: mean and deviation over seeds, and the epochs that were best."""
+    table: dict = {}
+    for data in DATA:
+        for setting in SETTINGS:
+            for ids in ("with", "without"):
+                # Runs of an earlier configuration are kept, but means are of one.
+                mine = [r for r in sweep.runs if r == sweep.find(settings(data, setting, ids, r["seed"], shards))]
+                if mine:
+                    row = {"seeds": [r["seed"] for r in mine], "best_epochs": [r["best_epoch"] for r in mine]}
+                    for split in ("eval", "test"):
+                        for metric in ("auc", "log_loss", "pcoc"):
+                            row[f"{split}_{metric}"] = spread([r[split][metric] for r in mine])
+                    table.setdefault(data, {}).setdefault(setting, {})[ids] = row
+    return table
+
+
+def figures(found: dict) -> list[tuple[str, str]]:
+    table = []
+    for data, by_setting in found["summary"].items():
+        for setting, by_ids in by_setting.items():
+            for ids, row in by_ids.items():
+                what = f"AutoInt {ids} ids, {data} by time, regularisation `{setting}`, {len(row['seeds'])} seed(s)"
+                best = "/".join(str(epoch) for epoch in row["best_epochs"])
+                table.append((what, f"test AUC {show(row['test_auc'])}, best epoch {best}"))
+    return table
