@@ -49,7 +49,7 @@ class RegularizationConfig(Strict):
     """
 
     embedding_l2: float = Field(0.0, ge=0)
-    frequency_power: float = Field(0.0, ge=0, le=1)
+    frequency_power: float = Field(0.0, ge=0, le=2)
     weight_decay: float = Field(0.0, ge=0)
     averaging: float | None = Field(None, gt=0, lt=1)
 
