@@ -1,6 +1,6 @@
 """What rankers gain and lose by ids among their features, and what regularisation makes of it.
 
-AutoInt on the two logs that have ids, split by time: `movielens_1m` (user and item) and `simulated` (user, item, and
+Rankers on the two logs that have ids, split by time: `movielens_1m` (user and item) and `simulated` (user, item, and
 the tokens of titles, most of them rare). Each setting of the regularisation is trained with and without the ids on
 `train`, stopped on `eval` and scored on `test`. What ids add is the difference of two test AUCs on the same rows, with
 an interval by user: to the unregularised model without them. `--shards` takes some of the eight shards, which part the
@@ -13,22 +13,32 @@ import json
 from pathlib import Path
 
 import clickmill as cm
-from benchmarks.preparation import CONFIGS, encode_by_time, of_training, quality
+from benchmarks.preparation import CONFIGS, QUALITY, encode_by_time, of_training, quality
 from benchmarks.records import Sweep, show, spread
 
 SIMULATION = {"impressions": 300_000, "seed": 7}
 SHARDS = 8
+KINDS = ("autoint", "aw_moe")
 DATA = {
     "movielens_1m": {
         "spec": "features_movielens_1m_time.yaml",
         "ids": ["user_id", "item_id"],
-        "model": {"attention_dropout": 0.1, "embedding_dropout": 0.1},
+        "autoint": {"attention_dropout": 0.1, "embedding_dropout": 0.1},
         "training": {"epochs": 10, "patience": 2},
     },
     "simulated": {
         "spec": "features_simulated.yaml",
         "ids": ["user_id", "item_id", "title"],
-        "model": {"variant": "reference", "history": {"short": "target_attention", "long": "none"}},
+        "autoint": {"variant": "reference", "history": {"short": "target_attention", "long": "none"}},
+        "aw_moe": {
+            "interacting_layers": 1,
+            "expert_units": [],
+            "mode": "search",
+            "query_features": ["age_band", "city", "device", "hour"],
+            "gate_normalisation": "count",
+            "contrastive": {"weight": 0.01, "mask_rate": 0.3},
+            "history": {"short": "target_attention", "long": "none"},
+        },
         "training": {"epochs": 8, "patience": 2, "optimizer": {"learning_rate": 2e-3}},
     },
 }
@@ -40,6 +50,14 @@ SETTINGS: dict[str, dict] = {
         for power in (0.0, 0.5, 1.0, 2.0)
         for weight in (0.01, 0.1, 1.0, 3.0, 10.0, 30.0)
     },
+    # As tfx_config/simulated.yaml trains.
+    "cosine": {"epochs": 5, "patience": 3, "optimizer": {"schedule": "cosine"}},
+    "cosine_l2_10.0_1.0": {
+        "epochs": 5,
+        "patience": 3,
+        "optimizer": {"schedule": "cosine"},
+        "regularization": {"embedding_l2": 10.0, "frequency_power": 1.0},
+    },
     "plateau": {"optimizer": {"schedule": "plateau"}},
     "averaged": {"regularization": {"averaging": 0.99}},
     "l2_1.0_1.0_averaged": {"regularization": {"embedding_l2": 1.0, "frequency_power": 1.0, "averaging": 0.99}},
@@ -48,6 +66,7 @@ SETTINGS: dict[str, dict] = {
 }
 OPTIONS = {
     "data": (list(DATA), "logs", DATA),
+    "kind": ("autoint", "of model; aw_moe on `simulated` alone", KINDS),
     "settings": (list(SETTINGS), "of the regularisation", SETTINGS),
     "ids": (["with", "without"], "as features", ("with", "without")),
     "seeds": ([1], "of each"),
@@ -55,15 +74,16 @@ OPTIONS = {
 }
 
 
-def settings(data: str, setting: str, ids: str, seed: int, shards: int) -> dict:
+def settings(data: str, kind: str, setting: str, ids: str, seed: int, shards: int) -> dict:
     """What makes a run: the key of its record."""
     training = dict(DATA[data]["training"])
     for section, values in SETTINGS[setting].items():
         training[section] = {**training.get(section, {}), **values} if isinstance(values, dict) else values
     excluded = DATA[data]["ids"] if ids == "without" else []
-    model = {**DATA[data]["model"], "exclude_features": excluded}
+    model = {**DATA[data][kind], "exclude_features": excluded}
     return {
         "data": data,
+        "kind": kind,
         "setting": setting,
         "ids": ids,
         "seed": seed,
@@ -112,12 +132,15 @@ def measure(wanted: dict, work: Path) -> dict:
     )
     examples = first_shards(examples, wanted["shards"])
     encoding = cm.FeatureEncoding.load(encoding_dir)
-    config = cm.AutoIntConfig.model_validate(wanted["model"])
+    config_class, model_class = {"autoint": (cm.AutoIntConfig, cm.AutoInt), "aw_moe": (cm.AwMoeConfig, cm.AwMoe)}[
+        wanted["kind"]
+    ]
+    config = config_class.model_validate(wanted["model"])
     training = cm.TrainingConfig.model_validate({**wanted["training"], "seed": wanted["seed"]})
     histories = {"histories": config.history is not None, "long_history": False}
     directory = scores_folder(wanted, work)
     model, history = cm.train(
-        lambda: cm.AutoInt(encoding, config),
+        lambda: model_class(encoding, config),
         encoding,
         examples,
         training,
@@ -134,13 +157,14 @@ def measure(wanted: dict, work: Path) -> dict:
 
 
 def gain(wanted: dict, work: Path) -> list[float] | None:
-    """Test AUC of a run above that of the unregularised model without ids of its seed: value, low and high."""
+    """Test AUC of a run above that of the unregularised model of its seed without ids: value, low and high."""
     import numpy as np
 
     from evaluation.bootstrap import MetricStatistics, bootstrap, ones
     from evaluation.metrics.rows import ScoredRows
 
-    base = settings(wanted["data"], "none", "without", wanted["seed"], wanted["shards"])
+    schedule = "cosine" if wanted["setting"].startswith("cosine") else "none"
+    base = settings(wanted["data"], wanted["kind"], schedule, "without", wanted["seed"], wanted["shards"])
     files = {name: scores_folder(each, work) / "test.npz" for name, each in (("run", wanted), ("base", base))}
     if wanted == base or not all(path.exists() for path in files.values()):
         return None
@@ -171,7 +195,7 @@ def test_users(raw: Path, shards: int):
 
 def scores_folder(wanted: dict, work: Path) -> Path:
     """Where a run keeps its checkpoints and its scores."""
-    name = "-".join(str(wanted[key]) for key in ("setting", "ids", "seed", "shards"))
+    name = "-".join(str(wanted[key]) for key in ("kind", "setting", "ids", "seed", "shards"))
     return work / wanted["data"] / "training" / name
 
 
@@ -182,37 +206,47 @@ def run(options) -> dict:
         for data in options.data:
             for setting in options.settings:
                 for ids in options.ids:
-                    wanted = settings(data, setting, ids, seed, options.shards)
+                    wanted = settings(data, options.kind, setting, ids, seed, options.shards)
                     sweep.do(wanted, lambda wanted: measure(wanted, options.work))
-    return {"shards": options.shards, "summary": summarise(sweep, options.shards, options.work)}
+    return {"summary": summarise(sweep, options.work)}
 
 
-def summarise(sweep: Sweep, shards: int, work: Path) -> dict:
-    """By log, setting and ids: mean and deviation over seeds, the epochs that were best, and each seed's gain."""
+def summarise(sweep: Sweep, work: Path) -> dict:
+    """By log, model and share of the log, then setting and ids: figures over seeds, best epochs, each seed's gain."""
     table: dict = {}
     for data in DATA:
-        for setting in SETTINGS:
-            for ids in ("with", "without"):
-                # Runs of an earlier configuration are kept, but means are of one.
-                mine = [r for r in sweep.runs if r == sweep.find(settings(data, setting, ids, r["seed"], shards))]
-                if mine:
-                    row = {"seeds": [r["seed"] for r in mine], "best_epochs": [r["best_epoch"] for r in mine]}
-                    for split in ("eval", "test"):
-                        for metric in ("auc", "log_loss", "pcoc"):
-                            row[f"{split}_{metric}"] = spread([r[split][metric] for r in mine])
-                    row["gains"] = [gain(settings(data, setting, ids, r["seed"], shards), work) for r in mine]
-                    table.setdefault(data, {}).setdefault(setting, {})[ids] = row
+        for kind in (kind for kind in KINDS if kind in DATA[data]):
+            for shards in range(1, SHARDS + 1):
+                of = f"{data}, {kind}" + ("" if shards == SHARDS else f", {shards} of {SHARDS} shards")
+                for setting in SETTINGS:
+                    for ids in ("with", "without"):
+                        row = _row(sweep, work, data, kind, setting, ids, shards)
+                        if row:
+                            table.setdefault(of, {}).setdefault(setting, {})[ids] = row
     return table
 
 
+def _row(sweep: Sweep, work: Path, data: str, kind: str, setting: str, ids: str, shards: int) -> dict | None:
+    def wanted(seed: int) -> dict:
+        return settings(data, kind, setting, ids, seed, shards)
+
+    # Runs of an earlier configuration are kept, but means are of one.
+    mine = [run for run in sweep.runs if run == sweep.find(wanted(run["seed"]))]
+    if not mine:
+        return None
+    found = {f"{split}_{m}": spread([r[split][m] for r in mine]) for split in ("eval", "test") for m in QUALITY}
+    gains = [gain(wanted(run["seed"]), work) for run in mine]
+    return {"seeds": [r["seed"] for r in mine], "best_epochs": [r["best_epoch"] for r in mine], **found, "gains": gains}
+
+
 def figures(found: dict) -> list[tuple[str, str]]:
-    table, part = [], "" if found["shards"] == SHARDS else f", {found['shards']} of {SHARDS} shards"
-    for data, by_setting in found["summary"].items():
+    table = []
+    for of, by_setting in found["summary"].items():
         for setting, by_ids in by_setting.items():
             for ids, row in by_ids.items():
-                what = f"AutoInt {ids} ids, {data} by time{part}, `{setting}`, {len(row['seeds'])} seed(s)"
                 best = "/".join(str(epoch) for epoch in row["best_epochs"])
                 gained = ["{:+.4f} [{:+.4f}, {:+.4f}]".format(*each) for each in row["gains"] if each]
                 added = f"; over no ids: {', '.join(gained)}" if gained else ""
+                what = f"{ids.capitalize()} ids, {of}, `{setting}`, {len(row['seeds'])} seed(s)"
                 table.append((what, f"test AUC {show(row['test_auc'])}, best epoch {best}{added}"))
     return table

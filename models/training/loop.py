@@ -202,8 +202,8 @@ class _Training:
         self._averages = None
         if averaging is not None:
             self._averages = WeightAverages(model.trainable_variables, averaging, config.optimizer.name != "adam")
-        kept = {"regularizer": regularizer} | ({"averages": self._averages} if averaging is not None else {})
-        self._checkpoints = Checkpoints(model, work_dir, **kept)
+        averages = {} if averaging is None else {"averages": self._averages}
+        self._checkpoints = Checkpoints(model, work_dir, penalty=regularizer.penalty_mean, **averages)
         self._metrics = [*model.metrics, regularizer.penalty_mean]
         self._run_steps = step_runner(model, regularizer, self._averages)
         self._writer = tf.summary.create_file_writer(storage.join(work_dir, "tensorboard"))
