@@ -52,11 +52,11 @@ SETTINGS: dict[str, dict] = {
     },
     # As tfx_config/simulated.yaml trains.
     "cosine": {"epochs": 5, "patience": 3, "optimizer": {"schedule": "cosine"}},
-    "cosine_l2_10.0_1.0": {
+    "cosine_l2_3.0_2.0": {
         "epochs": 5,
         "patience": 3,
         "optimizer": {"schedule": "cosine"},
-        "regularization": {"embedding_l2": 10.0, "frequency_power": 1.0},
+        "regularization": {"embedding_l2": 3.0, "frequency_power": 2.0},
     },
     "plateau": {"optimizer": {"schedule": "plateau"}},
     "averaged": {"regularization": {"averaging": 0.99}},
@@ -77,6 +77,7 @@ OPTIONS = {
 def settings(data: str, kind: str, setting: str, ids: str, seed: int, shards: int) -> dict:
     """What makes a run: the key of its record."""
     training = dict(DATA[data]["training"])
+    training["regularization"] = {"embedding_l2": 0.0, "frequency_power": 0.0}
     for section, values in SETTINGS[setting].items():
         training[section] = {**training.get(section, {}), **values} if isinstance(values, dict) else values
     excluded = DATA[data]["ids"] if ids == "without" else []

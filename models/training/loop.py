@@ -224,7 +224,7 @@ class _Training:
         with TrainingProgress(epoch, self._batches.examples, enabled=self._show_progress) as progress:
             while going:
                 started = time.perf_counter()
-                wanted = min(config.steps_per_execution, *(each - step % each for each in self._stops()))
+                wanted = min([config.steps_per_execution, *(each - step % each for each in self._stops())])
                 done, finite = (int(value) for value in self._run_steps(iterator, wanted))
                 step, going = step + done, done == wanted
                 if not finite:

@@ -99,8 +99,15 @@ def test_the_best_weights_may_be_of_the_middle_of_an_epoch(small_log, tmp_path):
 
 
 def test_how_often_checkpoints_are_written_is_no_other_training(small_log, tmp_path):
-    _train(small_log, tmp_path, CONFIG.model_copy(update={"epochs": 1}))
-    _train(small_log, tmp_path, CONFIG.model_copy(update={"epochs": 1, "checkpoint_steps": None}))
+    config = CONFIG.model_copy(update={"epochs": 1, "validation_steps": None})
+    _train(small_log, tmp_path, config)
+    _train(small_log, tmp_path, config.model_copy(update={"checkpoint_steps": None}))
+
+
+def test_nothing_is_due_within_an_epoch_unless_asked_for(small_log, tmp_path):
+    config = CONFIG.model_copy(update={"epochs": 1, "validation_steps": None, "checkpoint_steps": None})
+    _, history = _train(small_log, tmp_path, config)
+    assert len(history.judged) == 1 and history.newest.step is None
 
 
 def test_validations_stand_between_the_epochs_that_they_came_in():
