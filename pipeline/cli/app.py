@@ -25,7 +25,7 @@ COMMANDS = {
     "report": ("pipeline.cli.report:report", "Show a finished run's figures and draw its report page again."),
     "dataset": ("pipeline.cli.dataset:dataset", "Download a public data set as log contract tables."),
     "doctor": ("pipeline.cli.doctor:doctor", "Check this machine, and say how to get what is missing."),
-    "bse": ("pipeline.cli.bse:bse", "Bucket tables of long histories (BSE): build, read, append, verify."),
+    "bse": ("pipeline.cli.bse:bse", "Bucket tables of long histories (BSE): sign, build, read, append, verify."),
 }
 _SETTINGS = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": None}
 

@@ -5,27 +5,30 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
 
 from features import storage
 from features.errors import OccupiedError
+from features.items.signatures import ItemSignatures
 from features.spec import FeatureSpec
 from serving.export.item_embeddings import ITEM_EMBEDDINGS_FILE, write_item_embeddings
 from serving.export.warmup import write_prediction_logs
-from serving.signature_specs import ATTENTION_FIELDS_FILE, SPEC_FILE, HistoryInputs
+from serving.signature_specs import ATTENTION_FIELDS_FILE, SIGNATURES_FOLDER, SPEC_FILE, HistoryInputs
 
 
 def publish_model(
     directory: storage.AnyPath,
     model,
     spec: FeatureSpec,
-    build: Callable[[], tuple],
+    build: Callable[[str], tuple],
     *,
     history: HistoryInputs | None = None,
     warmup: list | None = None,
     item_embeddings: tuple[pa.Array, np.ndarray] | None = None,
+    item_signatures: ItemSignatures | None = None,
     attention_fields: Sequence[str] | None = None,
     overwrite: bool = False,
 ) -> str:
@@ -38,10 +41,12 @@ def publish_model(
       directory: where it appears.
       model: whose variables are saved.
       spec: the features of the signatures.
-      build: makes the module that owns what else is saved, and its signatures by name.
+      build: of a folder for the files of its look-up tables, makes the module that owns what else is saved, and its
+        signatures by name.
       history: what the signatures take of behaviour histories.
       warmup: the requests that a server replays, `PredictionLog`s; None writes no warm-up file.
       item_embeddings: ids [n] and vectors [n, d] of the catalogue's items, for who reads them without TensorFlow.
+      item_signatures: those that the model looks up, for who signs or recognises items.
       attention_fields: names of the fields of the signature `explain`, in its order.
       overwrite: replace what stands at `directory`.
 
@@ -54,17 +59,19 @@ def publish_model(
     import tensorflow as tf
 
     _refuse_existing(directory, overwrite)
-    with storage.publishing(directory, replace=overwrite) as local:
+    with storage.publishing(directory, replace=overwrite) as local, TemporaryDirectory(prefix="clickmill-") as assets:
         storage.write_text(storage.join(local, SPEC_FILE), spec.model_dump_json(indent=1))
         if history is not None:
             history.save(local)
         if item_embeddings is not None:
             write_item_embeddings(*item_embeddings, storage.join(local, ITEM_EMBEDDINGS_FILE))
+        if item_signatures is not None:
+            item_signatures.save(storage.join(local, SIGNATURES_FOLDER))
         if attention_fields is not None:
             storage.write_text(storage.join(local, ATTENTION_FIELDS_FILE), json.dumps(attention_fields))
         if warmup is not None:
             write_prediction_logs(local, warmup)
-        module, signatures = build()
+        module, signatures = build(assets)
         # Tracing may have built the model, so its variables are collected only now. The model itself stays out: Keras
         # would trace and save each of its layers once more.
         module.model_variables = list(model.variables)

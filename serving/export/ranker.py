@@ -1,7 +1,7 @@
 """A trained ranker as a SavedModel whose signatures take raw values.
 
-Vocabularies and numeric transforms travel inside the graph, so a client sends what its logs hold. The signatures are
-described in docs/reference/signatures.md.
+Vocabularies and numeric transforms travel inside the SavedModel, so a client sends what its logs hold. The signatures
+are described in docs/reference/signatures.md.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from serving.export.warmup import ranker_requests
 from serving.signature_specs import (
     ENCODE_BEHAVIORS,
     EXPLAIN,
+    ITEM_SIGNATURE,
     LONG_SUMS,
     RANK_REQUESTS,
+    RANK_SIGNED,
     REQUEST_INDEX,
     SERVING_DEFAULT,
     HistoryInputs,
@@ -37,6 +39,9 @@ def export_ranker(
     overwrite: bool = False,
 ) -> str:
     """Exports a ranker with the signatures `serving_default` (one request) and `rank_requests` (B requests).
+
+    A ranker that looks item signatures up also has `rank_signed`: `serving_default` with an input `item_signature`
+    `[N, G]` int32, the signatures of candidates that came after the training (-1: the catalogue's own).
 
     A ranker that reads histories takes them as further inputs (`serving.signature_specs.HistoryInputs`). With SDIM,
     `serving_default` takes the user's bucket table from BSE, `rank_requests` the long history itself (the joint graph
@@ -68,15 +73,18 @@ def export_ranker(
         directory,
         model,
         spec,
-        lambda: _ranker_module(model, encoding, history, item_signatures),
+        lambda assets: _ranker_module(model, encoding, assets, history, item_signatures),
         history=history,
+        item_signatures=item_signatures if history is not None and model.history_interest.uses_item_rows else None,
         warmup=None if warmup_rows is None else ranker_requests(spec, warmup_rows, history),
         attention_fields=model.field_names if hasattr(model, "attention_maps") else None,
         overwrite=overwrite,
     )
 
 
-def _ranker_module(model, encoding: FeatureEncoding, history_inputs: HistoryInputs | None, item_signatures):
+def _ranker_module(
+    model, encoding: FeatureEncoding, assets: str, history_inputs: HistoryInputs | None, item_signatures
+):
     """Returns the module that owns tables (and later variables), and its signatures by name."""
     import tensorflow as tf
 
@@ -85,9 +93,9 @@ def _ranker_module(model, encoding: FeatureEncoding, history_inputs: HistoryInpu
     spec = encoding.spec
     of_request, of_candidate = spec.of_scope("request"), spec.of_scope("candidate")
     module = tf.Module(name=f"{spec.name}_ranker")
-    encoder = module.encoder = RawFeatureEncoder(encoding)
+    encoder = module.encoder = RawFeatureEncoder(encoding, assets)
     if history_inputs is not None and model.history_interest.uses_item_rows:
-        module.item_rows = ItemRows(item_signatures.item_ids)
+        module.item_rows = ItemRows(item_signatures.item_ids, assets)
 
     def encoded(names, inputs, prefix="") -> dict:
         """Ids by feature, and catalogue rows where items are signed by them."""
@@ -124,6 +132,9 @@ def _ranker_module(model, encoding: FeatureEncoding, history_inputs: HistoryInpu
     def rank_one(**inputs):
         return rank(one_request(inputs))
 
+    def rank_signed(**inputs):
+        return rank({**one_request(inputs), ITEM_SIGNATURE: inputs[ITEM_SIGNATURE]})
+
     def rank_many(**inputs):
         return rank(batch_of(inputs, inputs[REQUEST_INDEX]))
 
@@ -147,6 +158,10 @@ def _ranker_module(model, encoding: FeatureEncoding, history_inputs: HistoryInpu
         behaviors = {name: tensor_spec(spec[name], None) for name in history_inputs.long_features}
         signatures[ENCODE_BEHAVIORS] = traced(encode_behaviors, behaviors, autograph=True)
     signatures[SERVING_DEFAULT] = traced(rank_one, one, autograph=True)
+    if history_inputs is not None and model.history_interest.uses_item_rows:
+        shape = [None, history_inputs.simhash.num_groups]
+        given = {ITEM_SIGNATURE: tf.TensorSpec(shape, tf.int32, name=ITEM_SIGNATURE)}
+        signatures[RANK_SIGNED] = traced(rank_signed, one | given, autograph=True)
     signatures[RANK_REQUESTS] = traced(rank_many, many, autograph=True)
     if hasattr(model, "attention_maps"):
         signatures[EXPLAIN] = traced(explain, one, autograph=True)

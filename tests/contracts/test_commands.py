@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from pipeline.cli import app as cli
 
 ROOT = Path(__file__).parents[2]
-HEAVY = ("tensorflow", "tf_keras", "tfx", "apache_beam", "pyarrow", "numpy", "pandas", "yaml", "plotly")
+HEAVY = ("tensorflow", "tf_keras", "tfx", "apache_beam", "pyarrow", "numpy", "pandas", "yaml")
 #: Arguments that a command refuses; {tmp} is an empty folder, {file} a file of random bytes.
 BAD = {
     "run": [

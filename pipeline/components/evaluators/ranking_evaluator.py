@@ -6,7 +6,7 @@ from tfx.types import artifact_utils, component_spec
 
 from evaluation.baselines import count_items, oracle
 from evaluation.ranking import KEY_COLUMNS, EvaluationConfig, evaluate
-from evaluation.slices import HISTORY_LENGTH
+from evaluation.slices import HISTORY_LENGTH, SIGNED_ITEM
 from features import storage
 from features.arrow import write_parquet
 from pipeline.components.evaluators.evaluator import Evaluator, EvaluatorSpec, mark_blessing, serving_path
@@ -61,7 +61,8 @@ class RankingEvaluator(Evaluator):
 
 def slice_columns(config: EvaluationConfig) -> tuple[str, ...]:
     """The features whose raw values must stand beside the scores for the declared slices."""
-    return tuple(name for name in config.slices.features if name != HISTORY_LENGTH and name not in KEY_COLUMNS)
+    computed = (HISTORY_LENGTH, SIGNED_ITEM, *KEY_COLUMNS)
+    return tuple(name for name in config.slices.features if name not in computed)
 
 
 def write_predictions(path: str, scored: pa.Table, live: pa.Table | None) -> None:

@@ -22,7 +22,7 @@ def normal(*shape):
 @pytest.fixture(scope="module")
 def gate():
     """A gate whose weights, biases too, are of a size."""
-    layer = AttentionGate(K, units=4)
+    layer = AttentionGate(K, units=4, normalisation="none")
     layer(normal(1, D), ONE, normal(1, 1, D), np.ones((1, 1), np.float32))
     for weight in layer.weights:
         weight.assign(normal(*weight.shape))
