@@ -43,6 +43,7 @@ BENCHMARKS = {
     "hcn": "candidates",
     "hcn_catalogue": "candidates",
     "aw_moe": "rankers",
+    "id_memorisation": "rankers",
     "cascade_models": "candidates",
     "cascade": "candidates",
 }

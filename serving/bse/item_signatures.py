@@ -7,6 +7,7 @@ builds its tables hands the signatures in, until the next training knows the ite
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 
 import numpy as np
@@ -30,15 +31,16 @@ def load_signatures(directory: storage.AnyPath) -> ItemSignatures:
       NotFoundError: if there are none.
       InputError: if they are damaged.
     """
-    if not storage.is_file(storage.join(directory, SIGNATURES_FILE)):
-        inside = storage.join(resolve_version(directory), SIGNATURES_FOLDER)
-        if not storage.is_file(storage.join(inside, SIGNATURES_FILE)):
-            raise NotFoundError(
-                f"{directory} holds no `{SIGNATURES_FILE}`: give the folder of `clickmill bse sign`, or a ranker that "
-                "looks signatures up (`signature_source`: two_tower), exported by this version."
-            )
-        directory = inside
-    return ItemSignatures.load(directory)
+    places = [storage.join(directory)]
+    with contextlib.suppress(NotFoundError):  # no SavedModel: a folder of signatures alone, or nothing
+        places.append(storage.join(resolve_version(directory), SIGNATURES_FOLDER))
+    for place in places:
+        if storage.is_file(storage.join(place, SIGNATURES_FILE)):
+            return ItemSignatures.load(place)
+    raise NotFoundError(
+        f"{directory} holds no `{SIGNATURES_FILE}`: give the folder of `clickmill bse sign`, or a ranker that looks "
+        "signatures up (`signature_source`: two_tower), exported by this version."
+    )
 
 
 def sign_new_items(two_tower_dir: storage.AnyPath, signatures: ItemSignatures, items: pa.Table) -> ItemSignatures:
