@@ -19,6 +19,9 @@ from pipeline.model_sections import ModelsConfig
 #: Beam's `DirectRunner` first tries to download a Prism binary: name the in-process runner.
 LOCAL_BEAM_ARGS = ("--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner",)
 
+#: Ends of the names of what lies beside a model's pushed versions: its anchors, its bucket tables.
+BESIDE = ("_anchor", "_bse")
+
 #: A path or a URI, as it was given.
 AnyText = Annotated[str, BeforeValidator(lambda path: os.fspath(path) if isinstance(path, os.PathLike) else path)]
 
@@ -85,6 +88,9 @@ class PipelineConfig(Strict):
             raise ValueError("`ingest.split` makes no split `eval`, by which training stops: set its `eval_fraction`.")
         for name, section in self.models.root.items():
             section.check(name, self.models, self.feature_spec)
+            taken = [f"{name}{part}" for part in BESIDE if f"{name}{part}" in self.models]
+            if taken:
+                raise ValueError(f"`models.{taken[0]}`: its folder would be one that `{name}` has: name it otherwise.")
         if self.cascade is not None:
             fine = self.models.fine_rankers
             if self.models.base_retrieval is None or not fine:

@@ -19,6 +19,8 @@ from features import arrow, storage
 from features.examples.shards import draw_requests, list_shards
 from features.histories.windows import attach_histories, read_behaviors
 from serving.cascade import COARSE, FINE, RETRIEVE, Cascade, best_first
+from serving.ranker import Ranker
+from serving.requests.item_catalogue import ItemCatalogue
 
 _CHUNK_ITEMS = 8192
 
@@ -27,17 +29,16 @@ class FineOverCatalogue:
     """The fine ranker over all items: the ideal that a cascade is measured against.
 
     Args:
-      cascade: its ranker and its catalogue are used.
+      ranker: the fine ranker.
+      catalogue: the items, with what the ranker takes of them.
     """
 
-    def __init__(self, cascade: Cascade):
+    def __init__(self, ranker: Ranker, catalogue: ItemCatalogue):
         import tensorflow as tf
 
-        self._ranker = cascade.ranker
-        size = len(cascade.catalogue)
-        chunks = (
-            cascade.catalogue.tensors(slice(start, start + _CHUNK_ITEMS)) for start in range(0, size, _CHUNK_ITEMS)
-        )
+        self._ranker = ranker
+        starts = range(0, len(catalogue), _CHUNK_ITEMS)
+        chunks = (catalogue.tensors(slice(start, start + _CHUNK_ITEMS)) for start in starts)
         self._chunks = [{name: tf.constant(values) for name, values in chunk.items()} for chunk in chunks]
 
     def logits(self, row: pa.Table) -> np.ndarray:
@@ -111,7 +112,7 @@ def score_cascade(
       them), and `ideal_seconds` of scoring the whole catalogue. With `references` also the fields of
       `evaluation.cascade.scores.ReferenceScores`.
     """
-    fine, label = FineOverCatalogue(cascade), cascade.ranker.spec.label
+    fine, label = FineOverCatalogue(cascade.ranker, cascade.catalogue), cascade.ranker.spec.label
     width, top_k = min(width, len(cascade.catalogue)), min(top_k, len(cascade.catalogue))
     beside = None if references is None else _ReferenceLists(cascade, references, top_k)
     records, done = [], 0
@@ -123,7 +124,7 @@ def score_cascade(
             logits = fine.logits(row)
             seconds = time.perf_counter() - started
             found, _ = cascade.retrieve(row, width)
-            ideal = _top(logits, top_k)
+            ideal = best_rows(logits, top_k)
             logged = cascade.catalogue.rows(logged_ids[number].values)
             known = logged >= 0
             logged = logged[known]
@@ -232,7 +233,7 @@ def measure_stages(
     return {stage: (np.array(sizes), np.array(times)) for stage, times in seconds.items() if times}
 
 
-def _top(logits: np.ndarray, count: int) -> np.ndarray:
+def best_rows(logits: np.ndarray, count: int) -> np.ndarray:
     """Rows of the highest logits, best first; of equal ones the earlier item."""
     bound = np.partition(logits, len(logits) - count)[len(logits) - count]
     rows = np.flatnonzero(logits >= bound)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import NamedTuple
+
 import numpy as np
 import pyarrow as pa
 
 from features import arrow, storage
 from features.errors import InputError
-from features.examples.shards import list_shards
+from features.examples.shards import list_shards, request_batches
 from features.histories.windows import attach_histories, read_behaviors
 from features.items.catalogue import item_rows
 from serving.export.item_embeddings import ITEM_EMBEDDINGS_FILE, read_item_embeddings
@@ -16,6 +19,20 @@ from serving.saved.saved_model import SavedModel
 from serving.signature_specs import RETRIEVE, USER_EMBEDDING
 
 _BATCH_REQUESTS = 4096
+
+
+class EmbeddedTakes(NamedTuple):
+    """A split's takes.
+
+    Attributes:
+      queries: [Q, d] float32, of the requests.
+      item_ids: [Q] of the items taken.
+      user_ids: [Q] of those who took them.
+    """
+
+    queries: np.ndarray
+    item_ids: pa.Array
+    user_ids: pa.Array
 
 
 class SavedTwoTower(SavedModel):
@@ -66,9 +83,7 @@ class SavedTwoTower(SavedModel):
         """Inputs of `user_embedding`."""
         return request_tensors(self.spec, requests, self._request_features, self._windows)
 
-    def embed_takes(
-        self, examples_dir: storage.AnyPath, behaviors_dir: storage.AnyPath, split: str
-    ) -> tuple[np.ndarray, pa.Array]:
+    def embed_takes(self, examples_dir: storage.AnyPath, behaviors_dir: storage.AnyPath, split: str) -> EmbeddedTakes:
         """Embeds the requests of a split's takes: one row a (request, item with a positive label) pair.
 
         Args:
@@ -76,31 +91,49 @@ class SavedTwoTower(SavedModel):
           behaviors_dir: the raw behaviour log.
           split: `eval`, `test` or `train`.
 
-        Returns:
-          Queries [Q, d] float32 and the ids of the items taken [Q].
-
         Raises:
           FileNotFoundError: if the split holds no file.
+          UnscorableError: if a column that the model reads is missing, or has another form.
         """
-        columns = [*self._request_features, "item_id", self.spec.label, "user_index", "history_end"]
-        queries, taken = [], []
+        columns = ["user_id", "item_id", self.spec.label, "user_index", "history_end"]
+        features = [self.spec[name] for name in self._request_features]
+        queries, taken, users = [], [], []
         for path in list_shards(examples_dir, split):
             behaviors = read_behaviors(behaviors_dir, path, self.spec.history) if self._windows else None
-            with arrow.open_parquet(path) as file:
-                for batch in file.iter_batches(_BATCH_REQUESTS, columns=list(dict.fromkeys(columns))):
-                    request, items = _takes(pa.Table.from_batches([batch]), self.spec.label)
-                    table = pa.Table.from_batches([batch]).take(pa.array(np.unique(request)))
-                    if not len(table):
-                        continue
-                    if behaviors is not None:
-                        table = attach_histories(table, behaviors, self.spec.history, windows=("short",))
-                    rows = np.unique(request, return_inverse=True)[1]
-                    queries.append(self.embed_users(table)[rows])
-                    taken.append(items)
-        if not queries:
-            outputs = self._module.signatures[USER_EMBEDDING].structured_outputs
-            return np.zeros((0, outputs["embedding"].shape[1]), np.float32), pa.array([])
-        return np.concatenate(queries), pa.concat_arrays(taken)
+            for table in request_batches(path, columns, features, _BATCH_REQUESTS):
+                request, items = _takes(table, self.spec.label)
+                taken.append(items)
+                users.append(arrow.one_chunk(table["user_id"]).take(pa.array(request)))
+                table = table.take(pa.array(np.unique(request)))
+                if not len(table):
+                    continue
+                if behaviors is not None:
+                    table = attach_histories(table, behaviors, self.spec.history, windows=("short",))
+                rows = np.unique(request, return_inverse=True)[1]
+                queries.append(self.embed_users(table)[rows])
+        dim = self._module.signatures[USER_EMBEDDING].structured_outputs["embedding"].shape[1]
+        queries.append(np.zeros((0, dim), np.float32))
+        return EmbeddedTakes(np.concatenate(queries), pa.concat_arrays(taken), pa.concat_arrays(users))
+
+    def embed_drawn(self, requests: Iterable[tuple[str, np.ndarray]], behaviors_dir: storage.AnyPath) -> np.ndarray:
+        """Embeds drawn requests, [R, d] float32, in the order of the draw.
+
+        Args:
+          requests: files of raw requests, and rows of each (`features.examples.shards.draw_requests`).
+          behaviors_dir: the raw behaviour log.
+
+        Raises:
+          UnscorableError: if a column that the model reads is missing, or has another form.
+        """
+        features, found = [self.spec[name] for name in self._request_features], []
+        for path, rows in requests:
+            read = request_batches(path, ["user_index", "history_end"], features, _BATCH_REQUESTS)
+            table = pa.concat_tables(read).take(pa.array(rows))
+            if self._windows:
+                behaviors = read_behaviors(behaviors_dir, path, self.spec.history)
+                table = attach_histories(table, behaviors, self.spec.history, windows=("short",))
+            found.append(self.embed_users(table))
+        return np.concatenate(found)
 
 
 class RetrievedRows:

@@ -262,7 +262,7 @@ for stage, model, raw, out in json.load(open(sys.argv[1])):
     if stage == "retrieval":
         from serving.saved.two_tower import SavedTwoTower
 
-        found, taken = SavedTwoTower(model).embed_takes(raw, raw + "/behaviors", "eval")
+        found, taken, _ = SavedTwoTower(model).embed_takes(raw, raw + "/behaviors", "eval")
         found = found[taken.cast("int64").to_numpy() < CATALOGUE_ITEMS]  # training knows no other takes
     else:
         from serving.offline.scoring import score_examples

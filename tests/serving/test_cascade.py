@@ -104,7 +104,7 @@ def test_a_json_request_is_its_row(cascade, row):
 def test_passing_everything_lists_the_ideal(work, coarse, row):
     size = len(cascade_example.load(work).catalogue)
     whole = cascade_example.load(work, coarse, retrieve=size, coarse=size)
-    logits = FineOverCatalogue(whole).logits(row)
+    logits = FineOverCatalogue(whole.ranker, whole.catalogue).logits(row)
     best = best_first(logits, np.arange(size))[:5]
     listed = whole.recommend_row(row)
     assert [item.item_id for item in listed] == whole.catalogue.item_ids.take(pa.array(best)).to_pylist()
