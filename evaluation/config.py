@@ -28,6 +28,9 @@ MODEL_METRICS = (
 HISTORY_LENGTH = "history_length"
 """Name of the slices by `history_end`: how many behaviours the user had before the request."""
 
+SIGNED_ITEM = "signed_item"
+"""Name of the slices of candidates with and without an item signature, which rankers that look signatures up have."""
+
 HEAD_SHARE = 0.1
 """Share of the items taken in train that are head."""
 
@@ -36,13 +39,14 @@ class SliceConfig(Strict):
     """Which slices are looked at.
 
     Attributes:
-      features: columns of the predictions, or `history_length`.
+      features: columns of the predictions, or `history_length`; `signed_item` is left out where the ranker looks no
+        item signatures up.
       min_rows: smaller slices are left out: their numbers would be noise.
       max_slices: of a feature, at most this many are listed, the largest first.
       num_buckets: quantile buckets of a float feature.
     """
 
-    features: tuple[str, ...] = (HISTORY_LENGTH,)
+    features: tuple[str, ...] = (HISTORY_LENGTH, SIGNED_ITEM)
     min_rows: int = Field(1000, ge=1)
     max_slices: int = Field(50, ge=1)
     num_buckets: int = Field(10, ge=2)

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, model_validator
 
 from evaluation.cascade.config import CascadeSection
-from evaluation.config import HISTORY_LENGTH, KEY_COLUMNS, EvaluationConfig
+from evaluation.config import HISTORY_LENGTH, KEY_COLUMNS, SIGNED_ITEM, EvaluationConfig
 from features import storage
 from features.config import Strict, nearest, parse_model, read_yaml
 from features.datasets.simulator.config import SimulatorConfig
@@ -80,7 +80,7 @@ class PipelineConfig(Strict):
 
     @model_validator(mode="after")
     def _check(self):
-        names = [*(feature.name for feature in self.feature_spec.features), HISTORY_LENGTH, *KEY_COLUMNS]
+        names = [*(feature.name for feature in self.feature_spec.features), HISTORY_LENGTH, SIGNED_ITEM, *KEY_COLUMNS]
         for name in self.evaluation.slices.features:
             if name not in names:
                 raise ValueError(f"`evaluation.slices.features`: no feature `{name}`.{nearest(name, names)}")

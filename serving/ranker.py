@@ -14,10 +14,11 @@ from features.errors import InputError
 from features.histories.bucket_table import BucketTable
 from features.histories.windows import history_column
 from features.spec import FeatureSpec
+from serving.bse.item_signatures import NewItemSignatures
 from serving.requests.json_request import row_from_request
 from serving.requests.tensors import feature_tensor, request_tensors, single_request_tensors, table_tensor
 from serving.saved.ranker import SavedRanker
-from serving.signature_specs import ENCODE_BEHAVIORS, EXPLAIN, SERVING_DEFAULT
+from serving.signature_specs import ENCODE_BEHAVIORS, EXPLAIN, ITEM_SIGNATURE, RANK_SIGNED, SERVING_DEFAULT
 
 
 @dataclass(frozen=True)
@@ -44,31 +45,41 @@ class Ranker:
       directory: the version that was loaded, for example `serving_models/autoint/3`.
     """
 
-    def __init__(self, model_dir: storage.AnyPath, tables: Callable[[str | int], BucketTable | None] | None = None):
+    def __init__(
+        self,
+        model_dir: storage.AnyPath,
+        tables: Callable[[str | int], BucketTable | None] | None = None,
+        signatures: storage.AnyPath | None = None,
+    ):
         """Loads the latest version under `serving_models/<name>/`, or the version directory itself.
 
         Args:
           model_dir: where the model is.
           tables: gives the bucket table of a user's long history, for example `BseStore.get`; without it tables are
             made of the requests' own `history`.
+          signatures: where `clickmill bse sign` left those of items that the ranker was not trained with.
 
         Raises:
-          FileNotFoundError: if there is no SavedModel.
+          FileNotFoundError: if there is no SavedModel, or no signatures.
+          InputError: if the ranker takes no signatures, or was trained with others.
         """
         self._saved = SavedRanker(model_dir)
         self._tables = tables
+        self._new_items = None if signatures is None else NewItemSignatures.load(signatures, self.directory)
 
     @classmethod
-    def with_store(cls, model_dir: storage.AnyPath, store_dir: storage.AnyPath) -> Ranker:
+    def with_store(
+        cls, model_dir: storage.AnyPath, store_dir: storage.AnyPath, signatures: storage.AnyPath | None = None
+    ) -> Ranker:
         """Loads a ranker that reads long histories from a BSE store.
 
         Raises:
           FileNotFoundError: if there is no SavedModel.
-          InputError: if the ranker takes no tables.
+          InputError: if the ranker takes no tables; and as the constructor.
           VersionMismatch: if the store has no tables of this ranker's version.
           StoreError: if the store cannot be opened.
         """
-        ranker = cls(model_dir)
+        ranker = cls(model_dir, signatures=signatures)
         history = ranker._saved.history
         if history is None or history.simhash is None:
             raise InputError(f"the ranker in {ranker.directory} takes no bucket tables: leave the store out.")
@@ -134,7 +145,9 @@ class Ranker:
 
     def score_tensors(self, tensors: dict) -> dict[str, np.ndarray]:
         """`score_items` of tensors that were made before: `request_tensors` and candidate features [n]."""
-        return self._saved.run(SERVING_DEFAULT, tensors)
+        if self._new_items is None:
+            return self._saved.run(SERVING_DEFAULT, tensors)
+        return self._saved.run(RANK_SIGNED, tensors | {ITEM_SIGNATURE: self._new_items.of(tensors["item_id"])})
 
     def attention(self, row: pa.Table, items: dict[str, np.ndarray]) -> np.ndarray | None:
         """Where the ranker looks, [n, layers, H, M, M] over `attention_fields`; None: its export does not say."""
@@ -172,6 +185,9 @@ class Ranker:
         encoded = self._saved.run(
             ENCODE_BEHAVIORS, {name: feature_tensor(self.spec[name], values) for name, values in columns.items()}
         )
-        known = encoded["known"]
-        values, signatures = encoded["embedding"][known], encoded["signature"][known].astype(np.uint8)
+        known, signatures = encoded["known"], encoded["signature"]
+        if self._new_items is not None:
+            item_ids = feature_tensor(self.spec["item_id"], columns["item_id"])
+            signatures, known = self._new_items.complete(item_ids, signatures, known)
+        values, signatures = encoded["embedding"][known], signatures[known].astype(np.uint8)
         return BucketTable.build(values, signatures, history.simhash.num_buckets).sums

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.evaluation.retrains import BLUR, Log, blur_of
+from benchmarks.evaluation.retrains import BLUR, Log, blur_of, users_rows
 from benchmarks.evaluation.retrieval_retrains import ITEMS, K, retrievals
 from benchmarks.evaluation.retrieval_retrains import MARGIN as RECALL_MARGIN
 from benchmarks.records import Sweep
@@ -21,7 +22,6 @@ from evaluation.baselines import Baseline
 from evaluation.config import EvaluationConfig, GateConfig, SliceConfig
 from evaluation.intervals import MetricStatistics, effective_users
 from evaluation.metrics.registry import compute_metrics
-from evaluation.metrics.rows import ScoredRows
 from evaluation.ranking import evaluate
 from evaluation.results import EvaluationResult
 
@@ -29,6 +29,8 @@ ROWS = 30_000
 STEP, DAYS = 0.0017, 14
 METRICS = ("auc", "log_loss", "pcoc")
 MARGIN = GateConfig().max_auc_loss or 0.0
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "evaluation.md"
+MARKS = ("<!-- verdicts -->", "<!-- /verdicts -->")
 OPTIONS = {
     "trials": (400, "of equal retrains; of worse ones a quarter, as they have more rows"),
     "chains": (100, "of fourteen slightly worse models"),
@@ -110,17 +112,6 @@ def chains(count: int, days: int = DAYS, keeps_anchor: bool = True) -> dict:
         "worst": float(max(each["worst"] for each in found)),
         "beyond": sum(each["worst"] > 2 * MARGIN for each in found),
     }
-
-
-def users_rows(generator: np.random.Generator, users: int, spread: float, level: float) -> ScoredRows:
-    """Rows of users that differ: in how many they have, how often they click, and how far their scores are off."""
-    sizes = np.maximum(1, np.round(20 * np.exp(generator.normal(-(spread**2) / 2, spread, users)))).astype(int)
-    user = np.repeat(np.arange(users), sizes)
-    rate, quality, bias = (generator.normal(mean, sd, users) for mean, sd in ((level, 1), (1, 0.5), (0, 0.3)))
-    seen = generator.normal(size=len(user))
-    label = generator.random(len(user)) < 1 / (1 + np.exp(-rate[user] - quality[user] * seen))
-    score = 1 / (1 + np.exp(-(0.6 * rate[user] + 0.4 * level + bias[user] + seen)))
-    return ScoredRows(label.astype(float), score, user, np.arange(len(user)))
 
 
 def coverage(samples: int, users: int, spread: float, level: float) -> dict:
@@ -206,7 +197,7 @@ def parts(options) -> dict[str, Callable[[], dict]]:
 
 
 def run(options) -> dict:
-    """Measures what is not finished."""
+    """Measures what is not finished, and writes the table into the page."""
     sweep, found = Sweep("verdicts"), {}
     for name, measure in parts(options).items():
         wanted = {"part": name, "trials": options.trials, "chains": options.chains, "samples": options.samples}
@@ -227,7 +218,12 @@ def run(options) -> dict:
     if sweep.find(wanted) is None:
         sweep.add(wanted, {**wanted, "found": retrievals(few, takes, 2 * RECALL_MARGIN)})
     found["retrieval, worse, the takes asked for"] = sweep.find(wanted)["found"]
-    return {"margin": MARGIN, "step": STEP, **found}
+    found = {"margin": MARGIN, "step": STEP, **found}
+    before, _, rest = PAGE.read_text("utf-8").partition(MARKS[0])
+    PAGE.write_text(
+        f"{before}{MARKS[0]}\n\n{table(found)}\n\n{MARKS[1]}{rest.partition(MARKS[1])[2]}", encoding="utf-8"
+    )
+    return found
 
 
 def rows_of(found: dict) -> list[tuple[str, str, str]]:
@@ -284,7 +280,7 @@ def _told(row: dict) -> float:
 
 
 def table(found: dict) -> str:
-    """The table of docs/reference/evaluation.md."""
+    """The table of docs/reference/evaluation.md, which `run` writes there."""
     lines = ["| what | measured | must hold |", "|---|---|---|"]
     return "\n".join([*lines, *(f"| {what} | {measured} | {limit} |" for what, measured, limit in rows_of(found))])
 

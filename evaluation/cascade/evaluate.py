@@ -10,7 +10,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from evaluation.bootstrap import bootstrap, estimate, ones
 from evaluation.cascade.config import CascadeConfig, CascadeEvaluationConfig, CascadeGates
 from evaluation.cascade.costs import CascadeCosts
 from evaluation.cascade.metrics import (
@@ -25,6 +24,7 @@ from evaluation.cascade.metrics import (
 from evaluation.cascade.references import ONE_LIST, reference_columns
 from evaluation.cascade.scores import CascadeScores, Selection, select
 from evaluation.gates import make_gate
+from evaluation.intervals import estimate
 from evaluation.metrics.pointwise import row_log_loss
 from evaluation.metrics.rows import Array
 from evaluation.results import Estimate, GateResult, Verdict
@@ -70,7 +70,7 @@ class CascadeEvaluation(Verdict):
         `clicked_ndcg` and `logged_ndcg` with `…_kept` (`evaluation.cascade.references`); {} where they were not scored.
       curves: the cascades of the grids, by n₁, then n₂.
       costs: measured; None: they were not.
-      interval_level, bootstrap_replicates, seed: of every interval.
+      interval_level: of every interval.
     """
 
     file_name: ClassVar[str] = CASCADE_EVALUATION_FILE
@@ -88,8 +88,6 @@ class CascadeEvaluation(Verdict):
     curves: tuple[CascadePoint, ...]
     costs: CascadeCosts | None = None
     interval_level: float
-    bootstrap_replicates: int
-    seed: int
 
     @property
     def headline(self) -> str:
@@ -148,8 +146,6 @@ def evaluate_cascade(
         curves=tuple(made[point] for point in grid),
         costs=costs,
         interval_level=config.interval_level,
-        bootstrap_replicates=config.bootstrap_replicates,
-        seed=config.seed,
         gates=gates,
         blessed=all(gate.passed for gate in gates),
     )
@@ -202,57 +198,31 @@ def _figures(sums: Mapping[str, Array]) -> dict[str, Array]:
 
 
 _Point = tuple[int, int | None]
+_Finish = Callable[[Mapping[str, Array]], dict[str, Array]]
 
 
 def _measure(
     scores: CascadeScores, points: list[_Point], k: int, config: CascadeEvaluationConfig
 ) -> tuple[dict[_Point, dict[str, Estimate]], dict[str, Estimate], dict[str, dict[str, Estimate]]]:
-    """Metrics of each point, of the ideal and of the references to the first point, with intervals over resamples of
-    users that all of them share."""
-    groups = {"points": ([_columns(scores, select(scores, n, m, k), n, k) for n, m in points], _figures)}
+    """Metrics of each point, of the ideal and of the references to the first point, with intervals by user."""
+    users, user = np.unique(scores.user, return_inverse=True)
+
+    def estimates(columns: dict[str, Array], finish: _Finish) -> dict[str, Estimate]:
+        by_user = {name: np.bincount(user, column, len(users)) for name, column in columns.items()}
+        whole = finish({name: sums.sum() for name, sums in by_user.items()})
+        without = finish({name: sums.sum() - sums for name, sums in by_user.items()})
+        return {name: estimate(float(value), without[name], config.interval_level) for name, value in whole.items()}
+
+    found = [estimates(_columns(scores, select(scores, n, m, k), n, k), _figures) for n, m in points]
     beside: dict[str, dict[str, Array]] = {}
     if scores.references is not None:
         beside = reference_columns(scores, scores.references, *points[0], k)
-        groups["references"] = (list(beside.values()), list_figures)
-    users, user = np.unique(scores.user, return_inverse=True)
-    statistics = {name: _statistic(columns, user, len(users), finish) for name, (columns, finish) in groups.items()}
-    replicates = bootstrap(statistics, len(users), config.bootstrap_replicates, config.seed)
-    found = {}
-    for name, (columns, finish) in groups.items():
-        value = statistics[name](ones(len(users)))
-        metrics = tuple(finish({name: np.ones(1) for name in columns[0]}))
-        found[name] = [
-            {
-                metric: estimate(value[m, p], replicates[name][:, m, p], config.interval_level)
-                for m, metric in enumerate(metrics)
-            }
-            for p in range(len(columns))
-        ]
     by_point = {
         point: {name: each for name, each in row.items() if not name.startswith("ideal:")}
-        for point, row in zip(points, found["points"], strict=True)
+        for point, row in zip(points, found, strict=True)
     }
-    first = found["points"][0]
-    ideal = {name.removeprefix("ideal:"): each for name, each in first.items() if name.startswith("ideal:")}
-    return by_point, ideal, dict(zip(beside, found.get("references", []), strict=True))
-
-
-def _statistic(
-    columns: list[dict[str, Array]],
-    user: Array,
-    num_users: int,
-    finish: Callable[[Mapping[str, Array]], dict[str, Array]],
-) -> Callable[[Array], Array]:
-    """Metrics [M, P] of P lists as a function of user weights, from their summands by request."""
-    names = tuple(columns[0])
-    table = np.stack([np.stack([np.bincount(user, row[name], num_users) for name in names]) for row in columns])
-    flat = table.reshape(-1, num_users).T  # [U, P · C]
-
-    def values(weights: Array) -> Array:
-        sums = (weights.astype(np.float64) @ flat).reshape(len(columns), len(names))
-        return np.stack(list(finish(dict(zip(names, sums.T, strict=True))).values()))
-
-    return values
+    ideal = {name.removeprefix("ideal:"): each for name, each in found[0].items() if name.startswith("ideal:")}
+    return by_point, ideal, {name: estimates(columns, list_figures) for name, columns in beside.items()}
 
 
 def _point(point: tuple[int, int | None], metrics: dict[str, Estimate], costs: CascadeCosts | None) -> CascadePoint:

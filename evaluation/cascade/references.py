@@ -2,7 +2,7 @@
 
 With the fine ranker's probabilities as gains, a random list of the catalogue already keeps some of the ideal's NDCG,
 and one list for all requests keeps more: .97 is not "97 % of the work". The references are judged on the same requests,
-by the same metrics, under the same resamples of users.
+by the same metrics.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from models.sdim import buckets as sdim
 from models.sdim.config import HistoryConfig
 from models.sdim.request_layout import RequestLayout
 from models.sdim.target_attention import DinAttention, DotProductAttention, mean_pooling
+from models.sdim.unsigned_field import UnsignedField
 
 
 class HistoryInterest(tf.keras.layers.Layer):
@@ -20,7 +21,9 @@ class HistoryInterest(tf.keras.layers.Layer):
 
     A behaviour is the concatenation of its features' embeddings, `[d_h]`; so is a candidate, from the same table. An
     interest u of candidate q becomes the field `W [u, u ⊙ q / |q|]`: u alone says what the history holds, the product
-    how much of it is like the candidate. No behaviours, no interest: the field is exactly 0.
+    how much of it is like the candidate. No behaviours, no interest: the field is exactly 0. Where signatures are
+    looked up, candidates lose theirs at random in training, and the long field of one without a signature is
+    `UnsignedField`; at a rate of 0, where that would never be trained, it is 0.
 
     Args:
       embedding: the ranker's embedding, shared with the candidates.
@@ -51,7 +54,7 @@ class HistoryInterest(tf.keras.layers.Layer):
         self._projections = {
             w: tf.keras.layers.Dense(embedding.embedding_dim, use_bias=False, name=f"{w}_field") for w in self.windows
         }
-        self.simhash, self._signature_table = None, None
+        self.simhash, self._signature_table, self._unsigned = None, None, None
         if config.long == "sdim" and config.signature_source == "two_tower":
             if item_signatures is None:
                 raise ValueError(
@@ -61,6 +64,8 @@ class HistoryInterest(tf.keras.layers.Layer):
             # A variable, so that checkpoints and exports carry it and graphs need not.
             self._signature_table = tf.Variable(item_signatures.table(), trainable=False, name="item_signatures")
             self.simhash_config = item_signatures.config
+            if config.signature_dropout:
+                self._unsigned = UnsignedField(embedding.embedding_dim, name="unsigned_field")
         elif config.long == "sdim":
             self.simhash_config = config.simhash
             self.simhash = SimHash(self.dim, config.simhash)
@@ -86,30 +91,34 @@ class HistoryInterest(tf.keras.layers.Layer):
         signatures = [self._signature_table] if self.uses_item_rows else []
         return [self._embedding.table, *signatures]
 
-    def call(self, batch: dict) -> tf.Tensor:
+    def call(self, batch: dict, training: bool | None = None) -> tf.Tensor:
         """Returns the fields of a batch's candidates, `[N, len(field_names), d]`.
 
         `batch["history"]` holds the windows (docs/reference/data_formats.md); instead of `long` it may hold `long_sums`
-        `[B, G, 2^tau, d_h]`, the users' bucket sums.
+        `[B, G, 2^tau, d_h]`, the users' bucket sums. `batch["item_signature"]`, `[N, G]` int32, may give candidates
+        signatures that the catalogue lacks; -1 leaves them to it.
         """
         history, request_index = batch["history"], batch["request_index"]
         candidates = self.embed(batch["features"])
         sums = history.get("long_sums") if self.uses_table else None
         counted = sums if sums is not None else history[f"{self.windows[0]}_length"]
-        layout = RequestLayout(request_index, tf.shape(counted)[0])
+        layout = RequestLayout(request_index, counted.shape[0] or tf.shape(counted)[0])
         grid = layout.to_grid(candidates)
         fields = []
         for window in self.windows:
             if window in self._attention:
                 values, mask, _ = self.behaviors(history, window)
-                interest = layout.to_flat(self._attention[window](grid, values, mask))
+                interest = layout.to_flat(self._attention[window](grid, layout.to_rows(values), layout.to_rows(mask)))
             else:
                 if sums is None:
                     sums = self._bucket_sums(history)
-                signed = self._sign(candidates, batch.get("item_row"))
+                signed = self._sign_candidates(candidates, batch, training)
                 interest = sdim.look_up(sums, signed, request_index)
             match = interest * tf.math.l2_normalize(candidates, axis=-1)
-            fields.append(self._projections[window](tf.concat([interest, match], axis=-1)))
+            field = self._projections[window](tf.concat([interest, match], axis=-1))
+            if window == "long" and self._unsigned is not None:
+                field = tf.where(signed[:, :1] < 0, self._unsigned(sums, candidates, request_index), field)
+            fields.append(field)
         return tf.stack(fields, axis=1)
 
     def embed(self, features: dict) -> tf.Tensor:
@@ -141,6 +150,16 @@ class HistoryInterest(tf.keras.layers.Layer):
             return sdim.signatures(self.simhash, values)
         signed = tf.cast(tf.gather(self._signature_table, item_row), tf.int32)
         return tf.where(item_row[..., tf.newaxis] > 0, signed, -1)
+
+    def _sign_candidates(self, candidates: tf.Tensor, batch: dict, training: bool | None) -> tf.Tensor:
+        signed = self._sign(candidates, batch.get("item_row"))
+        if "item_signature" in batch:
+            given = batch["item_signature"]
+            signed = tf.where(given[:, :1] < 0, signed, given)
+        if training and self._unsigned is not None:
+            lost = tf.random.uniform(tf.shape(signed)[:1]) < self.config.signature_dropout
+            signed = tf.where(lost[:, tf.newaxis], -1, signed)
+        return signed
 
     def _make_attention(self, window: str):
         kind = getattr(self.config, window)

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
+from evaluation.config import SIGNED_ITEM
 from features import arrow, storage
 from features.config import nearest
 from features.errors import InputError
 from features.examples.shards import list_shards, request_batches
 from features.histories.windows import attach_histories, read_behaviors
+from features.items.catalogue import item_rows
 from serving.requests.tensors import candidate_counts, flatten_candidates, tensors_from_table
 from serving.saved.ranker import SavedRanker
 from serving.signature_specs import RANK_REQUESTS, REQUEST_INDEX
@@ -42,7 +44,8 @@ def score_examples(
 
     Returns:
       One row a candidate, in the order of the files: `request_id`, `user_id`, `item_id`, `timestamp`, `position`,
-      `label` float32, `score` float32 (probability), `history_end`, and the slice features.
+      `label` float32, `score` float32 (probability), `history_end`, and the slice features; of a ranker that looks
+      item signatures up also `signed_item`, `signed` or `unsigned`.
 
     Raises:
       FileNotFoundError: if there is no model, no such split or no behaviours of a shard.
@@ -86,6 +89,9 @@ def _scored(ranker: SavedRanker, batch: pa.Table, slice_features: Sequence[str])
     columns["label"] = per_candidate(ranker.spec.label, False).cast(pa.float32())
     columns["score"] = pa.array(scores, pa.float32())
     ordered = {name: columns[name] for name in _COLUMN_ORDER}
+    if ranker.signed_items is not None:
+        rows = item_rows(ranker.signed_items, columns["item_id"].cast(ranker.signed_items.type))
+        ordered[SIGNED_ITEM] = pa.array(np.where(rows > 0, "signed", "unsigned"))
     for name in slice_features:
         if name not in ordered:
             ordered[name] = per_candidate(name, ranker.spec[name].scope == "request")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 
 from features import storage
+from features.arrow import one_chunk, read_parquet
+from features.items.signatures import SIGNATURES_FILE
 from serving.saved.saved_model import SavedModel
-from serving.signature_specs import ATTENTION_FIELDS_FILE, SERVING_DEFAULT
+from serving.signature_specs import ATTENTION_FIELDS_FILE, SERVING_DEFAULT, SIGNATURES_FOLDER
 
 
 class SavedRanker(SavedModel):
@@ -19,6 +21,7 @@ class SavedRanker(SavedModel):
 
     Attributes:
       attention_fields: names of the fields of `explain`, in its order; None: it has no such signature.
+      signed_items: raw ids of the items whose signatures it looks up, in the catalogue's order; None: it looks none up.
     """
 
     kind, signature = "ranker", SERVING_DEFAULT
@@ -26,4 +29,8 @@ class SavedRanker(SavedModel):
     def __init__(self, model_dir: storage.AnyPath):
         super().__init__(model_dir)
         fields = storage.join(self.directory, ATTENTION_FIELDS_FILE)
+        signatures = storage.join(self.directory, SIGNATURES_FOLDER, SIGNATURES_FILE)
+        self.signed_items = (
+            one_chunk(read_parquet(signatures, ["item_id"])["item_id"]) if storage.is_file(signatures) else None
+        )
         self.attention_fields = tuple(json.loads(storage.read_bytes(fields))) if storage.is_file(fields) else None

@@ -4,10 +4,10 @@ import pyarrow as pa
 from tfx.dsl.components.base import base_executor, executor_spec
 from tfx.types import artifact_utils, component_spec
 
-from evaluation.baselines import count_items, oracle
+from evaluation.baselines import Baseline, ItemCounts, count_items, oracle
 from evaluation.ranking import KEY_COLUMNS, EvaluationConfig, evaluate
 from evaluation.results import EvaluationResult, LiveComparison
-from evaluation.slices import HISTORY_LENGTH
+from evaluation.slices import HISTORY_LENGTH, SIGNED_ITEM
 from features import storage
 from features.arrow import write_parquet
 from pipeline.components.evaluators.evaluator import (
@@ -46,11 +46,7 @@ class RankingEvaluatorExecutor(base_executor.BaseExecutor):
         scored = scores(serving_path(input_dict), slice_columns(config))
         live_scored, unscored = scored_beside("live", live, label, scores)
         anchor_scored, lost = scored_beside("anchor", anchor if anchor != live else "", label, scores)
-        items = count_items(examples.uri, label)
-        baselines = [items.popularity(scored["item_id"]), items.click_rate(scored["item_id"])]
-        truth = exec_properties["truth"]
-        if truth and storage.is_folder(truth):
-            baselines.append(oracle(scored, truth))
+        baselines = _baselines(scored, count_items(examples.uri, label), exec_properties["truth"])
         result = evaluate(
             scored,
             config,
@@ -60,7 +56,6 @@ class RankingEvaluatorExecutor(base_executor.BaseExecutor):
             unscored=unscored,
         )
         result = with_versions(result, live, anchor, lost)
-
         evaluation = artifact_utils.get_single_instance(output_dict["evaluation"])
         result.save(evaluation.uri)
         write_predictions(storage.join(evaluation.uri, PREDICTIONS_FILE), scored, live_scored)
@@ -79,6 +74,13 @@ class RankingEvaluator(Evaluator):
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(RankingEvaluatorExecutor)
 
 
+def _baselines(scored: pa.Table, items: ItemCounts, truth: str) -> list[Baseline]:
+    """Popularity and click rates, and the oracle where there is a folder of the truth."""
+    ids = scored["item_id"]
+    oracles = [oracle(scored, truth)] if truth and storage.is_folder(truth) else []
+    return [items.popularity(ids), items.click_rate(ids), *oracles]
+
+
 def with_versions(result: EvaluationResult, live: str, anchor: str, lost: str) -> EvaluationResult:
     """Notes which versions the model was compared with, and why the anchor could not be scored ('' where it was)."""
     beside = {
@@ -92,7 +94,8 @@ def with_versions(result: EvaluationResult, live: str, anchor: str, lost: str) -
 
 def slice_columns(config: EvaluationConfig) -> tuple[str, ...]:
     """The features whose raw values must stand beside the scores for the declared slices."""
-    return tuple(name for name in config.slices.features if name != HISTORY_LENGTH and name not in KEY_COLUMNS)
+    computed = (HISTORY_LENGTH, SIGNED_ITEM, *KEY_COLUMNS)
+    return tuple(name for name in config.slices.features if name not in computed)
 
 
 def write_predictions(path: str, scored: pa.Table, live: pa.Table | None) -> None:

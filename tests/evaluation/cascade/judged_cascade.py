@@ -81,5 +81,5 @@ def cascade():
     )
     stage = StageCost(fixed=0.001, per_item=1e-5)
     costs = CascadeCosts(retrieve=stage, coarse=stage, fine=stage, ideal_seconds=0.0123)
-    config = CascadeEvaluationConfig(retrieve_grid=(10, 20, 40), coarse_grid=(5, 10), bootstrap_replicates=20)
+    config = CascadeEvaluationConfig(retrieve_grid=(10, 20, 40), coarse_grid=(5, 10))
     return evaluate_cascade(scores, CascadeConfig(retrieve=20, coarse=10, top_k=5), config, costs, "autoint")

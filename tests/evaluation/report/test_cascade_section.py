@@ -63,7 +63,7 @@ def test_no_two_sizes_look_alike(grid):
         label=np.ones(6, bool),
         logit=fine.max(axis=1),
     )
-    config = CascadeEvaluationConfig(retrieve_grid=(100, 600), coarse_grid=grid, bootstrap_replicates=2)
+    config = CascadeEvaluationConfig(retrieve_grid=(100, 600), coarse_grid=grid)
     found = lines(cascade_figures(evaluate_cascade(scores, CascadeConfig(retrieve=600, coarse=20), config))[0])
     assert len(found) == len(grid) + 1
     assert len({mark.color for mark in found.values()}) == len(found)
