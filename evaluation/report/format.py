@@ -17,11 +17,17 @@ _NAMES = {
     "popularity": "Popularity",
     "item_ctr": "Item CTR",
     "oracle": "Oracle",
+    "two_tower": "Two-tower",
 }
 
 
 def metric_title(name: str) -> str:
-    """`log_loss` → `Log loss`, `ndcg@5` → `NDCG@5`; what is not in the table of metrics is spelt as it is named."""
+    """`log_loss` → `Log loss`, `ndcg@5` → `NDCG@5`, `taught_recall@50` → `Recall@50 of the teacher’s lists`.
+
+    What is not in the table of metrics is spelt as it is named.
+    """
+    if name.startswith("taught_"):
+        return f"{metric_title(name.removeprefix('taught_'))} of the teacher’s lists"
     try:
         return make_metric(name).title
     except InputError:

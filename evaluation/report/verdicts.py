@@ -7,6 +7,7 @@ into one each. The row is kept in `report.json`, so that the page and the termin
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
 
 from evaluation.cascade.evaluate import CascadeEvaluation
 from evaluation.cascade.stage_comparison import StageComparison
@@ -20,7 +21,7 @@ from evaluation.results import (
     Verdict,
     combine,
 )
-from evaluation.retrieval import RetrievalEvaluation
+from evaluation.retrieval import RecallComparison, RetrievalEvaluation
 from features.config import Strict
 
 ANCHOR_GATES = "anchor"
@@ -34,13 +35,20 @@ class Comparison(Strict):
       verdict: what the rows show; None where they were not asked, for the `reason`.
       reason: why there is no verdict, e.g. that this is the first model; '' where there is one.
       rows_needed: of `cannot_tell`: about as many rows would tell.
+      unit: what these rows are: `rows` (impressions) or `takes`.
       version: of the other model.
     """
 
     verdict: ComparisonVerdict | None = None
     reason: str = ""
     rows_needed: int | None = None
+    unit: Literal["rows", "takes"] = "rows"
     version: str = ""
+
+    @property
+    def needed(self) -> str:
+        """`about 30,200 rows would tell`; '' where no number is known."""
+        return "" if self.rows_needed is None else f"about {fmt.count(self.rows_needed)} {self.unit} would tell"
 
 
 class FailedGate(Strict):
@@ -128,31 +136,34 @@ def _differences(stages: StageComparison, names: tuple[str, ...]) -> str:
 
 
 def _live(evaluation: Verdict) -> Comparison:
-    if isinstance(evaluation, CascadeEvaluation):
-        return Comparison(reason="judged beside the ideal")
-    live = evaluation.live if isinstance(evaluation, (EvaluationResult, RetrievalEvaluation)) else None
-    if live is None:
-        return Comparison(reason="first model")
-    gates = [gate for gate in evaluation.gates if not gate.name.startswith(ANCHOR_GATES)]
-    return _compared(live if isinstance(live, LiveComparison) else None, gates)
+    if isinstance(evaluation, EvaluationResult) and evaluation.live is not None:
+        return _of_gates(evaluation.live, [g for g in evaluation.gates if not g.name.startswith(ANCHOR_GATES)])
+    if isinstance(evaluation, RetrievalEvaluation) and evaluation.live_comparison is not None:
+        return _of_recall(evaluation.live_comparison)
+    return Comparison(reason="judged beside the ideal" if isinstance(evaluation, CascadeEvaluation) else "first model")
 
 
 def _anchor(evaluation: Verdict) -> Comparison | None:
-    if not isinstance(evaluation, EvaluationResult):
-        return None
-    anchor = evaluation.anchor
-    if anchor is None:
-        return None if evaluation.live is None else Comparison(reason="the live model is the anchor")
-    return _compared(anchor, [gate for gate in evaluation.gates if gate.name.startswith(ANCHOR_GATES)])
+    if isinstance(evaluation, EvaluationResult) and evaluation.anchor is not None:
+        return _of_gates(evaluation.anchor, [g for g in evaluation.gates if g.name.startswith(ANCHOR_GATES)])
+    if isinstance(evaluation, RetrievalEvaluation) and evaluation.anchor is not None:
+        return _of_recall(evaluation.anchor)
+    is_first = isinstance(evaluation, CascadeEvaluation) or _live(evaluation).reason == "first model"
+    return None if is_first else Comparison(reason="the live model is the anchor")
 
 
-def _compared(other: LiveComparison | None, gates: list[GateResult]) -> Comparison:
-    version = other.version if other is not None else ""
-    if other is not None and other.unscored:
-        return Comparison(reason=other.unscored, version=version)
+def _of_gates(other: LiveComparison, gates: list[GateResult]) -> Comparison:
+    if other.unscored:
+        return Comparison(reason=other.unscored, version=other.version)
     verdict, rows_needed = combined(gates)
     reason = "" if verdict is not None else "no gate compares them"
-    return Comparison(verdict=verdict, reason=reason, rows_needed=rows_needed, version=version)
+    return Comparison(verdict=verdict, reason=reason, rows_needed=rows_needed, version=other.version)
+
+
+def _of_recall(other: RecallComparison) -> Comparison:
+    if other.unscored or other.verdict is None:
+        return Comparison(reason=other.unscored or "no take of what both hold", version=other.version)
+    return Comparison(verdict=other.verdict, rows_needed=other.takes_needed, unit="takes", version=other.version)
 
 
 def _headline(evaluation: Verdict) -> tuple[str, Estimate]:
@@ -160,6 +171,8 @@ def _headline(evaluation: Verdict) -> tuple[str, Estimate]:
         return "auc", evaluation.model.metrics.get("auc", Estimate())
     if isinstance(evaluation, RetrievalEvaluation):
         metric = f"recall@{max(evaluation.ks)}"
+        if evaluation.taught_recall:
+            return f"taught_{metric}", evaluation.taught_recall["model"]
         return metric, Estimate(value=evaluation.model.slices["all"][metric])
     if isinstance(evaluation, CascadeEvaluation):
         return "ndcg_kept", evaluation.chosen.metrics["ndcg"]

@@ -104,8 +104,7 @@ def _compared(other: Comparison | None) -> str:
         return fmt.ABSENT
     if other.verdict is None:
         return other.reason
-    needed = "" if other.rows_needed is None else f" (about {fmt.count(other.rows_needed)} rows would tell)"
-    return f"{fmt.verdict(other.verdict)}{needed}"
+    return fmt.verdict(other.verdict) + (f" ({other.needed})" if other.needed else "")
 
 
 def _rows_table(data: ReportData) -> Table:

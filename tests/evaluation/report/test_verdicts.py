@@ -2,6 +2,7 @@
 
 import pytest
 
+from evaluation.report import format as fmt
 from evaluation.report import page as report
 from evaluation.report.verdicts import combined, model_verdict, stage_finding
 from evaluation.results import GateResult, LiveComparison
@@ -51,6 +52,17 @@ def test_retrieval_and_cascade_have_a_row_too():
     found = retrieval()
     row = model_verdict("Two-tower", "retrieval", found)
     assert row.metric == "recall@50" and row.value.value == found.model.slices["all"]["recall@50"]
+    assert row.live.verdict == found.live_comparison.verdict == "better"
+    assert row.anchor.reason == "the live model is the anchor"
+    taught = retrieval(live=False, taught=True)
+    row = model_verdict("Distilled", "retrieval", taught)
+    assert row.metric == "taught_recall@50" and row.value == taught.taught_recall["model"] and row.anchor is None
+    assert row.live.reason == "first model"
+    unscored = model_verdict("Two-tower", "retrieval", retrieval(unscored="It reads `brand`."))
+    assert (unscored.live.verdict, unscored.live.reason) == (None, "It reads `brand`.")
+    near = found.live_comparison.model_copy(update={"verdict": "cannot_tell", "takes_needed": 31_000})
+    row = model_verdict("Two-tower", "retrieval", found.model_copy(update={"live_comparison": near}))
+    assert row.live.verdict == "cannot_tell" and row.live.needed == "about 31,000 takes would tell"
     whole = cascade()
     row = model_verdict("Cascade", "cascade", whole)
     assert row.value == whole.chosen.metrics["ndcg"] and row.blessed == whole.blessed
@@ -135,3 +147,24 @@ def test_a_live_model_that_could_not_be_scored_has_no_column():
     page = Page(report.render(report_data(evaluation=evaluation().model_copy(update={"live": unscored}))))
     assert "Not compared: It reads `brand`, which the log lacks." in page.words
     assert "Live model" not in page.words[page.words.index("Metrics Over") : page.words.index("Beside the live model")]
+
+
+def test_retrievals_are_compared_over_what_both_hold_and_by_what_they_are_taught():
+    data = report_data()
+    page = Page(report.render(data))
+    beside = data.retrievers[0].evaluation.live_comparison
+    difference = beside.difference
+    for value in (beside.model, beside.other, difference.value):
+        assert fmt.metric(value) in page.words
+    assert f"the live modelbetter500900{fmt.metric(beside.model)}" in page.words and beside.items == 500
+    assert fmt.interval(difference) in page.words and "over the items that both corpora hold" in page.words
+    taught = data.retrievers[1].evaluation
+    assert "Recall@50 of 900 items of the teacher’s lists" in page.words
+    for name in ("model", "two_tower", "popularity"):
+        assert fmt.scores_title(name) in page.words
+        assert fmt.interval(taught.taught_recall[name]) in page.words
+    unscored = retrieval(unscored="It reads `brand`.")
+    retrievers = (data.retrievers[0].model_copy(update={"evaluation": unscored}),)
+    without = Page(report.render(report_data(retrievers=retrievers)))
+    assert "Beside the live model: not compared. It reads `brand`." in without.words
+    assert "over the items that both corpora hold" not in without.words
