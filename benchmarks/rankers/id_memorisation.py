@@ -42,6 +42,7 @@ DATA = {
         "training": {"epochs": 8, "patience": 2, "optimizer": {"learning_rate": 2e-3}},
     },
 }
+COSINE = {"epochs": 5, "patience": 3, "optimizer": {"schedule": "cosine"}}
 #: What is laid over the training's configuration.
 SETTINGS: dict[str, dict] = {
     "none": {},
@@ -51,12 +52,10 @@ SETTINGS: dict[str, dict] = {
         for weight in (0.01, 0.1, 1.0, 3.0, 10.0, 30.0)
     },
     # As tfx_config/simulated.yaml trains.
-    "cosine": {"epochs": 5, "patience": 3, "optimizer": {"schedule": "cosine"}},
-    "cosine_l2_3.0_2.0": {
-        "epochs": 5,
-        "patience": 3,
-        "optimizer": {"schedule": "cosine"},
-        "regularization": {"embedding_l2": 3.0, "frequency_power": 2.0},
+    "cosine": COSINE,
+    **{
+        f"cosine_l2_{weight}_2.0": {**COSINE, "regularization": {"embedding_l2": weight, "frequency_power": 2.0}}
+        for weight in (3.0, 10.0, 30.0)
     },
     "plateau": {"optimizer": {"schedule": "plateau"}},
     "averaged": {"regularization": {"averaging": 0.99}},
@@ -161,7 +160,7 @@ def gain(wanted: dict, work: Path) -> list[float] | None:
     """Test AUC of a run above that of the unregularised model of its seed without ids: value, low and high."""
     import numpy as np
 
-    from evaluation.bootstrap import MetricStatistics, bootstrap, ones
+    from evaluation.intervals import MetricStatistics
     from evaluation.metrics.rows import ScoredRows
 
     schedule = "cosine" if wanted["setting"].startswith("cosine") else "none"
@@ -175,11 +174,8 @@ def gain(wanted: dict, work: Path) -> list[float] | None:
         found = np.load(path)
         scores = 1.0 / (1.0 + np.exp(-found["logits"].astype(np.float64)))
         statistics[name] = MetricStatistics(ScoredRows(found["labels"], scores, users, np.arange(len(users))), ["auc"])
-    count = int(users.max()) + 1
-    drawn = bootstrap(statistics, count, replicates=400)
-    value = float(statistics["run"](ones(count))[0] - statistics["base"](ones(count))[0])
-    low, high = np.quantile(drawn["run"][:, 0] - drawn["base"][:, 0], [0.025, 0.975])
-    return [value, float(low), float(high)]
+    found = statistics["run"].differences(statistics["base"], level=0.95)["auc"]
+    return [found.value, found.low, found.high]
 
 
 def test_users(raw: Path, shards: int):
