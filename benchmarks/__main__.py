@@ -32,6 +32,7 @@ BENCHMARKS = {
     "movielens_1m": "rankers",
     "sdim": "throughput",
     "long_interest": "rankers",
+    "recency": "rankers",
     "bse_job": "bse",
     "bse_store": "bse",
     "bse_parity": "bse",

@@ -136,7 +136,9 @@ class AwMoe(RankingModel):
             weights = tf.ones([1]) if self.constant_gate is None else self.constant_gate
             gates = tf.tile(weights[tf.newaxis], [tf.size(batch["request_index"]), 1])
             return gates, gates, None
-        behaviors, mask, _ = self.history_interest.behaviors(batch["history"], "short")
+        # By their recency the units can tell new from old: its weights are not needed.
+        history = self.history_interest.behaviors(batch["history"], "short")
+        behaviors, mask = history.values, history.mask
         weights = [mask]
         if training and self.config.contrastive:
             weights.append(keep_some(mask, self.config.contrastive.mask_rate))

@@ -8,6 +8,7 @@ from features.config import Strict
 from features.items.config import SimHashConfig
 
 Attention = Literal["none", "mean", "target_attention", "cosine_attention", "din"]
+RecencyKind = Literal["none", "rank", "gap_and_rank"]
 
 
 class HistoryConfig(Strict):
@@ -22,6 +23,9 @@ class HistoryConfig(Strict):
         hashes the ranker's own embeddings as they are now, as in the paper.
       simhash: of `end_to_end`; `two_tower` has its hash from the signatures.
       din_hidden_units: of `din`.
+      recency: what models know of how long ago a behaviour was: `gap_and_rank`, buckets of the time before the request
+        and of the place from the newest; `rank`, for servers whose requests tell no times; `none`, no order at all.
+        `sdim` reads the gap alone: ranks move with every behaviour, and sums in a store would not.
     """
 
     features: tuple[str, ...] | None = None
@@ -30,6 +34,7 @@ class HistoryConfig(Strict):
     signature_source: Literal["two_tower", "end_to_end"] = "two_tower"
     simhash: SimHashConfig = SimHashConfig()
     din_hidden_units: tuple[int, ...] = (36,)
+    recency: RecencyKind = "gap_and_rank"
 
 
 def reads_histories(config: object) -> bool:
