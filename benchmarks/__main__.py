@@ -28,6 +28,7 @@ BENCHMARKS = {
     "simulator": "throughput",
     "ranking_evaluation": "throughput",
     "json_request": "throughput",
+    "large_vocabulary": "throughput",
     "simulated_lead": "rankers",
     "movielens_1m": "rankers",
     "sdim": "throughput",

@@ -86,7 +86,7 @@ def export_coarse(
         directory,
         model,
         spec,
-        lambda: _coarse_module(model, encoding, corpus.item_ids, embeddings, history, scoring),
+        lambda assets: _coarse_module(model, encoding, assets, corpus.item_ids, embeddings, history, scoring),
         history=history,
         warmup=None if warmup_rows is None else _warmup_logs(spec, warmup_rows, history, model.request_features),
         item_embeddings=(corpus.item_ids, embeddings),
@@ -106,7 +106,9 @@ def _warmup_logs(spec, rows: pa.Table, history: HistoryInputs, names) -> list:
     return logs
 
 
-def _coarse_module(model, encoding: FeatureEncoding, item_ids: pa.Array, embeddings, history: HistoryInputs, scoring):
+def _coarse_module(
+    model, encoding: FeatureEncoding, assets: str, item_ids: pa.Array, embeddings, history: HistoryInputs, scoring
+):
     """Returns the module that owns tables and item vectors, and its signatures by name."""
     import tensorflow as tf
 
@@ -114,8 +116,8 @@ def _coarse_module(model, encoding: FeatureEncoding, item_ids: pa.Array, embeddi
 
     spec = encoding.spec
     module = tf.Module(name=f"{spec.name}_coarse")
-    encoder = module.encoder = RawFeatureEncoder(encoding)
-    module.item_rows = ItemRows(item_ids)
+    encoder = module.encoder = RawFeatureEncoder(encoding, assets)
+    module.item_rows = ItemRows(item_ids, assets)
     # A variable: constants of this size would be copied into every graph. Row 0 stands for items that are not stored.
     stored = np.concatenate([np.zeros_like(embeddings[:1]), embeddings])
     module.item_embeddings = tf.Variable(stored, trainable=False, name="item_embeddings")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +22,7 @@ def publish_model(
     directory: storage.AnyPath,
     model,
     spec: FeatureSpec,
-    build: Callable[[], tuple],
+    build: Callable[[str], tuple],
     *,
     history: HistoryInputs | None = None,
     warmup: list | None = None,
@@ -38,7 +39,8 @@ def publish_model(
       directory: where it appears.
       model: whose variables are saved.
       spec: the features of the signatures.
-      build: makes the module that owns what else is saved, and its signatures by name.
+      build: of a folder for the files of its look-up tables, makes the module that owns what else is saved, and its
+        signatures by name.
       history: what the signatures take of behaviour histories.
       warmup: the requests that a server replays, `PredictionLog`s; None writes no warm-up file.
       item_embeddings: ids [n] and vectors [n, d] of the catalogue's items, for who reads them without TensorFlow.
@@ -54,7 +56,7 @@ def publish_model(
     import tensorflow as tf
 
     _refuse_existing(directory, overwrite)
-    with storage.publishing(directory, replace=overwrite) as local:
+    with storage.publishing(directory, replace=overwrite) as local, TemporaryDirectory(prefix="clickmill-") as assets:
         storage.write_text(storage.join(local, SPEC_FILE), spec.model_dump_json(indent=1))
         if history is not None:
             history.save(local)
@@ -64,7 +66,7 @@ def publish_model(
             storage.write_text(storage.join(local, ATTENTION_FIELDS_FILE), json.dumps(attention_fields))
         if warmup is not None:
             write_prediction_logs(local, warmup)
-        module, signatures = build()
+        module, signatures = build(assets)
         # Tracing may have built the model, so its variables are collected only now. The model itself stays out: Keras
         # would trace and save each of its layers once more.
         module.model_variables = list(model.variables)

@@ -1,7 +1,7 @@
 """A trained ranker as a SavedModel whose signatures take raw values.
 
-Vocabularies and numeric transforms travel inside the graph, so a client sends what its logs hold. The signatures are
-described in docs/reference/signatures.md.
+Vocabularies and numeric transforms travel inside the SavedModel, so a client sends what its logs hold. The signatures
+are described in docs/reference/signatures.md.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def export_ranker(
         directory,
         model,
         spec,
-        lambda: _ranker_module(model, encoding, history, item_signatures),
+        lambda assets: _ranker_module(model, encoding, assets, history, item_signatures),
         history=history,
         warmup=None if warmup_rows is None else ranker_requests(spec, warmup_rows, history),
         attention_fields=model.field_names if hasattr(model, "attention_maps") else None,
@@ -76,7 +76,9 @@ def export_ranker(
     )
 
 
-def _ranker_module(model, encoding: FeatureEncoding, history_inputs: HistoryInputs | None, item_signatures):
+def _ranker_module(
+    model, encoding: FeatureEncoding, assets: str, history_inputs: HistoryInputs | None, item_signatures
+):
     """Returns the module that owns tables (and later variables), and its signatures by name."""
     import tensorflow as tf
 
@@ -85,9 +87,9 @@ def _ranker_module(model, encoding: FeatureEncoding, history_inputs: HistoryInpu
     spec = encoding.spec
     of_request, of_candidate = spec.of_scope("request"), spec.of_scope("candidate")
     module = tf.Module(name=f"{spec.name}_ranker")
-    encoder = module.encoder = RawFeatureEncoder(encoding)
+    encoder = module.encoder = RawFeatureEncoder(encoding, assets)
     if history_inputs is not None and model.history_interest.uses_item_rows:
-        module.item_rows = ItemRows(item_signatures.item_ids)
+        module.item_rows = ItemRows(item_signatures.item_ids, assets)
 
     def encoded(names, inputs, prefix="") -> dict:
         """Ids by feature, and catalogue rows where items are signed by them."""

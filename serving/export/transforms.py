@@ -1,7 +1,7 @@
 """Raw tensors to encoded features inside a graph: `FeatureEncoding.encode`, in TensorFlow, to the bit.
 
-Vocabularies become hash tables initialised from constants, so they travel inside the SavedModel. The hash and the
-numeric transforms are those of `features/encoding/hashing.py` and `features/encoding/numeric.py`.
+Vocabularies become hash tables whose terms travel in the SavedModel's assets. The hash and the numeric transforms are
+those of `features/encoding/hashing.py` and `features/encoding/numeric.py`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from features.encoding import hashing, numeric
 from features.encoding.feature_encoding import FeatureEncoding
 from features.spec import MISSING_INT64, Feature
 from models.inputs.history_windows import in_rows
+from serving.export.table_assets import NumberedKeys
 
 
 class RawFeatureEncoder(tf.Module):
@@ -20,16 +21,17 @@ class RawFeatureEncoder(tf.Module):
 
     Args:
       encoding: a fitted encoding.
+      assets: a local folder that stands until the SavedModel is written; gets the files of the vocabularies.
     """
 
-    def __init__(self, encoding: FeatureEncoding, name: str | None = None):
+    def __init__(self, encoding: FeatureEncoding, assets: str, name: str | None = None):
         super().__init__(name=name)
         self._spec = encoding.spec
         self._tables = {}
         self._numbers = {}
         for feature in encoding.spec.features:
             if feature.vocabulary is not None:
-                self._tables[feature.name] = _table(encoding, feature)
+                self._tables[feature.name] = _table(encoding, feature, assets)
             elif feature.transform == "bucketize":
                 self._numbers[feature.name] = encoding.boundaries(feature.name).tolist()
             elif feature.kind == "numeric":
@@ -121,18 +123,18 @@ class ItemRows(tf.Module):
 
     Args:
       item_ids: [n] string or int64, in the catalogue's order.
+      assets: a local folder that stands until the SavedModel is written; gets the file of the ids.
     """
 
-    def __init__(self, item_ids: pa.Array, name: str | None = None):
+    def __init__(self, item_ids: pa.Array, assets: str, name: str | None = None):
         super().__init__(name=name)
-        dtype = tf.string if pa.types.is_string(item_ids.type) else tf.int64
-        keys = tf.constant(item_ids.to_numpy(zero_copy_only=False), dtype, shape=[len(item_ids)])
-        rows = tf.range(1, len(item_ids) + 1)
-        self._table = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, rows), default_value=0)
+        # The id that is a missing mark stands for no item either.
+        missing = MISSING_INT64 if pa.types.is_integer(item_ids.type) else ""
+        self._table = NumberedKeys(item_ids, assets, "catalogue", missing, default_value=0)
 
     def __call__(self, item_ids: tf.Tensor) -> tf.Tensor:
         """Returns rows int32 of the shape of `item_ids`."""
-        return self._table.lookup(item_ids)
+        return tf.cast(self._table.lookup(item_ids), tf.int32)
 
 
 class TensorFlowOps:
@@ -197,11 +199,8 @@ def _missing_mark(feature: Feature) -> tf.Tensor:
     return tf.constant("") if feature.dtype == "string" else tf.constant(MISSING_INT64, tf.int64)
 
 
-def _table(encoding: FeatureEncoding, feature: Feature) -> tf.lookup.StaticHashTable:
-    """Terms to ids, the missing mark to 0 (so that no table is empty, which TensorFlow refuses), others to -1."""
-    terms = encoding.terms(feature.name)
-    keys = tf.constant(terms.to_numpy(zero_copy_only=False), tf.as_dtype(feature.dtype), shape=[len(terms)])
+def _table(encoding: FeatureEncoding, feature: Feature, assets: str) -> NumberedKeys:
+    """Terms to ids, the missing mark to 0, others to -1."""
+    missing = "" if feature.dtype == "string" else MISSING_INT64
     first = 1 + feature.vocabulary.oov_buckets
-    keys = tf.concat([tf.reshape(_missing_mark(feature), [1]), keys], axis=0)
-    ids = tf.concat([[0], tf.range(first, first + len(terms), dtype=tf.int64)], axis=0)
-    return tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, ids), default_value=-1)
+    return NumberedKeys(encoding.terms(feature.name), assets, f"vocabulary-{feature.name}", missing, first)

@@ -64,7 +64,7 @@ def export_two_tower(
         directory,
         model,
         spec,
-        lambda: _two_tower_module(model, encoding, embeddings),
+        lambda assets: _two_tower_module(model, encoding, assets, embeddings),
         warmup=None if warmup_rows is None else _warmup_logs(spec, warmup_rows, model),
         item_embeddings=(model.corpus.item_ids, embeddings),
         overwrite=overwrite,
@@ -86,7 +86,7 @@ def _windows(model) -> dict[str, tuple[str, ...]]:
     return {"short": model.short_history.features} if model.short_history is not None else {}
 
 
-def _two_tower_module(model, encoding: FeatureEncoding, embeddings: np.ndarray):
+def _two_tower_module(model, encoding: FeatureEncoding, assets: str, embeddings: np.ndarray):
     """Returns the module that owns tables and index, and its signatures by name."""
     import tensorflow as tf
 
@@ -94,7 +94,7 @@ def _two_tower_module(model, encoding: FeatureEncoding, embeddings: np.ndarray):
 
     spec = encoding.spec
     module = tf.Module(name=f"{spec.name}_two_tower")
-    encoder = module.encoder = RawFeatureEncoder(encoding)
+    encoder = module.encoder = RawFeatureEncoder(encoding, assets)
     # Variables: constants of this size would be copied into every graph.
     module.item_embeddings = tf.Variable(embeddings, trainable=False, name="item_embeddings")
     dtype = tf.string if pa.types.is_string(model.corpus.item_ids.type) else tf.int64

@@ -1,6 +1,7 @@
 """The graph's encoding equals `FeatureEncoding.encode` to the bit: eager, traced, and reloaded in a new process."""
 
 import math
+import shutil
 import subprocess
 import sys
 
@@ -17,7 +18,18 @@ from features.spec import MISSING_INT64, FeatureSpec
 
 pytest.importorskip("tensorflow")
 
-TEXT = [f"term {i}" for i in range(50)] + ["Zürich", "東京", "👍🏽", "a\0", "e\u0301", "é", " ", "a" * 300]
+TEXT = [f"term {i}" for i in range(50)] + [
+    "Zürich",
+    "東京",
+    "👍🏽",
+    "a\0",
+    "e\u0301",
+    "é",
+    " ",
+    "a" * 300,
+    "line\nbreak",
+    "cr\r",
+]
 TEXT_OTHER = ["unseen", "A\0", "TERM 1", "日本", "\U0010ffff", "b" * 5000]
 INTEGERS = [0, 1, -1, 2**63 - 1, -(2**63) + 1, 12345, 2**53 + 1]
 EXTREME = [0.0, -0.0, 2.0, math.nextafter(2.0, 3), 1e308, -1e308, 5e-324, -1e-310, 1e-40, math.inf, -math.inf]
@@ -56,10 +68,10 @@ ENCODING = _encoding()
 
 
 @pytest.fixture(scope="module")
-def encoder():
+def encoder(tmp_path_factory):
     from serving.export.transforms import RawFeatureEncoder
 
-    return RawFeatureEncoder(ENCODING)
+    return RawFeatureEncoder(ENCODING, str(tmp_path_factory.mktemp("assets")))
 
 
 @pytest.fixture(scope="module")
@@ -241,10 +253,38 @@ def test_wrong_tensors_are_named(encoder):
         encoder.encode("multi_string_hash_buckets", np.array([b"x"], object))
 
 
-def test_an_empty_vocabulary():
+def test_an_empty_vocabulary(tmp_path):
     from serving.export.transforms import RawFeatureEncoder
 
     spec = FeatureSpec.model_validate({"name": "t", "features": [{"name": "city", "table": "users"}]})
     empty = pa.table({"term": pa.array([], pa.string()), "count": pa.array([], pa.int64())})
-    encoder = RawFeatureEncoder(FeatureEncoding(spec, {"city": empty}, {}, {}))
+    encoder = RawFeatureEncoder(FeatureEncoding(spec, {"city": empty}, {}, {}), str(tmp_path))
     assert encoder.encode("city", np.array([b"x", b""], object)).numpy().tolist() == [1, 0]
+
+
+def test_vocabularies_lie_beside_the_graph(tmp_path):
+    import tensorflow as tf
+
+    from serving.export.transforms import ItemRows, RawFeatureEncoder
+
+    terms = pa.array([f"a term of some length, number {number}" for number in range(20_000)])
+    spec = FeatureSpec.model_validate({"name": "t", "features": [{"name": "city", "table": "users"}]})
+    counted = pa.table({"term": terms, "count": np.ones(len(terms), np.int64)})
+    (tmp_path / "assets").mkdir()
+    module = tf.Module()
+    module.encoder = RawFeatureEncoder(FeatureEncoding(spec, {"city": counted}, {}, {}), str(tmp_path / "assets"))
+    module.rows = ItemRows(pa.array(range(7, 20_007)), str(tmp_path / "assets"))
+    module.encode = tf.function(
+        lambda city, item: (module.encoder.encode("city", city), module.rows(item)),
+        input_signature=[tf.TensorSpec([None], tf.string), tf.TensorSpec([None], tf.int64)],
+    )
+    tf.saved_model.save(module, str(tmp_path / "made"))
+    shutil.rmtree(tmp_path / "assets")
+    (tmp_path / "made").rename(tmp_path / "moved")
+    assert (tmp_path / "moved" / "saved_model.pb").stat().st_size < 100_000 < 20_000 * len(terms[0].as_py())
+    loaded = tf.saved_model.load(str(tmp_path / "moved"))
+    ids, rows = loaded.encode(
+        tf.constant([terms[19_999].as_py(), terms[0].as_py(), "", "?"]), tf.range(5, 9, dtype=tf.int64)
+    )
+    assert ids.numpy().tolist() == [20_001, 2, 0, 1]
+    assert rows.numpy().tolist() == [0, 0, 1, 2]
