@@ -62,8 +62,8 @@ def row_from_request(
       histories: whether `history` is read; otherwise it is ignored, as it is where the spec has no histories.
 
     Returns:
-      One row: the request features, `user_id` and `timestamp`; of N candidates their features and `item_id`, as lists of N values;
-      the windows of `history` (`features.histories.windows.attach_histories`). What is absent is null.
+      One row: the request features, `user_id` and `timestamp`; of N candidates their features and `item_id`, as lists
+      of N values; the windows of `history` (`features.histories.windows.attach_histories`). What is absent is null.
 
     Raises:
       RequestError: for an unknown feature, a feature in the wrong place or of the wrong type, candidates that are

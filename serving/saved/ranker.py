@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
+import pyarrow as pa
+
 from features import storage
+from features.arrow import one_chunk
+from features.histories.bucket_table import BucketTable
+from features.histories.time_gaps import gap_buckets
+from features.histories.windows import TIMESTAMP, history_column
+from serving.requests.tensors import feature_tensor
 from serving.saved.saved_model import SavedModel
-from serving.signature_specs import ATTENTION_FIELDS_FILE, SERVING_DEFAULT
+from serving.signature_specs import ATTENTION_FIELDS_FILE, ENCODE_BEHAVIORS, SERVING_DEFAULT, TIME
 
 
 class SavedRanker(SavedModel):
@@ -27,3 +35,25 @@ class SavedRanker(SavedModel):
         super().__init__(model_dir)
         fields = storage.join(self.directory, ATTENTION_FIELDS_FILE)
         self.attention_fields = tuple(json.loads(storage.read_bytes(fields))) if storage.is_file(fields) else None
+
+    def long_table(self, row: pa.Table) -> BucketTable:
+        """The bucket table of one raw request's own long window, as a store of the request's time would hold it.
+
+        Only for rankers that take tables.
+        """
+        names = self.history.long_features
+        columns = {name: one_chunk(row[history_column("long", name)]).flatten() for name in names}
+        tensors = {name: feature_tensor(self.spec[name], values) for name, values in columns.items()}
+        found = self.run(ENCODE_BEHAVIORS, tensors)
+        values, recency = found["embedding"], self.table_recency
+        if recency is not None:
+            now, times = (
+                feature_tensor(TIME, values)
+                for values in (
+                    one_chunk(row[TIMESTAMP]),
+                    one_chunk(row[history_column("long", TIMESTAMP)]).flatten(),
+                )
+            )
+            values = recency.aged(values, gap_buckets(now, times))
+        signatures = found["signature"].astype(np.uint8)
+        return BucketTable.build(values, signatures, self.history.simhash.num_buckets, found["known"])

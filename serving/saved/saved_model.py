@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 
 from features import storage
 from features.errors import InputError, NotFoundError
+from features.histories.time_gaps import NUM_GAP_BUCKETS, TableRecency
 from features.spec import FeatureSpec
-from serving.signature_specs import SPEC_FILE, HistoryInputs
+from serving.signature_specs import ENCODE_RECENCY, SPEC_FILE, HistoryInputs
 
 _GRAPH_FILE = "saved_model.pb"
 
@@ -78,6 +80,14 @@ class SavedModel:
             raise NotFoundError(
                 f"{self.directory} has no signature `{self.signature}`: it is not a {self.kind} exported by Clickmill."
             )
+
+    @cached_property
+    def table_recency(self) -> TableRecency | None:
+        """What its bucket tables make of a behaviour's age; None: nothing."""
+        if ENCODE_RECENCY not in self._module.signatures:
+            return None
+        found = self.run(ENCODE_RECENCY, {"gap": np.arange(NUM_GAP_BUCKETS, dtype=np.int32)})
+        return TableRecency(found["offset"], found["weight"])
 
     def inputs(self, signature: str) -> dict[str, Any]:
         """The inputs of a signature as tensor specs."""
