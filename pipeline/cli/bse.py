@@ -103,7 +103,14 @@ def append(
     store: Store,
     model: Model,
     user: User,
-    behavior: Annotated[str, typer.Option("--behavior", "-b", help="The raw history features as JSON, and its time.")],
+    behavior: Annotated[
+        str,
+        typer.Option(
+            "--behavior",
+            "-b",
+            help='Raw history features and time as JSON, e.g. \'{"item_id": "i7", "timestamp": 1700000000000}\'.',
+        ),
+    ],
     user_type: AsInt = "string",
     expire: Annotated[bool, typer.Option("--expire", help="Take the behaviour out instead.")] = False,
 ) -> None:
