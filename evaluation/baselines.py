@@ -18,6 +18,9 @@ from features.arrow import one_chunk, read_parquet
 from features.errors import InputError
 from features.examples.shards import list_shards
 
+POPULARITY, ITEM_CTR, ORACLE = "popularity", "item_ctr", "oracle"
+"""Names of the baselines."""
+
 PRIOR_STRENGTH = 20.0
 """Impressions at the mean click rate that every item is given (see `ItemCounts.click_rate`)."""
 
@@ -50,7 +53,7 @@ class ItemCounts:
     def popularity(self, item_id: pa.Array | pa.ChunkedArray) -> Baseline:
         """How often the item was clicked in the train split, [N]; unseen items score 0."""
         description = "number of clicks of the item in the train split"
-        return Baseline("popularity", description, self._of(item_id, self.clicks), False)
+        return Baseline(POPULARITY, description, self._of(item_id, self.clicks), False)
 
     def click_rate(self, item_id: pa.Array | pa.ChunkedArray, prior_strength: float = PRIOR_STRENGTH) -> Baseline:
         """The item's smoothed click rate: (clicks + a · r) / (impressions + a), r the train split's click rate.
@@ -70,7 +73,7 @@ class ItemCounts:
             f"click rate of the item in the train split, smoothed with {prior_strength:g} impressions at the mean "
             f"rate {rate:.4f}"
         )
-        return Baseline("item_ctr", description, score, True)
+        return Baseline(ITEM_CTR, description, score, True)
 
     def clicks_of(self, item_id: pa.Array) -> Array:
         """Clicks of each item, [N] int64; 0 for one that was never shown."""
@@ -128,7 +131,7 @@ def oracle(predictions: pa.Table, truth: storage.AnyPath | pa.Table) -> Baseline
             f"{int((at < 0).sum())} of {len(at)} predicted rows are not in the truth: is it of another simulation?"
         )
     score = one_chunk(truth["click_probability"]).to_numpy(zero_copy_only=False)[at]
-    return Baseline("oracle", "the simulator's click probability of every impression", score.astype(np.float64), True)
+    return Baseline(ORACLE, "the simulator's click probability of every impression", score.astype(np.float64), True)
 
 
 def match_rows(left: pa.Table, right: pa.Table, right_name: str) -> Array:

@@ -13,43 +13,12 @@ quotients of sums one product of weights and sums, for AUC a gather and a cumula
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from evaluation.metrics.metric import Users
-from evaluation.metrics.registry import make_metric
-from evaluation.metrics.rows import Array, ScoredRows
+from evaluation.metrics.rows import Array
 from evaluation.results import Estimate
-from features.errors import InputError
-
-
-class MetricStatistics:
-    """Metrics of one set of scores as a function of user weights.
-
-    Args:
-      rows: N scored rows; `user` holds codes 0 … U − 1, shared by all statistics of one bootstrap.
-      names: metric names, all of them of metrics that have an interval.
-
-    Raises:
-      InputError: for a metric that is unknown or has no interval.
-      ValueError: for a request with rows of two users.
-    """
-
-    def __init__(self, rows: ScoredRows, names: Sequence[str]):
-        self.names = tuple(names)
-        self._metrics = [make_metric(name) for name in names]
-        for metric in self._metrics:
-            if not metric.has_interval:
-                raise InputError(f"`{metric.name}` has no bootstrap interval: leave it out of `names`.")
-        self._users, codes = np.unique(rows.user, return_inverse=True)
-        users = Users(codes, len(self._users))
-        self._sums = [metric.sums(rows, users) for metric in self._metrics]
-
-    def __call__(self, weights: Array) -> Array:
-        """Values of `names` [M] under integer user weights [U]; NaN where undefined."""
-        weights = weights[self._users]
-        return np.array([metric.finish(sums, weights) for metric, sums in zip(self._metrics, self._sums, strict=True)])
 
 
 def bootstrap(

@@ -48,7 +48,18 @@ class SliceConfig(Strict):
     num_buckets: int = Field(10, ge=2)
 
 
-class GateConfig(Strict):
+class ComparingGates(Strict):
+    """Gates of which some compare with another model by the interval of the paired difference and a margin."""
+
+    cannot_tell: Literal["push", "hold"] = Field(
+        "push",
+        description="What becomes of a model where the rows can tell neither that it is worse nor that it is no worse. "
+        "`push`: it passes, so that an equal retrain is not refused for lack of rows; losses cannot add up, because "
+        "the model must pass beside the anchor too. `hold`: it fails until the rows tell.",
+    )
+
+
+class GateConfig(ComparingGates):
     """Thresholds of the gates. None switches a gate off."""
 
     min_rows: int | None = Field(1000, ge=1, description="Fewer rows cannot tell a good model from a bad one.")
@@ -58,27 +69,31 @@ class GateConfig(Strict):
     min_auc: float | None = Field(
         0.5, ge=0, le=1, description="A ranker must beat chance: judged by the lower end of the interval."
     )
+    max_baseline_auc_loss: float | None = Field(
+        0.0,
+        ge=0,
+        description="A model that ranks worse than popularity or the items' click rates do has not learnt what two "
+        "counts an item say: it fails where a loss to the better of them is shown.",
+    )
     pcoc: tuple[float, float] | None = Field(
         (0.9, 1.1),
-        description="Probabilities are used as such (budgets, sorting across slots): the mean must be right.",
+        description="Probabilities are used as such (budgets, sorting across slots), so the mean must be right: fails "
+        "where the whole interval lies outside.",
     )
     min_live_share: float | None = Field(
-        0.9, ge=0, le=1, description="Live and new model must have scored the same rows for a fair comparison."
+        0.9, ge=0, le=1, description="Both models must have scored the same rows for a fair comparison."
     )
     max_auc_loss: float | None = Field(
-        0.005, ge=0, description="The new model may not rank worse than the live one by more than this."
-    )
-    auc_loss_rule: Literal["ruled_out", "not_shown"] = Field(
-        "ruled_out",
-        description="`ruled_out`: passes only where the interval of the paired difference excludes a larger loss "
-        "(non-inferiority); small evaluations then fail for lack of proof. `not_shown`: fails only where the interval "
-        "shows a larger loss.",
+        0.0075,
+        ge=0,
+        description="The margin: the model may not rank worse than the live one, nor than the anchor, by more than "
+        "this. The default is what an evaluation of 30,000 rows can tell from no loss.",
     )
     max_log_loss_increase: float | None = Field(
-        0.002,
+        0.0025,
         ge=0,
-        description="A model may order as well as the live one and yet give worse probabilities, with a mean that is "
-        "right: fails where the interval shows a larger increase (nats).",
+        description="The margin in nats: a model may order as well as another and yet give worse probabilities, with a "
+        "mean that is right. The default goes with that of `max_auc_loss`.",
     )
     limits: dict[str, tuple[float | None, float | None]] = Field(
         {},
@@ -87,8 +102,21 @@ class GateConfig(Strict):
     slice_features: tuple[str, ...] | None = Field(
         None, description="Features whose slices are judged; by default all that are sliced by."
     )
+    min_slice_users: float = Field(
+        30,
+        ge=2,
+        description="A slice of fewer users, counted as users of equally many rows (Kish), is not judged: its interval "
+        "rests on too few of them to cover as often as it says.",
+    )
+    min_slice_positives: int = Field(
+        30,
+        ge=1,
+        description="A slice with fewer rows of either label is not judged: AUC and PCOC err by the rarer label.",
+    )
     slice_pcoc: tuple[float, float] | None = Field(
-        (0.8, 1.25), description="A mean that is right overall may hide groups that are over- and underpredicted."
+        (0.8, 1.25),
+        description="A mean that is right overall may hide groups that are over- and underpredicted: fails where the "
+        "whole interval of a slice lies outside.",
     )
     min_slice_auc: float | None = Field(0.5, ge=0, le=1, description="In no group may the order be worse than chance.")
     max_slice_auc_loss: float | None = Field(
@@ -112,22 +140,16 @@ class EvaluationConfig(Strict):
       slices: which slices.
       slice_metrics: names, per slice and per slice of the live comparison; only metrics with intervals.
       gates: thresholds.
-      bootstrap_replicates: resamples of users.
-      bootstrap_scheme: `poisson` or `multinomial`.
       interval_level: coverage of all intervals.
       reliability_bins: bins of the reliability diagram.
-      seed: of the resampling.
     """
 
     metrics: tuple[str, ...] = MODEL_METRICS
     slices: SliceConfig = SliceConfig()
     slice_metrics: tuple[str, ...] = ("auc", "log_loss", "pcoc")
     gates: GateConfig = GateConfig()
-    bootstrap_replicates: int = Field(200, ge=20)
-    bootstrap_scheme: Literal["poisson", "multinomial"] = "poisson"
     interval_level: float = Field(0.95, gt=0, lt=1)
     reliability_bins: int = Field(20, ge=2)
-    seed: int = 0
 
     @model_validator(mode="after")
     def _check(self) -> EvaluationConfig:

@@ -8,16 +8,18 @@ result.save(directory)
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from evaluation.baselines import Baseline, lead_share, match_rows
-from evaluation.bootstrap import MetricStatistics, bootstrap, estimate, ones
+from evaluation.baselines import ITEM_CTR, ORACLE, Baseline, lead_share, match_rows
 from evaluation.config import KEY_COLUMNS, EvaluationConfig
-from evaluation.gates import judge
+from evaluation.gates import judge, why_unjudged
+from evaluation.intervals import MetricStatistics, effective_users, estimate
 from evaluation.metrics.pointwise import equal_mass_bins
 from evaluation.metrics.registry import compute_metrics, make_metric
 from evaluation.metrics.rows import Array, ScoredRows
@@ -37,15 +39,14 @@ from features.arrow import one_chunk, to_numpy
 from features.config import nearest
 from features.errors import InputError
 
-_Found = Mapping[str, Array]
-"""Values [M] of each statistic's metrics, or their replicates [R, M], by the statistic's name."""
-
 
 def evaluate(
     predictions: pa.Table,
     config: EvaluationConfig | None = None,
     live_predictions: pa.Table | None = None,
     baselines: Sequence[Baseline] = (),
+    anchor_predictions: pa.Table | None = None,
+    unscored: str = "",
 ) -> EvaluationResult:
     """Evaluates scored rows and decides on the blessing.
 
@@ -54,64 +55,65 @@ def evaluate(
         probability.
       config: what to measure and to demand.
       live_predictions: the live model's scores of the same rows, matched by `request_id` and `item_id`. None: there is
-        no live model; only the absolute gates judge.
+        no live model, or it is `unscored`; only the absolute gates judge.
       baselines: scores aligned with the rows of `predictions` (`evaluation/baselines.py`). With `item_ctr` and
         `oracle` among them the result holds the share of the oracle's lead.
+      anchor_predictions: scores of the anchor, the last model that was shown to be better or was set by hand, matched
+        likewise. None: the live model is the anchor, or there is none.
+      unscored: why the live model could not be scored, as a sentence.
 
     Raises:
       InputError: for missing columns, nulls, no rows, labels other than 0 and 1, scores outside [0, 1].
+      ValueError: for scores of a live model that is said to be unscored.
     """
+    if unscored and live_predictions is not None:
+        raise ValueError(f"`unscored` must be '' where there are `live_predictions`. Received: {unscored!r}.")
     config = config or EvaluationConfig()
-    rows, num_users = scored_rows(predictions)
+    level = config.interval_level
+    rows = scored_rows(predictions)
     slices, omitted = find_slices(predictions, config.slices)
     names = tuple(dict.fromkeys(config.metrics))
-    model = _Scores("model", "the evaluated model", rows, names, True)
-    others = [_baseline_scores(baseline, rows, names) for baseline in baselines]
-    cut = [MetricStatistics(rows.take(part.rows), config.slice_metrics) for part in slices]
-    statistics = {scores.name: scores.statistics for scores in (model, *others)}
-    statistics |= {f"slice {i}": statistic for i, statistic in enumerate(cut)}
-    comparison = None
-    if live_predictions is not None:
-        comparison = _LiveScores(predictions, live_predictions, rows, slices, config)
-        statistics |= comparison.statistics
-    sampled = bootstrap(statistics, num_users, config.bootstrap_replicates, config.seed, scheme=config.bootstrap_scheme)
-    whole = {name: statistic(ones(num_users)) for name, statistic in statistics.items()}
-    level = config.interval_level
-
+    # Sorting and counting let go of Python's lock: a thread a core.
+    with ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 1)) as pool:
+        scores = pool.submit(_Scores, "model", "the evaluated model", rows, names, True)
+        baseline_scores = pool.map(lambda each: _baseline_scores(each, rows, names), baselines)
+        cut = list(pool.map(lambda part: MetricStatistics(rows.take(part.rows), config.slice_metrics), slices))
+        model, others = scores.result(), list(baseline_scores)
+        live = anchor = None
+        if live_predictions is not None:
+            beside = _Beside(predictions, live_predictions, "the live predictions", rows, model, config)
+            live = pool.submit(beside.result, slices, cut)
+        if anchor_predictions is not None:
+            beside = _Beside(predictions, anchor_predictions, "the anchor's predictions", rows, model, config)
+            anchor = pool.submit(beside.result)
+    counts, model_set = _count(rows, predictions), model.metric_set(level)
+    lead = _lead_over_baselines(model, others, level)
     slice_results = tuple(
-        SliceResult(
-            feature=part.feature,
-            value=part.value,
-            rows=len(part.rows),
-            positives=int(rows.label[part.rows].sum()),
-            users=len(np.unique(rows.user[part.rows])),
-            metrics=_estimates(config.slice_metrics, whole[f"slice {i}"], sampled[f"slice {i}"], level),
-        )
-        for i, part in enumerate(slices)
+        _slice_result(part, rows, statistics, config) for part, statistics in zip(slices, cut, strict=True)
     )
-    counts = _count(rows, predictions)
-    model_set = model.metric_set(whole, sampled, level)
-    live = comparison.result(whole, sampled, level) if comparison else None
-    gates = judge(config.gates, counts, model_set, slice_results, live)
+    beside_live = live.result() if live else None
+    if unscored:
+        beside_live = LiveComparison(rows=0, metrics={}, unscored=unscored)
+    beside_anchor = anchor.result() if anchor else None
+    gates = judge(config.gates, counts, model_set, slice_results, beside_live, beside_anchor, lead)
     return EvaluationResult(
         counts=counts,
         model=model_set,
-        baselines=tuple(scores.metric_set(whole, sampled, level) for scores in others),
-        lead_share=_lead_share([model, *others], whole, sampled, level),
+        baselines=tuple(scores.metric_set(level) for scores in others),
+        lead_share=_lead_share(model, others, level),
         slices=slice_results,
         omitted_slices=tuple(omitted),
         reliability=reliability_bins(rows.label, rows.score, config.reliability_bins),
-        live=live,
+        live=beside_live,
+        anchor=beside_anchor,
         gates=gates,
         blessed=all(gate.passed for gate in gates),
         interval_level=level,
-        bootstrap_replicates=config.bootstrap_replicates,
-        seed=config.seed,
     )
 
 
-def scored_rows(predictions: pa.Table) -> tuple[ScoredRows, int]:
-    """Checks a predictions table and turns it into arrays; users and requests become codes. Also the user count."""
+def scored_rows(predictions: pa.Table) -> ScoredRows:
+    """Checks a predictions table and turns it into arrays; users and requests become codes from 0."""
     for name in KEY_COLUMNS:
         if name not in predictions.column_names:
             raise InputError(f"the predictions have no column `{name}`.{nearest(name, predictions.column_names)}")
@@ -130,7 +132,7 @@ def scored_rows(predictions: pa.Table) -> tuple[ScoredRows, int]:
     if outside.any():
         row = int(np.argmax(outside))
         raise InputError(f"`score` must be a probability. Received: `score`[{row}]={rows.score[row]}.")
-    return rows, len(user.dictionary)
+    return rows
 
 
 def reliability_bins(label: Array, score: Array, num_bins: int = 20, z: float = 1.96) -> tuple[ReliabilityBin, ...]:
@@ -168,96 +170,101 @@ class _Scores:
         self.statistics = MetricStatistics(rows, [metric for metric in names if make_metric(metric).has_interval])
         self.plain = compute_metrics(rows, [metric for metric in names if not make_metric(metric).has_interval])
 
-    def metric_set(self, whole: _Found, sampled: _Found, level: float) -> MetricSet:
-        metrics = _estimates(self.statistics.names, whole[self.name], sampled[self.name], level)
-        metrics |= {name: estimate(value, np.empty(0), level) for name, value in self.plain.items()}
+    def metric_set(self, level: float) -> MetricSet:
+        metrics = self.statistics.estimates(level)
+        metrics |= {name: Estimate(value=_defined(value)) for name, value in self.plain.items()}
         metrics = {name: metrics[name] for name in self.order}
-        name = self.name.removeprefix("baseline ")
-        return MetricSet(name=name, description=self.description, metrics=metrics, calibrated=self.calibrated)
+        return MetricSet(name=self.name, description=self.description, metrics=metrics, calibrated=self.calibrated)
 
-    def auc(self, values: Array) -> Array:
-        return values[..., self.statistics.names.index("auc")]
+    @property
+    def auc(self) -> tuple[float, Array]:
+        """Over all rows, and over all rows but those of each user [U]."""
+        at = self.statistics.names.index("auc")
+        return float(self.statistics.values[at]), self.statistics.without[at]
 
 
-class _LiveScores:
-    """The live model's scores of the rows that both scored, over all of them and by slice."""
+class _Beside:
+    """Another model's scores of the rows that both scored, over all of them and by slice.
+
+    Args:
+      predictions: of the model.
+      other_predictions: of the other.
+      other: what error messages call them.
+      rows: of `predictions`.
+      model: the model's scores.
+      config: what to measure.
+    """
 
     def __init__(
         self,
         predictions: pa.Table,
-        live_predictions: pa.Table,
+        other_predictions: pa.Table,
+        other: str,
         rows: ScoredRows,
-        slices: list[Slice],
+        model: _Scores,
         config: EvaluationConfig,
     ):
-        at = _match_live(predictions, live_predictions)
-        shared = at >= 0
-        self.rows = int(shared.sum())
-        self.names = tuple(name for name in dict.fromkeys(config.metrics) if make_metric(name).has_interval)
-        self.slice_names = config.slice_metrics
-        self.slices: list[tuple[int, Slice, int]] = []
-        self.statistics: dict[str, MetricStatistics] = {}
-        self._all_shared = bool(shared.all())
-        if not self.rows:
-            return
-        live_score = np.zeros(len(rows))
-        live_score[shared] = to_numpy(one_chunk(live_predictions["score"]))[at[shared]]
-        live = ScoredRows(rows.label, live_score, rows.user, rows.request)
-        self._add("live", np.flatnonzero(shared), rows, live, self.names)
-        for i, part in enumerate(slices):
-            kept = part.rows[shared[part.rows]]
-            if len(kept):
-                self.slices.append((i, part, len(kept)))
-                self._add(f"live slice {i}", kept, rows, live, self.slice_names)
+        self.config, self.rows, self.model = config, rows, model
+        at = _match_other(predictions, other_predictions, other)
+        self.shared = at >= 0
+        self.all_shared = bool(self.shared.all())
+        score = np.zeros(len(rows))
+        score[self.shared] = to_numpy(one_chunk(other_predictions["score"]))[at[self.shared]]
+        self.other = ScoredRows(rows.label, score, rows.user, rows.request)
 
-    def _add(self, key: str, kept: Array, rows: ScoredRows, live: ScoredRows, names: Sequence[str]) -> None:
-        self.statistics[key] = MetricStatistics(live.take(kept), names)
-        if not self._all_shared:
-            self.statistics[self._model_key(key)] = MetricStatistics(rows.take(kept), names)
-
-    def _model_key(self, key: str) -> str:
-        """Where the model's statistics over the same rows are: those over all rows, where all are shared."""
-        return ("model" if key == "live" else key.removeprefix("live ")) if self._all_shared else f"{key}: model"
-
-    def result(self, whole: _Found, sampled: _Found, level: float) -> LiveComparison:
-        if not self.rows:
+    def result(self, slices: Sequence[Slice] = (), cut: Sequence[MetricStatistics] = ()) -> LiveComparison:
+        """The comparison; `cut` are the model's statistics of the slices."""
+        count = int(self.shared.sum())
+        if not count:
             return LiveComparison(rows=0, metrics={})
+        names = self.model.statistics.names
+        whole = self._differences(np.flatnonzero(self.shared), self.model.statistics, names)
+        parts = []
+        for part, statistics in zip(slices, cut, strict=True):
+            kept = part.rows[self.shared[part.rows]]
+            if len(kept):
+                found = self._differences(kept, statistics, self.config.slice_metrics)
+                parts.append(SliceDifference(feature=part.feature, value=part.value, rows=len(kept), metrics=found))
+        return LiveComparison(rows=count, metrics=whole, slices=tuple(parts))
 
-        def differences(key: str, names: Sequence[str]) -> dict[str, MetricDifference]:
-            model, live = whole[self._model_key(key)], whole[key]
-            found = _estimates(names, model - live, sampled[self._model_key(key)] - sampled[key], level)
-            return {
-                name: MetricDifference(
-                    model=_defined(model[i]),
-                    live=_defined(live[i]),
-                    difference=found[name],
-                )
-                for i, name in enumerate(names)
-            }
-
-        return LiveComparison(
-            rows=self.rows,
-            metrics=differences("live", self.names),
-            slices=tuple(
-                SliceDifference(
-                    feature=part.feature,
-                    value=part.value,
-                    rows=count,
-                    metrics=differences(f"live slice {i}", self.slice_names),
-                )
-                for i, part, count in self.slices
-            ),
-        )
+    def _differences(
+        self, kept: Array, statistics: MetricStatistics, names: Sequence[str]
+    ) -> dict[str, MetricDifference]:
+        """The model less the other over the rows `kept`; `statistics` are the model's where all rows are shared."""
+        model = statistics if self.all_shared else MetricStatistics(self.rows.take(kept), names)
+        other = MetricStatistics(self.other.take(kept), names)
+        differences = model.differences(other, self.config.interval_level)
+        return {
+            name: MetricDifference(
+                model=_defined(model.values[i]), live=_defined(other.values[i]), difference=differences[name]
+            )
+            for i, name in enumerate(names)
+        }
 
 
-def _match_live(predictions: pa.Table, live_predictions: pa.Table) -> Array:
+def _match_other(predictions: pa.Table, other_predictions: pa.Table, other: str) -> Array:
+    """For each row of the predictions, that of the other model; -1 where it has none."""
     keys = ["request_id", "item_id"]
-    missing = [name for name in (*keys, "score") if name not in live_predictions.column_names]
+    missing = [name for name in (*keys, "score") if name not in other_predictions.column_names]
     if missing:
-        raise InputError(f"the live predictions have no column `{missing[0]}`.")
-    if all(predictions[name].equals(live_predictions[name]) for name in keys):
+        raise InputError(f"{other} have no column `{missing[0]}`.")
+    if all(predictions[name].equals(other_predictions[name]) for name in keys):
         return np.arange(predictions.num_rows)
-    return match_rows(predictions.select(keys), live_predictions.select(keys), "the live predictions")
+    return match_rows(predictions.select(keys), other_predictions.select(keys), other)
+
+
+def _slice_result(part: Slice, rows: ScoredRows, statistics: MetricStatistics, config: EvaluationConfig) -> SliceResult:
+    positives = int(rows.label[part.rows].sum())
+    users = effective_users(rows.user[part.rows])
+    return SliceResult(
+        feature=part.feature,
+        value=part.value,
+        rows=len(part.rows),
+        positives=positives,
+        users=statistics.without.shape[1],
+        metrics=statistics.estimates(config.interval_level),
+        unjudged=why_unjudged(config.gates, part.feature, positives, len(part.rows) - positives, users),
+    )
 
 
 def _baseline_scores(baseline: Baseline, rows: ScoredRows, names: Sequence[str]) -> _Scores:
@@ -267,24 +274,31 @@ def _baseline_scores(baseline: Baseline, rows: ScoredRows, names: Sequence[str])
             f"{len(rows)} rows."
         )
     scored = ScoredRows(rows.label, baseline.score, rows.user, rows.request)
-    return _Scores(f"baseline {baseline.name}", baseline.description, scored, names, baseline.calibrated)
-
-
-def _estimates(names: Sequence[str], values: Array, replicates: Array, level: float) -> dict[str, Estimate]:
-    return {name: estimate(values[i], replicates[:, i], level) for i, name in enumerate(names)}
+    return _Scores(baseline.name, baseline.description, scored, names, baseline.calibrated)
 
 
 def _defined(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _lead_share(scores: list[_Scores], whole: _Found, sampled: _Found, level: float) -> Estimate | None:
-    by_name = {each.name: each for each in scores}
-    if not {"baseline item_ctr", "baseline oracle"} <= set(by_name):
+def _lead_over_baselines(model: _Scores, others: Sequence[_Scores], level: float) -> tuple[str, Estimate] | None:
+    """Name of the baseline that ranks best, and the model's AUC less its; the oracle is no baseline to beat."""
+    known = [each for each in others if each.name != ORACLE and np.isfinite(each.auc[0])]
+    if not known:
         return None
-    needed = [by_name[name] for name in ("model", "baseline item_ctr", "baseline oracle")]
-    value, replicates = (lead_share(*(each.auc(found[each.name]) for each in needed)) for found in (whole, sampled))
-    return estimate(float(value), replicates, level)
+    best = max(known, key=lambda each: each.auc[0])
+    (value, without), (other, other_without) = model.auc, best.auc
+    return best.name, estimate(value - other, without - other_without, level)
+
+
+def _lead_share(model: _Scores, others: Sequence[_Scores], level: float) -> Estimate | None:
+    by_name = {each.name: each for each in others}
+    if not {ITEM_CTR, ORACLE} <= set(by_name):
+        return None
+    (value, without), (item, item_without), (best, best_without) = (
+        each.auc for each in (model, by_name[ITEM_CTR], by_name[ORACLE])
+    )
+    return estimate(float(lead_share(value, item, best)), lead_share(without, item_without, best_without), level)
 
 
 def _count(rows: ScoredRows, predictions: pa.Table) -> Counts:

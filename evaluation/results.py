@@ -7,6 +7,7 @@ never NaN, which JSON does not have.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import ClassVar, Literal, TypeVar
 
 from pydantic import Field
@@ -20,6 +21,13 @@ _Verdict = TypeVar("_Verdict", bound="Verdict")
 
 ComparisonVerdict = Literal["better", "no_worse", "cannot_tell", "worse"]
 """Of a model beside another on the same rows, by the interval of the paired difference and a margin."""
+
+
+def combine(verdicts: Iterable[ComparisonVerdict | None]) -> ComparisonVerdict | None:
+    """One verdict of several metrics: `worse` or `cannot_tell` if one is, else `better` if one is; None of none."""
+    given = set(verdicts) - {None}
+    order: tuple[ComparisonVerdict, ...] = ("worse", "cannot_tell", "better", "no_worse")
+    return next((each for each in order if each in given), None)
 
 
 class Estimate(Strict):
@@ -113,8 +121,8 @@ class MetricDifference(Strict):
     Attributes:
       model: the model's value.
       live: the live model's value.
-      difference: model − live; its interval is over resamples shared by both (paired), so it is narrower than the
-        two intervals side by side suggest.
+      difference: model − live; its interval leaves users out of both at once (paired), so it is narrower than the two
+        intervals side by side suggest.
     """
 
     model: float | None
@@ -161,7 +169,8 @@ class GateResult(Strict):
       passed: the verdict.
       reason: why the gate exists and what was found, as a sentence for people.
       verdict: of gates that compare with another model: what the rows show; None for all others.
-      rows_needed: of `cannot_tell`: about as many rows would tell; None where they are not asked for.
+      rows_needed: of `cannot_tell`: about as many rows would tell; None where the difference lies so near to the margin
+        that none would.
     """
 
     name: str
@@ -228,8 +237,6 @@ class EvaluationResult(Verdict):
       anchor: the comparison with the last model that was shown to be better, or was set by hand; None where that is
         the live model, or there is none.
       interval_level: of every interval, e.g. 0.95.
-      bootstrap_replicates: resamples of users behind the intervals.
-      seed: of the resampling.
     """
 
     file_name: ClassVar[str] = EVALUATION_FILE
@@ -243,5 +250,24 @@ class EvaluationResult(Verdict):
     live: LiveComparison | None = None
     anchor: LiveComparison | None = None
     interval_level: float
-    bootstrap_replicates: int
-    seed: int
+
+    @property
+    def verdict(self) -> ComparisonVerdict | None:
+        """Of the model beside the live one, over all rows; None where there is none, or none that was scored."""
+        return combine(gate.verdict for gate in self.gates if gate.name in ("live_auc", "live_log_loss"))
+
+    @property
+    def anchor_verdict(self) -> ComparisonVerdict | None:
+        """Of the model beside the anchor, which is the live model where no other is on record."""
+        if self.anchor is None:
+            return self.verdict
+        return combine(gate.verdict for gate in self.gates if gate.name in ("anchor_auc", "anchor_log_loss"))
+
+    @property
+    def becomes_anchor(self) -> bool:
+        """Whether the model, once it is pushed, is the anchor of those to come.
+
+        It must be shown to be better than the anchor, not only than the live model: that one may have lost something
+        since, which a model that wins back a part of it would make good for ever.
+        """
+        return self.blessed and self.anchor_verdict == "better"

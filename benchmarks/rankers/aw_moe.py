@@ -219,31 +219,38 @@ def scores_path(work: Path, wanted: dict) -> Path:
     return work / wanted["data"] / "scores" / f"{wanted['candidate']}-{wanted['seed']}.npz"
 
 
-def compare(data: str, seeds: list[int], work: Path, replicates: int = 1000) -> dict:
-    """AW-MoE less each other candidate, by slice, with 95 % intervals: means over seeds, under resamples of users."""
-    from evaluation.bootstrap import MetricStatistics, bootstrap, estimate, ones
+def compare(data: str, seeds: list[int], work: Path) -> dict:
+    """AW-MoE less each other candidate, by slice, with 95 % intervals by user: means over seeds."""
+    from evaluation.intervals import MetricStatistics, estimate
 
     names = [name for name in CANDIDATES if all(scores_path(work, settings(data, name, s)).exists() for s in seeds)]
-    table = Rows.read(prepare(data, work)[0], "test")
-    statistics_of, metrics = {}, METRICS
-    for slice_name, rows in table.slices().items():
-        for name in names:
-            parts = []
-            for seed in seeds:
-                with np.load(scores_path(work, settings(data, name, seed))) as found:
-                    parts.append(MetricStatistics(table.scored(found["labels"], found["scores"]).take(rows), metrics))
-            statistics_of[slice_name, name] = lambda w, parts=parts: np.mean([part(w) for part in parts], axis=0)
+    table, metrics = Rows.read(prepare(data, work)[0], "test"), METRICS
     users = int(table.user.max()) + 1
-    values = {key: statistic(ones(users)) for key, statistic in statistics_of.items()}
-    resampled = bootstrap(statistics_of, users, replicates)
+
+    def of_seed(slice_rows: np.ndarray, name: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Metrics [M] over a slice, and without each user [M, U]; one that has no row there changes nothing."""
+        with np.load(scores_path(work, settings(data, name, seed))) as scored:
+            rows = table.scored(scored["labels"], scored["scores"]).take(slice_rows)
+        found = MetricStatistics(rows, metrics)
+        without = np.repeat(found.values[:, np.newaxis], users, axis=1)
+        without[:, np.unique(rows.user)] = found.without
+        return found.values, without
+
+    measured = {
+        (slice_name, name): [
+            np.mean(parts, axis=0) for parts in zip(*(of_seed(rows, name, s) for s in seeds), strict=True)
+        ]
+        for slice_name, rows in table.slices().items()
+        for name in names
+    }
 
     def gain(slice_name: str, name: str, other: str):
-        ours, theirs = (slice_name, name), (slice_name, other)
-        return values[ours] - values[theirs], resampled[ours] - resampled[theirs]
+        return [
+            ours - theirs for ours, theirs in zip(measured[slice_name, name], measured[slice_name, other], strict=True)
+        ]
 
     def listed(pair) -> dict:
-        value, replicate = pair
-        found = [estimate(v, r) for v, r in zip(value, replicate.T, strict=True)]
+        found = [estimate(value, without) for value, without in zip(*pair, strict=True)]
         return {m: [f.value, f.low, f.high] for m, f in zip(metrics, found, strict=True)}
 
     table_of, sizes = table.slices(), {}
@@ -253,7 +260,7 @@ def compare(data: str, seeds: list[int], work: Path, replicates: int = 1000) -> 
     found = {"seeds": seeds, "slices": sizes, "metrics": {}, "aw_moe_over": {}, "gain_over_no_loss": {}}
     for slice_name in table_of:
         found["metrics"][slice_name] = {
-            name: dict(zip(metrics, values[slice_name, name].tolist(), strict=True)) for name in names
+            name: dict(zip(metrics, measured[slice_name, name][0].tolist(), strict=True)) for name in names
         }
         found["aw_moe_over"][slice_name] = {
             other: listed(gain(slice_name, "aw_moe", other))

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from evaluation.metrics.rows import Array, RankedGroups, ScoredRows
+from features.errors import InputError
 
 
 @dataclass(frozen=True)
 class Users:
-    """Whose each row is: the users that a bootstrap resamples, each with all its rows.
+    """Whose each row is: the users that an interval leaves out one after the other, each with all its rows.
 
     Attributes:
       codes: [N] the user of each row, from 0.
@@ -57,28 +58,19 @@ class Users:
 class Metric(abc.ABC):
     """A metric of scored rows; it is listed in `evaluation.metrics.registry.METRICS`.
 
-    `finish(sums(rows, users), weights)` is the metric over the rows of each user repeated as often as the weights say.
-    Weights of 1 give its value, the weights of a resample give a replicate of its interval. What `sums` finds in parts
-    of the rows adds up by `+`, if the parts code users alike and none tears a user's rows apart.
-
-    Example:
-      class ClickShare(Metric):
-          \"\"\"The share of the scores that clicked rows have.\"\"\"
-
-          name, title = "click_share", "Share of clicks"
-
-          def sums(self, rows, users):
-              return users.sums(rows.score * rows.label, rows.score)
-
-          def finish(self, sums, weights):
-              return divide(*(weights @ sums))
+    `value(sums(rows, users))` is the metric over all rows; `without_each` of the same sums is the metric over all rows
+    but those of one user, for every user, which its interval rests on (`evaluation.intervals`). What `sums` finds in
+    parts of the rows adds up by `+`, if the parts code users alike and none tears a user's rows apart. Nearly every
+    metric is a `SumMetric`.
 
     Attributes:
       name: how configurations and results call the metric. Where the class takes a number, it ends with `@k`.
       title: how reports call it.
       lower_is_better: which way is better; None where 1 is best.
       needs_probabilities: False where only the order of the scores counts, so that any score has the metric.
-      has_interval: False where resampling would say nothing true of the metric.
+      has_interval: False where leaving users out would say nothing true of the metric.
+      is_ratio: whether the metric is a ratio of positive numbers without an upper limit. Such a ratio errs further
+        upwards than downwards, so its interval is made on its logarithm.
     """
 
     name: str
@@ -86,16 +78,54 @@ class Metric(abc.ABC):
     lower_is_better: bool | None = False
     needs_probabilities: bool = True
     has_interval: bool = True
+    is_ratio: bool = False
 
     @abc.abstractmethod
     def sums(self, rows: ScoredRows, users: Users) -> Any:
         """Returns what the metric needs of the rows, user by user: mostly sums [U, C]."""
 
     @abc.abstractmethod
-    def finish(self, sums: Any, weights: Array) -> float:
-        """Returns the metric under whole weights of the users [U]; NaN where it is undefined."""
+    def value(self, sums: Any) -> float:
+        """Returns the metric over all rows; NaN where it is undefined."""
+
+    def without_each(self, sums: Any) -> Array:
+        """Returns the metric over all rows but a user's, for each user [U]; NaN where it is undefined."""
+        raise InputError(f"`{self.name}` has no interval: leave it out of `slice_metrics` and of comparisons.")
 
 
-def divide(numerator: float, denominator: float) -> float:
-    """The quotient; NaN where the denominator is 0."""
-    return float(numerator / denominator) if denominator else float("nan")
+class SumMetric(Metric):
+    """A metric of sums over the rows, as most are: a subclass writes `sums`, which returns [U, C], and `finish`.
+
+    Example:
+      class ClickShare(SumMetric):
+          \"\"\"The share of the scores that clicked rows have.\"\"\"
+
+          name, title = "click_share", "Share of clicks"
+
+          def sums(self, rows, users):
+              return users.sums(rows.score * rows.label, rows.score)
+
+          def finish(self, totals):
+              clicked, shown = totals
+              return divide(clicked, shown)
+    """
+
+    @abc.abstractmethod
+    def finish(self, totals: Array) -> Array:
+        """Returns the metric of the sums over rows, element by element; NaN where it is undefined.
+
+        Args:
+          totals: [C] or [C, U]: of all rows, or of all rows but those of each user.
+        """
+
+    def value(self, sums: Array) -> float:
+        return float(self.finish(sums.sum(axis=0)))
+
+    def without_each(self, sums: Array) -> Array:
+        return self.finish((sums.sum(axis=0) - sums).T)
+
+
+def divide(numerator: Array | float, denominator: Array | float) -> Array:
+    """The quotient, element by element; NaN where the denominator is 0."""
+    numerator, denominator = np.asarray(numerator, np.float64), np.asarray(denominator, np.float64)
+    return np.divide(numerator, denominator, out=np.full(denominator.shape, np.nan), where=denominator != 0)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluation.metrics.metric import Metric, Users, divide
+from evaluation.metrics.metric import Metric, SumMetric, Users, divide
 from evaluation.metrics.rows import Array, ScoredRows
 
 EPSILON = 1e-7
@@ -22,20 +22,20 @@ def row_log_loss(label: Array, score: Array) -> Array:
     return -np.where(label > 0, np.log(score), np.log1p(-score))
 
 
-class LogLoss(Metric):
+class LogLoss(SumMetric):
     """Mean of `row_log_loss`."""
 
     name, title = "log_loss", "Log loss"
-    lower_is_better = True
+    lower_is_better, is_ratio = True, True
 
     def sums(self, rows: ScoredRows, users: Users) -> Array:
         return users.sums(row_log_loss(rows.label, rows.score), 1.0)
 
-    def finish(self, sums: Array, weights: Array) -> float:
-        return divide(*(weights @ sums))
+    def finish(self, totals: Array) -> Array:
+        return divide(*totals)
 
 
-class NormalizedEntropy(Metric):
+class NormalizedEntropy(SumMetric):
     """Log loss over the entropy of the mean click rate: below 1 is better than always predicting that rate.
 
     He et al., Practical Lessons from Predicting Clicks on Ads at Facebook, ADKDD 2014, equation 1. Undefined where all
@@ -43,37 +43,36 @@ class NormalizedEntropy(Metric):
     """
 
     name, title = "normalized_entropy", "Normalised entropy"
-    lower_is_better = True
+    lower_is_better, is_ratio = True, True
 
     def sums(self, rows: ScoredRows, users: Users) -> Array:
         return users.sums(row_log_loss(rows.label, rows.score), rows.label, 1.0)
 
-    def finish(self, sums: Array, weights: Array) -> float:
-        loss, positives, count = weights @ sums
-        if not 0 < positives < count:
-            return np.nan
-        rate = positives / count
-        return divide(loss, -count * (rate * np.log(rate) + (1 - rate) * np.log(1 - rate)))
+    def finish(self, totals: Array) -> Array:
+        loss, positives, count = totals
+        rate = divide(positives, count)
+        rate = np.where((rate > 0) & (rate < 1), rate, np.nan)
+        return divide(loss, -count * (rate * np.log(rate) + (1 - rate) * np.log1p(-rate)))
 
 
-class PCOC(Metric):
+class PCOC(SumMetric):
     """Predicted clicks over observed clicks: Σp / Σy. Above 1 the model promises too much. Undefined without clicks."""
 
     name, title = "pcoc", "PCOC"
-    lower_is_better = None
+    lower_is_better, is_ratio = None, True
 
     def sums(self, rows: ScoredRows, users: Users) -> Array:
         return users.sums(rows.score, rows.label)
 
-    def finish(self, sums: Array, weights: Array) -> float:
-        return divide(*(weights @ sums))
+    def finish(self, totals: Array) -> Array:
+        return divide(*totals)
 
 
-class EqualWidthECE(Metric):
+class EqualWidthECE(SumMetric):
     """Expected calibration error over bins of equal width: Σ_b n_b/N · |mean p − mean y|, bins over [0, 1].
 
     Guo et al., On Calibration of Modern Neural Networks, ICML 2017, equation 3. Where click rates are low nearly all
-    rows share a bin: prefer `EqualMassECE`. It has no interval: it sums absolute values, so resampling only adds to it.
+    rows share a bin: prefer `EqualMassECE`. It has no interval: it sums absolute values, so noise only adds to it.
     """
 
     name, title = "ece_equal_width", "ECE (equal width)"
@@ -85,9 +84,9 @@ class EqualWidthECE(Metric):
         bins = equal_width_bins(rows.score, self.num_bins)
         return users.sums(rows.score, rows.label, 1.0, bins=bins, num_bins=self.num_bins)
 
-    def finish(self, sums: Array, weights: Array) -> float:
-        scores, labels, counts = (weights @ sums).reshape(3, self.num_bins)
-        return divide(np.abs(scores - labels).sum(), counts.sum())
+    def finish(self, totals: Array) -> Array:
+        scores, labels, counts = totals.reshape(3, self.num_bins, *totals.shape[1:])
+        return divide(np.abs(scores - labels).sum(axis=0), counts.sum(axis=0))
 
 
 class EqualMassECE(Metric):
@@ -104,26 +103,23 @@ class EqualMassECE(Metric):
     num_bins = 15
 
     def sums(self, rows: ScoredRows, users: Users) -> KeptRows:
-        return KeptRows(rows.label, rows.score, users.codes)
+        return KeptRows(rows.label, rows.score)
 
-    def finish(self, sums: KeptRows, weights: Array) -> float:
-        label, score = (np.repeat(column, weights[sums.user]) for column in (sums.label, sums.score))
-        gaps = Users.one(len(label)).sums(
-            score - label, bins=equal_mass_bins(score, self.num_bins), num_bins=self.num_bins
-        )
-        return divide(np.abs(gaps).sum(), len(label))
+    def value(self, sums: KeptRows) -> float:
+        bins = equal_mass_bins(sums.score, self.num_bins)
+        gaps = np.bincount(bins, sums.score - sums.label, self.num_bins)
+        return float(divide(np.abs(gaps).sum(), len(sums.label)))
 
 
 @dataclass(frozen=True)
 class KeptRows:
-    """Rows with their users' codes, all [N]: for a metric that only all rows together decide."""
+    """Labels and scores of rows, [N]: for a metric that only all rows together decide."""
 
     label: Array
     score: Array
-    user: Array
 
     def __add__(self, other: KeptRows) -> KeptRows:
-        both = ((getattr(self, name), getattr(other, name)) for name in ("label", "score", "user"))
+        both = ((getattr(self, name), getattr(other, name)) for name in ("label", "score"))
         return KeptRows(*(np.concatenate(columns) for columns in both))
 
 

@@ -12,9 +12,9 @@ import abc
 
 import numpy as np
 
-from evaluation.metrics.metric import Metric, Users, divide
+from evaluation.metrics.metric import Metric, SumMetric, Users, divide
 from evaluation.metrics.pointwise import equal_width_bins
-from evaluation.metrics.rows import Array, RankedGroups, ScoredRows
+from evaluation.metrics.rows import Array, RankedGroups, ScoredRows, stable_order
 from features.errors import InputError
 
 
@@ -25,44 +25,81 @@ class AUC(Metric):
     needs_probabilities = False
 
     def sums(self, rows: ScoredRows, users: Users) -> Pairs:
-        return Pairs(rows.score, users.codes, rows.label > 0)
+        order = rows.by_score
+        return Pairs(rows.score[order], users.codes[order], rows.label[order] > 0, users.count)
 
-    def finish(self, sums: Pairs, weights: Array) -> float:
-        cumulated = sums.cumulated
-        negative, positive = (weights[user] for user in sums.user)
-        np.cumsum(negative, dtype=np.int64, out=cumulated[1:])
-        wins = cumulated[sums.lower]
-        wins += cumulated[sums.not_higher]
-        wins *= positive
-        pairs = float(positive.sum(dtype=np.int64)) * float(cumulated[-1])
-        return divide(wins.sum(dtype=np.float64) / 2, pairs)
+    def value(self, sums: Pairs) -> float:
+        return float(divide(sums.wins.sum() / 2, sums.positives.sum() * sums.negatives.sum()))
+
+    def without_each(self, sums: Pairs) -> Array:
+        positives, negatives = (each.sum() - each for each in (sums.positives, sums.negatives))
+        return divide(sums.wins.sum() / 2 - sums.wins + sums.wins_within, positives * negatives)
 
 
 class Pairs:
-    """Scores and users of the negatives and of the positives, by rising score: sorted once, for all weights.
+    """Of each user, the pairs of a positive and a negative that it has a part in, and how many of them are in order.
 
     Args:
       score: [N].
-      user: [N] codes.
+      user: [N] codes from 0.
       positive: [N] bool.
+      num_users: U.
+
+    Attributes:
+      positives, negatives: [U] rows.
+      wins: [U] pairs in order (ties one half) whose positive is the user's, and those whose negative is. Over all
+        users, every pair is counted twice; a pair within one user, twice there.
+      wins_within: [U] pairs in order whose two rows are the user's.
     """
 
-    def __init__(self, score: Array, user: Array, positive: Array):
-        order = np.argsort(score, kind="stable")
+    def __init__(self, score: Array, user: Array, positive: Array, num_users: int):
+        self._rows = (score, user, positive)
+        self._num_users = num_users
+        order = np.argsort(score, kind="stable")  # linear where they are sorted, as they mostly are
         score, user, positive = score[order], user[order], positive[order]
-        self.score, self.user = (score[~positive], score[positive]), (user[~positive], user[positive])
-        # For each positive: negatives that score lower, and those that do not score higher.
-        self.lower, self.not_higher = (np.searchsorted(*self.score, side) for side in ("left", "right"))
-        # Room for a replicate's cumulated weights of the negatives: to make it anew would take as long as to fill it.
-        self.cumulated = np.zeros(len(self.score[0]) + 1, np.int64)
+        owners = user[positive], user[~positive]
+        self.positives, self.negatives = (np.bincount(each, minlength=num_users).astype(np.float64) for each in owners)
+        below, above = _wins(positive, _run_starts(score))
+        self.wins = np.bincount(owners[0], below, num_users) + np.bincount(owners[1], above, num_users)
+        # The users' rows one after the other, each by rising score: a run of equal scores ends where a user's rows do.
+        order = stable_order(user, num_users)
+        score, user, positive = score[order], user[order], positive[order]
+        starts = _run_starts(score) | _run_starts(user)
+        below = _wins(positive, starts)[0]
+        # Negatives of the users before are all below: they are taken off again.
+        before = np.cumsum(self.negatives) - self.negatives
+        self.wins_within = np.bincount(user[positive], below, num_users) - self.positives * before
 
     def __add__(self, other: Pairs) -> Pairs:
-        scores, users = (*self.score, *other.score), (*self.user, *other.user)
-        positive = np.repeat([False, True, False, True], [len(each) for each in scores])
-        return Pairs(np.concatenate(scores), np.concatenate(users), positive)
+        score, user, positive = (np.concatenate(both) for both in zip(self._rows, other._rows, strict=True))
+        return Pairs(score, user, positive, self._num_users)
 
 
-class BinnedAUC(Metric):
+def _run_starts(ordered: Array) -> Array:
+    """Where a value differs from the one before, [N] bool."""
+    starts = np.ones(len(ordered), bool)
+    starts[1:] = ordered[1:] != ordered[:-1]
+    return starts
+
+
+def _wins(positive: Array, starts: Array) -> tuple[Array, Array]:
+    """Of rows by rising score: negatives below each positive, and positives above each negative; ties one half.
+
+    Args:
+      positive: [N] bool.
+      starts: [N] bool, where a run of equal scores starts.
+    """
+    run = np.cumsum(starts) - 1
+    first = np.flatnonzero(starts)
+    rows = np.diff(first, append=len(positive))
+    positives = np.add.reduceat(positive.astype(np.int64), first) if len(first) else np.empty(0, np.int64)
+    negatives = rows - positives
+    below = np.cumsum(negatives) - negatives / 2
+    above = positives.sum() - np.cumsum(positives) + positives / 2
+    return below[run[positive]], above[run[~positive]]
+
+
+class BinnedAUC(SumMetric):
     """AUC from counts of positives and negatives in bins of the score: of fixed size, for rows beyond memory.
 
     Pairs within a bin count one half, so the error is at most half the share of such pairs. It has no interval: counts
@@ -78,13 +115,13 @@ class BinnedAUC(Metric):
         bins = equal_width_bins(rows.score, self.num_bins)
         return users.sums(rows.label, 1 - rows.label, bins=bins, num_bins=self.num_bins)
 
-    def finish(self, sums: Array, weights: Array) -> float:
-        positives, negatives = (weights @ sums).reshape(2, self.num_bins)
-        below = np.cumsum(negatives) - negatives
-        return divide((positives * (below + negatives / 2)).sum(), positives.sum() * negatives.sum())
+    def finish(self, totals: Array) -> Array:
+        positives, negatives = totals.reshape(2, self.num_bins, *totals.shape[1:])
+        below = np.cumsum(negatives, axis=0) - negatives / 2
+        return divide((positives * below).sum(axis=0), positives.sum(axis=0) * negatives.sum(axis=0))
 
 
-class GroupMean(Metric):
+class GroupMean(SumMetric):
     """A mean over groups of rows, e.g. requests; groups that have no value are left out."""
 
     needs_probabilities = False
@@ -107,8 +144,8 @@ class GroupMean(Metric):
         shares = self.shares(ranked) * ~np.isnan(values)
         return users.of_groups(ranked).sums(np.nan_to_num(values) * shares, shares)
 
-    def finish(self, sums: Array, weights: Array) -> float:
-        return divide(*(weights @ sums))
+    def finish(self, totals: Array) -> Array:
+        return divide(*totals)
 
 
 class UserGAUC(GroupMean):

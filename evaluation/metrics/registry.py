@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import numpy as np
-
 from evaluation.metrics.metric import Metric, Users
 from evaluation.metrics.pointwise import PCOC, EqualMassECE, EqualWidthECE, LogLoss, NormalizedEntropy
 from evaluation.metrics.ranking import AUC, MRR, NDCG, BinnedAUC, RequestGAUC, UserGAUC
@@ -45,6 +43,6 @@ def make_metric(name: str) -> Metric:
 
 def compute_metrics(rows: ScoredRows, names: Iterable[str]) -> dict[str, float]:
     """Returns metric values over rows, by name; NaN where undefined."""
-    everybody, once = Users.one(len(rows)), np.ones(1, np.int64)
+    everybody = Users.one(len(rows))
     metrics = {name: make_metric(name) for name in names}
-    return {name: metric.finish(metric.sums(rows, everybody), once) for name, metric in metrics.items()}
+    return {name: metric.value(metric.sums(rows, everybody)) for name, metric in metrics.items()}

@@ -34,7 +34,7 @@ def test_a_loss_that_helps_the_tail_alone_is_found_and_its_control_is_not(tmp_pa
             path.parent.mkdir(parents=True, exist_ok=True)
             logits = (0.5 + gain * tail) * labels + np.random.default_rng(seed).normal(size=len(labels))
             np.savez(path, labels=labels, scores=1 / (1 + np.exp(-logits)))
-    found = aw_moe.compare("simulated", [1, 2], tmp_path, replicates=100)
+    found = aw_moe.compare("simulated", [1, 2], tmp_path)
     helped = found["gain_over_no_loss"]["aw_moe"]["lowest_quartile_less_all"]["auc"]
     assert helped[1] > 0.05 and helped[1] < helped[0] < helped[2]
     assert found["gain_over_no_loss"]["gate_dropout"]["lowest_quartile_less_all"]["auc"] == [0.0, 0.0, 0.0]

@@ -155,8 +155,6 @@ def evaluation(seed=0, live=True):
         gates=gates,
         blessed=False,
         interval_level=0.95,
-        bootstrap_replicates=200,
-        seed=7,
     )
 
 

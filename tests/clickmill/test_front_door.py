@@ -78,7 +78,9 @@ def test_the_readme_example_runs(tmp_path):
             "training": {"epochs": 2, "input": {"batch_size": 256}},
         }
     }
-    profile["evaluation"] = {"gates": dict.fromkeys(("min_rows", "min_positives", "min_auc", "pcoc"))}
+    profile["evaluation"] = {
+        "gates": dict.fromkeys(("min_rows", "min_positives", "min_auc", "max_baseline_auc_loss", "pcoc"))
+    }
     del profile["cascade"]
     (tmp_path / "tfx_config").mkdir()
     (tmp_path / "tfx_config" / "simulated.yaml").write_text(yaml.safe_dump(profile))

@@ -1,4 +1,4 @@
-"""Every metric of the table: against a naive reference, in parts, under weights, in any order, on rows of one label.
+"""Every metric of the table: against a naive reference, in parts, without a user, in any order, on rows of one label.
 
 A new metric is tested by being listed; the one thing to add here is its naive reference.
 """
@@ -138,16 +138,6 @@ def users_of(rows, count=3):
     return Users(rows.user, count)
 
 
-def repeated(rows, weights):
-    """The rows of each user as often as the weight says; copies are users and requests of their own."""
-    copies = [rows.take(weights[rows.user] > copy) for copy in range(int(max(weights)))]
-    columns = [
-        np.concatenate([getattr(part, name) + step * copy for copy, part in enumerate(copies)] or [np.empty(0)])
-        for name, step in (("label", 0), ("score", 0), ("user", 100), ("request", 100))
-    ]
-    return ScoredRows(*columns)
-
-
 def assert_close(found, expected):
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
 
@@ -171,26 +161,27 @@ def test_where_all_scores_are_one_the_naive_reference_agrees(name, rows, value):
     assert_close(compute_metrics(rows, [name])[name], naive(name, rows))
 
 
-@pytest.mark.parametrize("name", NAMES)
-@given(rows=scored_rows(), weights=st.lists(st.integers(0, 3), min_size=3, max_size=3))
+@pytest.mark.parametrize("name", [name for name in NAMES if make_metric(name).has_interval])
+@given(rows=scored_rows())
 @settings(max_examples=40, deadline=None)
-def test_a_weight_is_so_many_copies_of_the_user(name, rows, weights):
-    metric, weights = make_metric(name), np.array(weights, np.uint8)
-    found = metric.finish(metric.sums(rows, users_of(rows)), weights)
-    copies = repeated(rows, weights)
-    assert_close(found, naive(name, copies) if len(copies) else math.nan)
+def test_without_a_user_is_the_naive_reference_of_the_others(name, rows):
+    metric, users = make_metric(name), users_of(rows)
+    found = metric.without_each(metric.sums(rows, users))
+    others = [rows.take(rows.user != user) for user in range(users.count)]
+    assert_close(found, [naive(name, left) if len(left) else math.nan for left in others])
 
 
 @pytest.mark.parametrize("name", NAMES)
-@given(rows=scored_rows(), weights=st.lists(st.integers(0, 3), min_size=3, max_size=3), apart=st.integers(0, 7))
+@given(rows=scored_rows(), apart=st.integers(0, 7))
 @settings(max_examples=30, deadline=None)
-def test_parts_add_up_to_the_whole(name, rows, weights, apart):
-    metric, weights = make_metric(name), np.array(weights, np.uint8)
+def test_parts_add_up_to_the_whole(name, rows, apart):
+    metric = make_metric(name)
     chosen = (apart >> rows.user) & 1 == 1
     parts = [metric.sums(part, users_of(part)) for part in (rows.take(chosen), rows.take(~chosen))]
-    for each in (weights, np.ones(3, np.uint8)):
-        whole = metric.finish(metric.sums(rows, users_of(rows)), each)
-        assert_close(metric.finish(parts[0] + parts[1], each), whole)
+    whole = metric.sums(rows, users_of(rows))
+    assert_close(metric.value(parts[0] + parts[1]), metric.value(whole))
+    if metric.has_interval:
+        assert_close(metric.without_each(parts[0] + parts[1]), metric.without_each(whole))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -258,7 +249,6 @@ def test_a_new_metric_is_one_class_and_one_row(monkeypatch):
         slices=SliceConfig(features=("city",), min_rows=50),
         slice_metrics=("auc", "pcoc", "click_share"),
         gates=GateConfig(limits={"click_share": (0.9, None), "auc": (0.5, 1)}),
-        bootstrap_replicates=50,
     )
     result = evaluate(predictions, config, live_predictions=predictions)
     label, score = predictions["label"].to_numpy(), predictions["score"].to_numpy()

@@ -178,6 +178,8 @@ def draw_clicks(
     niche: np.ndarray,
     utility: np.ndarray,
     examined: np.ndarray,
+    last_click: np.ndarray,
+    num_clicks: np.ndarray,
 ) -> Responses:
     """Lets users click, each in the order of their requests.
 
@@ -188,6 +190,8 @@ def draw_clicks(
       rng: the generator.
       users, requests: who and when; the flat impressions follow the order of `requests`.
       niche, utility, examined: flat [N]: the candidate's niche, its utility without the long-term term, P(examined).
+      last_click: [users · niches] int32, the number of a user's last click in a niche before the log, or -1.
+      num_clicks: [users] int64, clicks before the log.
     """
     offsets = np.concatenate([[0], np.cumsum(requests.num_slots)])
     width = int(requests.num_slots.max())
@@ -209,8 +213,7 @@ def draw_clicks(
     before = np.zeros(len(user), np.int64)
 
     num_niches = users.niches.shape[1]
-    last_click = np.full(len(users) * num_niches, -1, np.int32)
-    num_clicks = np.zeros(len(users), np.int64)
+    last_click, num_clicks = last_click.copy(), num_clicks.copy()
     bounds = np.concatenate([[0], np.cumsum(np.bincount(requests.order))])
     for start, end in zip(bounds[:-1], bounds[1:], strict=True):
         rows = slice(start, end)

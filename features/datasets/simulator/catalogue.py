@@ -116,16 +116,23 @@ class Effects:
 
 
 def draw_items(
-    rng: np.random.Generator, tree: ItemTree, num_items: int, days: int, popularity_exponent: float
+    rng: np.random.Generator,
+    tree: ItemTree,
+    num_items: int,
+    days: int,
+    popularity_exponent: float,
+    history_days: int = 0,
 ) -> Items:
-    """Draws the catalogue. Each niche has at least one item that is released before the log starts."""
+    """Draws the catalogue. Each niche has an item from before the log starts, and before the users' history does."""
     num_niches = tree.num_niches
     niche = np.concatenate([np.arange(num_niches), rng.integers(0, num_niches, num_items - num_niches)])
     # Two thirds are there from the start; the rest appear over the log.
     release_day = np.where(
-        rng.random(num_items) < 0.67, -rng.integers(1, 91, num_items), rng.integers(0, days, num_items)
+        rng.random(num_items) < 0.67,
+        -rng.integers(1, 91 + history_days, num_items),
+        rng.integers(0, days, num_items),
     )
-    release_day[:num_niches] = -rng.integers(1, 91, num_niches)
+    release_day[:num_niches] = -history_days - rng.integers(1, 91, num_niches)
     order = np.lexsort((release_day, tree.cluster_of(niche)))
     niche, release_day = niche[order], release_day[order]
 

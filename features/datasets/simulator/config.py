@@ -64,6 +64,15 @@ class SimulatorConfig(Strict):
     )
     days: int = Field(14, ge=1, description="Two weeks show each weekday twice and leave room for a split by time.")
     start: int = Field(1_767_571_200_000, ge=0, description="UTC ms of the first midnight: Monday, 5 January 2026.")
+    history_days: int = Field(
+        0, ge=0, description="Users clicked on so many days before the log; a `behaviors` table then says what."
+    )
+    history_median: float = Field(
+        60.0, gt=0, description="Clicks of a user before the log; with 60 half of the users have a long history."
+    )
+    interest_drift: float = Field(
+        0.3, ge=0, le=1, description="Share of users who had other interests until a day before the log."
+    )
     min_candidates: int = Field(5, ge=1, description="Slots of a request, at least.")
     max_candidates: int = Field(30, ge=1, description="Slots of a request, at most.")
     temperature: float = Field(

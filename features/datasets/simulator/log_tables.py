@@ -174,6 +174,18 @@ def truth_of_kept(bad: pa.Table, schema: pa.Schema) -> pa.Table:
     return pa.table({**zeros, **columns}, schema=schema)
 
 
+def behaviors_table(user: np.ndarray, item_id: np.ndarray, timestamp: np.ndarray) -> pa.Table:
+    """The behaviours, sorted by time: [behaviours] users (numbers), items and times (UTC ms)."""
+    by_time = np.argsort(timestamp, kind="stable")
+    return pa.table(
+        {
+            "user_id": numbered("u", user[by_time], 7),
+            "item_id": item_id[by_time],
+            "timestamp": timestamp[by_time],
+        }
+    )
+
+
 def planted_users(users: Population, requests: Requests, clicks: np.ndarray) -> pa.Table:
     """What a log does not say of users: group, interests (clusters), niches, their requests and `clicks` [users]."""
     return pa.table(

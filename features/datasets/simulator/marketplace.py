@@ -1,8 +1,8 @@
 """A simulated marketplace whose truth is known: logs in the log contract's tables, true click probabilities apart.
 
-`simulate` writes `impressions/`, `clicks/`, `items/`, `users/` (Parquet shards, what a pipeline reads), `truth/` (the
-click probability of every impression), `planted/` (users' interests and groups, items' clusters, the effects) and
-`summary.json`.
+`simulate` writes `impressions/`, `clicks/`, `items/`, `users/` and, if users have a past, `behaviors/` (Parquet shards,
+what a pipeline reads), `truth/` (the click probability of every impression), `planted/` (users' interests and groups,
+items' clusters, the effects) and `summary.json`.
 The generative model, with its equations, stands in `docs/reference/simulator.md`.
 """
 
@@ -22,6 +22,7 @@ from features.datasets.simulator import behavior
 from features.datasets.simulator import log_tables as tables
 from features.datasets.simulator.catalogue import Population, draw_effects, draw_items, draw_users
 from features.datasets.simulator.config import SimulatorConfig
+from features.datasets.simulator.past import draw_past
 from features.datasets.simulator.policy import LoggingPolicy
 from features.errors import OccupiedError
 from features.storage import AnyPath
@@ -51,6 +52,7 @@ class SimulationSummary(BaseModel):
     active_users: int
     users_below_5_behaviors: int
     most_behaviors: int
+    behaviors_before_the_log: int
     click_rate: float
     intercept: float
     long_term_share: float
@@ -84,18 +86,23 @@ def simulate(
 
 def _simulate(config: SimulatorConfig, out: str, report: Callable[[str, float], None]) -> SimulationSummary:
     # A stream each, so that a change in one part leaves the draws of the others.
-    streams = np.random.SeedSequence(config.seed).spawn(8)
+    streams = np.random.SeedSequence(config.seed).spawn(9)
     rng = {
         name: np.random.default_rng(stream)
         for name, stream in zip(
-            ("items", "users", "effects", "requests", "policy", "clicks", "events", "flaws"), streams, strict=True
+            ("items", "users", "effects", "requests", "policy", "clicks", "events", "flaws", "past"),
+            streams,
+            strict=True,
         )
     }
     report("items and users", 0.0)
     num_items, num_users = config.num_items or config.default_num_items, config.num_users or config.default_num_users
-    items = draw_items(rng["items"], config.tree, num_items, config.days, config.popularity_exponent)
+    items = draw_items(
+        rng["items"], config.tree, num_items, config.days, config.popularity_exponent, config.history_days
+    )
     users = draw_users(rng["users"], config.tree, num_users, config.activity_exponent)
     effects = draw_effects(rng["effects"])
+    past = draw_past(rng["past"], users, items, config.history_days, config.history_median, config.interest_drift)
     requests = behavior.draw_requests(
         rng["requests"],
         users,
@@ -116,7 +123,11 @@ def _simulate(config: SimulatorConfig, out: str, report: Callable[[str, float], 
     examined = behavior.examination(config.max_candidates, config.examination_exponent)[position]
     utility = behavior.static_utility(items, users, effects, requests, request, item)
     intercept = behavior.solve_intercept(utility, examined, config.click_rate)
-    responses = behavior.draw_clicks(rng["clicks"], users, requests, items.niche[item], utility + intercept, examined)
+    last_click = past.last_click_of_niches(items.niche, len(users), config.tree.num_niches)
+    clicks_before = np.bincount(past.user, minlength=len(users))
+    responses = behavior.draw_clicks(
+        rng["clicks"], users, requests, items.niche[item], utility + intercept, examined, last_click, clicks_before
+    )
 
     report("tables", 0.7)
     keys = tables.request_keys(requests, config.start)
@@ -164,15 +175,24 @@ def _simulate(config: SimulatorConfig, out: str, report: Callable[[str, float], 
             "label": pc.if_else(pa.array(events["is_order"]), "order", "click"),
         }
     )
+    once, late = ~events["is_copy"], events["is_late"]
+    event_user = requests.user[request[event_row]]
+    behaviors = tables.behaviors_table(
+        np.concatenate([past.user, event_user[once & ~events["is_order"]]]),
+        items.item_id[np.concatenate([past.item, item[event_row[once & ~events["is_order"]]]])],
+        np.concatenate([config.start + past.timestamp, events["timestamp"][once & ~events["is_order"]]]),
+    )
     flawed, bad_counts = tables.bad_rows(rng["flaws"], impressions, config.bad_rows)
 
     report("writing", 0.8)
     no_price = rng["flaws"].random(len(items)) < config.missing_share
     no_city = rng["flaws"].random(len(users)) < config.missing_share
-    clicks_of = np.bincount(requests.user[request[clicked]], minlength=len(users))
+    clicks_of = clicks_before + np.bincount(requests.user[request[clicked]], minlength=len(users))
     _write(impressions, out, "impressions", config.shards, extra=flawed)
     _write(clicks, out, "clicks", config.shards)
     _write(truth, out, "truth", config.shards, extra=tables.truth_of_kept(flawed, truth.schema))
+    if config.history_days:
+        _write(behaviors, out, "behaviors", config.shards)
     _write(tables.items_table(items, config.start, no_price), out, "items", 1)
     _write(tables.users_table(users, no_city), out, "users", 1)
     planted = storage.join(out, "planted")
@@ -181,7 +201,6 @@ def _simulate(config: SimulatorConfig, out: str, report: Callable[[str, float], 
     effects_json = json.dumps(tables.planted_effects(effects), indent=1) + "\n"
     storage.write_text(storage.join(planted, "effects.json"), effects_json)
 
-    once, late = ~events["is_copy"], events["is_late"]
     active = np.bincount(requests.user, minlength=len(users)) > 0
     return SimulationSummary(
         config=config,
@@ -199,6 +218,7 @@ def _simulate(config: SimulatorConfig, out: str, report: Callable[[str, float], 
         active_users=int(active.sum()),
         users_below_5_behaviors=int((clicks_of[active] < 5).sum()),
         most_behaviors=int(clicks_of.max()),
+        behaviors_before_the_log=len(past.user),
         click_rate=len(clicked) / len(impressions),
         intercept=intercept,
         long_term_share=float(responses.long_term.mean()),

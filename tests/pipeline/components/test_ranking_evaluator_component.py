@@ -32,7 +32,7 @@ def judged(raw_examples_dir, base_dir, tmp_path):
         target = tmp_path / "examples" / path.relative_to(raw_examples_dir)
         target.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(table.set_column(table.column_names.index("item_id"), "item_id", items), target)
-    config = EvaluationConfig(bootstrap_replicates=20, gates={"min_rows": 100})
+    config = EvaluationConfig(gates={"min_rows": 100})
 
     def judge(truth):
         out = tmp_path / f"out{len(list(tmp_path.iterdir()))}"
