@@ -55,7 +55,7 @@ def trained(layer, seed=2):
 
 
 def reversed_window(history, window):
-    """The history with the behaviours of one window in the opposite order; padding stays on the left, times in place."""
+    """The history with the behaviours of one window in the opposite order; padding stays on the left, times stay."""
     lengths, parts = history[f"{window}_length"].numpy(), {}
     for name, values in history[window].items():
         turned = values.numpy().copy()
