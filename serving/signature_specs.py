@@ -35,8 +35,8 @@ LONG_SUMS = "long_sums"
 #: `[T, …]` one row a behaviour: signs and embeds behaviours for BSE.
 ENCODE_BEHAVIORS = "encode_behaviors"
 
-#: `[n]` int32 buckets of `features.histories.time_gaps`: what behaviours of that age get in a bucket table.
-ENCODE_RECENCY = "encode_recency"
+#: `[n]` int32 buckets of `features.histories.time_gaps`: what behaviours of that age count in a bucket table.
+GAP_WEIGHTS = "gap_weights"
 
 #: Where an export says what it takes of histories, inside the SavedModel.
 BSE_FILE = "assets.extra/bse.json"

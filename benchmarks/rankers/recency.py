@@ -1,111 +1,126 @@
 """What it adds to a ranker to know how long ago a behaviour was.
 
-AutoInt on a simulated log whose users drift: before one request in ten what a user's session is after moves on, so that
-the last clicks say more than those before. Every attention over the short history alone, and SDIM over the long one
-beside a short one without recency, each with no recency, with that of ranks, and with that of times and ranks (SDIM: of
-times). Each is trained on `train` with each seed, stopped on `eval`, and scored on `test`.
+AutoInt over one window of 24 behaviours, in a planted world (benchmarks/candidates/planted_interests.py): users have two
+of twelve clusters as interests. `drifting`: they had others until ten minutes to a hundred days ago, and only the age of
+a behaviour tells which it follows. `steady`: they have always had them, the null control. Every attention, and SDIM,
+without recency, with that of ranks, and with that of times and ranks (SDIM: of times); batches of new users, the same
+for all of a seed.
 """
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+import numpy as np
 
 import clickmill as cm
-from benchmarks.preparation import CONFIGS, encode_by_time, of_training, quality_of_splits
-from benchmarks.records import Sweep, show, spread
+from benchmarks.candidates.planted_interests import DriftingInterests, train_on_planted
+from benchmarks.preparation import quality
+from benchmarks.records import Sweep, spread
 
-#: Few users, so that windows are full.
-SIMULATION = {"impressions": 150_000, "num_users": 60, "activity_exponent": 0.2, "session_drift": 0.1, "seed": 5}
-MODEL = {"variant": "reference", "num_layers": 2, "head_dim": 16, "exclude_features": ["item_id", "title"]}
-TRAINING = {"epochs": 6, "patience": 2, "optimizer": {"learning_rate": 2e-3, "schedule": "cosine"}}
+WORLDS = {"drifting": {"interests": 2}, "steady": {"interests": 2, "moves": False}}
+MODEL = {"variant": "reference", "num_layers": 1, "head_dim": 16, "exclude_features": ["item_id"]}
 ATTENTIONS = {
-    **{kind: {"short": kind, "long": "none"} for kind in ("mean", "target_attention", "cosine_attention", "din")},
-    "sdim": {"short": "none", "long": "sdim", "signature_source": "end_to_end"},
+    **{kind: {"long": kind} for kind in ("mean", "target_attention", "cosine_attention", "din")},
+    "sdim": {"long": "sdim", "signature_source": "end_to_end"},
 }
-RECENCY = {"none": "without", "rank": "ranks", "gap_and_rank": "times and ranks"}
+RECENCY = {"none": "none", "rank": "ranks", "gap_and_rank": "times and ranks"}
+TRAINING = {"steps": 300, "learning_rate": 3e-3}
+TEST_REQUESTS = 4000
 
 OPTIONS = {
+    "worlds": (list(WORLDS), "planted worlds", WORLDS),
     "attentions": (list(ATTENTIONS), "what reads the history", ATTENTIONS),
     "recency": (list(RECENCY), "what it knows of how long ago a behaviour was", RECENCY),
     "seeds": ([1, 2, 3], "of each"),
 }
 
 
-def settings(attention: str, recency: str, seed: int) -> dict:
+def settings(world: str, attention: str, recency: str, seed: int) -> dict:
     """What makes a run: the key of its record."""
+    history = {"short": "none", **ATTENTIONS[attention], "recency": recency}
     return {
+        "world": world,
         "attention": attention,
         "recency": recency,
         "seed": seed,
-        "simulation": SIMULATION,
-        "model": {**MODEL, "history": {**ATTENTIONS[attention], "recency": recency}},
+        "planted": WORLDS[world],
+        "model": {**MODEL, "history": history},
         "training": TRAINING,
     }
 
 
-def measure(wanted: dict, work: Path) -> dict:
-    """Trains one model and returns its figures."""
-    examples, encoding_dir = encode_by_time(
-        work, wanted["simulation"], cm.load_spec(CONFIGS / "features_simulated.yaml")
-    )
-    encoding, config = cm.FeatureEncoding.load(encoding_dir), cm.AutoIntConfig.model_validate(wanted["model"])
-    training = cm.TrainingConfig.model_validate({**wanted["training"], "seed": wanted["seed"]})
-    histories = {"histories": True, "long_history": config.history.long != "none"}
-    model, history = cm.train(
-        lambda: cm.AutoInt(encoding, config),
-        encoding,
-        examples,
-        training,
-        work / "training" / "-".join(str(wanted[key]) for key in ("attention", "recency", "seed")),
-        fingerprint=json.dumps(wanted),
-        **histories,
-    )
-    return {**of_training(history), **quality_of_splits(model, examples, encoding, training.input, **histories)}
+def measure(wanted: dict) -> dict:
+    """Trains one model and returns its figures on new users."""
+    import tensorflow as tf
+
+    tf.keras.utils.set_random_seed(wanted["seed"])
+    world = DriftingInterests(**wanted["planted"])
+    model = cm.AutoInt(world.encoding, cm.AutoIntConfig.model_validate(wanted["model"]))
+    train_on_planted(model, world, wanted["training"]["steps"], wanted["seed"], wanted["training"]["learning_rate"])
+    rng, labels, logits = np.random.default_rng([99, wanted["seed"]]), [], []
+    for _ in range(TEST_REQUESTS // 400):
+        batch = world.batch(rng, 400)
+        labels.append(batch["label"])
+        logits.append(model(tf.nest.map_structure(tf.constant, batch)).numpy())
+    return {"test": quality(np.concatenate(labels), np.concatenate(logits)), "weights": weights_by_age(model)}
+
+
+def weights_by_age(model) -> list[float]:
+    """What a behaviour counts by the bucket of its gap, beside one of the youngest; none: not known to the model."""
+    import tensorflow as tf
+
+    from features.histories.time_gaps import NUM_GAP_BUCKETS
+
+    recency = model.history_interest.recency_of("long")
+    if recency is None or not recency.gaps:
+        return []
+    bias = recency(tf.range(1, NUM_GAP_BUCKETS), None).bias.numpy()
+    return np.exp(bias - bias[1]).round(3).tolist()
 
 
 def run(options) -> dict:
     """Trains what is not finished."""
     sweep = Sweep("recency")
     for seed in options.seeds:
-        for attention in options.attentions:
-            for recency in options.recency:
-                if attention == "sdim" and recency == "rank":
-                    continue  # a table knows no ranks
-                sweep.do(settings(attention, recency, seed), lambda wanted: measure(wanted, options.work))
+        for world in options.worlds:
+            for attention in options.attentions:
+                for recency in options.recency:
+                    if not (attention == "sdim" and recency == "rank"):  # a table knows no ranks
+                        sweep.do(settings(world, attention, recency, seed), measure)
     return {"summary": summarise(sweep.runs)}
 
 
-def summarise(runs: list[dict]) -> list[dict]:
-    """Mean and standard deviation of test metrics by attention and recency, and what recency adds, seed by seed."""
-    tests = {(run["attention"], run["recency"], run["seed"]): run["test"] for run in runs}
-    rows = []
-    for attention in ATTENTIONS:
-        for recency in RECENCY:
-            seeds = sorted(seed for *key, seed in tests if key == [attention, recency])
-            if not seeds:
-                continue
-            row: dict = {"attention": attention, "recency": recency, "seeds": seeds}
-            for metric in ("auc", "log_loss"):
-                found = {seed: tests[attention, recency, seed][metric] for seed in seeds}
-                row[metric] = spread(list(found.values()))
-                added = [
-                    found[seed] - tests[attention, "none", seed][metric]
-                    for seed in seeds
-                    if (attention, "none", seed) in tests
-                ]
-                if added and recency != "none":
-                    row[f"{metric}_added"] = spread(added)
-            rows.append(row)
-    return rows
+def summarise(runs: list[dict]) -> dict:
+    """By world, attention and recency: means and standard deviations on test, and what recency adds, seed by seed."""
+    found = {(run["world"], run["attention"], run["recency"], run["seed"]): run for run in runs}
+    table: dict = {}
+    for world, attention, recency in dict.fromkeys(key[:3] for key in found):
+        seeds = sorted(key[3] for key in found if key[:3] == (world, attention, recency))
+        row: dict = {"seeds": seeds}
+        for metric in ("auc", "log_loss"):
+            values = [found[world, attention, recency, seed]["test"][metric] for seed in seeds]
+            row[metric] = spread(values)
+            without = [found.get((world, attention, "none", seed)) for seed in seeds]
+            if recency != "none" and None not in without:
+                row[f"{metric}_added"] = spread(
+                    [value - other["test"][metric] for value, other in zip(values, without, strict=True)]
+                )
+        if weights := found[world, attention, recency, seeds[0]]["weights"]:
+            row["weights_by_age"] = weights
+        table.setdefault(world, {}).setdefault(attention, {})[recency] = row
+    return table
 
 
 def figures(found: dict) -> list[tuple[str, str]]:
     table = []
-    for row in found["summary"]:
-        figure = f"test AUC {show(row['auc'])}, log loss {show(row['log_loss'])}"
-        if "auc_added" in row:
-            auc, loss = (row[f"{metric}_added"] for metric in ("auc", "log_loss"))
-            figure += f"; added {auc[0]:+.4f} ± {auc[1]:.4f}, {loss[0]:+.4f} ± {loss[1]:.4f}"
-        table.append((f"AutoInt, `{row['attention']}`, recency {RECENCY[row['recency']]}", figure))
+    for world, attentions in found["summary"].items():
+        for attention, rows in attentions.items():
+            parts = []
+            for recency, row in rows.items():
+                part = f"{RECENCY[recency]} {row['auc'][0]:.4f}"
+                if "auc_added" in row:
+                    mean, deviation = row["auc_added"]
+                    part += f" ({mean:+.4f}" + (f" ± {deviation:.4f})" if deviation is not None else ")")
+                parts.append(part)
+            seeds = len(next(iter(rows.values()))["seeds"])
+            table.append((f"AutoInt, {world} interests, `{attention}`, {seeds} seed(s): test AUC", "; ".join(parts)))
     return table

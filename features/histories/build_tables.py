@@ -24,7 +24,7 @@ from features.arrow import list_splits, open_parquet, splits_of, to_numpy
 from features.beam_runner import make_pipeline
 from features.errors import InputError
 from features.histories.bucket_table import bucket_sums, check_signatures
-from features.histories.time_gaps import TableRecency, gap_buckets
+from features.histories.time_gaps import gap_buckets
 from features.histories.windows import TIMESTAMP, window_bounds
 from features.items.config import SimHashConfig
 from features.spec import HistorySpec
@@ -45,7 +45,8 @@ class BehaviorEncoder(Protocol):
       history: the history features that it reads, and the lengths of the windows.
       simhash: the hash of its signatures.
       dim: width of its embeddings.
-      recency: what its tables make of a behaviour's age; None: nothing.
+      gap_weights: [NUM_GAP_BUCKETS] float32, what a behaviour of an age counts (`features.histories.time_gaps`); None:
+        all count alike.
     """
 
     history: HistorySpec
@@ -53,7 +54,7 @@ class BehaviorEncoder(Protocol):
     dim: int
 
     @property
-    def recency(self) -> TableRecency | None: ...
+    def gap_weights(self) -> np.ndarray | None: ...
 
     def encode(self, behaviors: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Encodes T behaviours: raw history features to [T, d] float32, signatures [T, G] and [T] bool: has one."""
@@ -210,9 +211,10 @@ class ItemEncodings:
     def tables(self, rows: np.ndarray, splits: np.ndarray, gaps: np.ndarray | None = None) -> np.ndarray:
         """Adds up behaviours: [T] rows, user u's from splits[u] to splits[u + 1], to [U, G, 2 ** tau, d + 1].
 
-        `gaps` [T] are buckets of the behaviours' age, which counts where the ranker has a recency; None: not known.
+        `gaps` [T] are buckets of the behaviours' age, for the encoder's weights; None: not known, of weight 1.
         """
-        config, recency, dim = self._encoder.simhash, self._encoder.recency, self._encoder.dim
+        config, dim = self._encoder.simhash, self._encoder.dim
+        weights = None if gaps is None else self._encoder.gap_weights
         shape = (len(splits) - 1, config.num_groups, config.num_buckets, self._encoder.dim + 1)
         sums = np.empty(shape, np.float32)
 
@@ -220,9 +222,8 @@ class ItemEncodings:
             for user in users:
                 mine = rows[splits[user] : splits[user + 1]]
                 values, signatures = self._values.take(mine, axis=0), self._signatures.take(mine, axis=0)
-                if recency is not None and gaps is not None:
-                    aged = recency.aged(values[:, :dim], gaps[splits[user] : splits[user + 1]])
-                    values[:, :dim] = aged * values[:, dim:]  # by their count: what is not known adds nothing
+                if weights is not None:
+                    values[:, :dim] *= weights[gaps[splits[user] : splits[user + 1]], np.newaxis]
                 sums[user] = bucket_sums(values, signatures, config.num_buckets)
 
         threads = os.cpu_count() or 1

@@ -6,8 +6,6 @@ a year: bounds grow like powers. `models/sdim/recency.py` is the same in TensorF
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from features.log_contract import MAX_TIMESTAMP, MIN_TIMESTAMP
@@ -47,23 +45,6 @@ def gap_buckets(request_times: np.ndarray | int, behavior_times: np.ndarray) -> 
     known = _is_time(requests) & _is_time(behaviors)
     gaps = np.where(known, requests, 0) - np.where(known, behaviors, 0)
     return np.where(known, 1 + np.searchsorted(GAP_BOUNDS, gaps, side="right"), 0).astype(np.int32)
-
-
-@dataclass(frozen=True, eq=False)
-class TableRecency:
-    """What a ranker gives behaviours in its bucket tables for their age, by bucket of their gap.
-
-    Attributes:
-      offsets: [NUM_GAP_BUCKETS, d] float32, added to their embeddings.
-      weights: [NUM_GAP_BUCKETS] float32, by which the sum of the two is multiplied.
-    """
-
-    offsets: np.ndarray
-    weights: np.ndarray
-
-    def aged(self, embeddings: np.ndarray, gaps: np.ndarray) -> np.ndarray:
-        """Returns what a table adds up of behaviours: [T, d] of their embeddings [T, d] and gap buckets [T]."""
-        return (embeddings + self.offsets[gaps]) * self.weights[gaps][:, np.newaxis]
 
 
 def _is_time(times: np.ndarray) -> np.ndarray:

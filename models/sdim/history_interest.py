@@ -22,15 +22,15 @@ class Behaviors(NamedTuple):
     """A window's behaviours.
 
     Attributes:
-      embeddings: [B, L, d_h], of their items alone: what is signed.
-      values: [B, L, d_h], the same with their recency: what is attended to.
-      bias: [B, L] or a scalar: the logarithm of their weight, which their recency gives them.
+      values: [B, L, d_h], embeddings of their items alone: what is signed, and what an interest is made of.
+      keys: [B, L, d_h], the same with their recency: what candidates are compared with.
+      bias: [B, L] or a scalar: the logarithm of the weight that their recency gives them.
       mask: [B, L], 1 for behaviours and 0 for padding.
       item_row: [B, L] int32 rows of the catalogue, or None.
     """
 
-    embeddings: tf.Tensor
     values: tf.Tensor
+    keys: tf.Tensor
     bias: tf.Tensor
     mask: tf.Tensor
     item_row: tf.Tensor | None
@@ -39,8 +39,9 @@ class Behaviors(NamedTuple):
 class HistoryInterest(tf.keras.layers.Layer):
     """One field a window: what the history says about the candidate (SDIM, arXiv 2205.10249, section 3.1).
 
-    A behaviour is the concatenation of its features' embeddings, `[d_h]`, plus the vector of its recency, and has the
-    weight of its recency (`models.sdim.recency`); a candidate is that concatenation, from the same table. An
+    A behaviour is the concatenation of its features' embeddings, `[d_h]`; so is a candidate, from the same table.
+    Recency (`models.sdim.recency`) is part of what candidates attend to, and weighs behaviours; the interest is made of
+    items alone: what is added up over a history would else say how long it is, and so how far the log has got. An
     interest u of candidate q becomes the field `W [u, u ⊙ q / |q|]`: u alone says what the history holds, the product
     how much of it is like the candidate. No behaviours, no interest: the field is exactly 0.
 
@@ -77,7 +78,8 @@ class HistoryInterest(tf.keras.layers.Layer):
         for window in self.windows:
             gaps, ranks = self.uses_times, config.recency != "none" and not self._by_table(window)
             if gaps or ranks:
-                recency[window] = Recency(self.dim, gaps, ranks, name=f"{window}_recency")
+                compared = getattr(config, window) not in ("mean", "sdim")
+                recency[window] = Recency(self.dim if compared else None, gaps, ranks, name=f"{window}_recency")
         self._recency = recency
         self._newer = {"short": 0, "long": encoding.spec.history.short_length}
         self.simhash, self._signature_table = None, None
@@ -106,8 +108,12 @@ class HistoryInterest(tf.keras.layers.Layer):
 
     @property
     def table_recency(self) -> Recency | None:
-        """What behaviours in a table get for their age; None: nothing."""
-        return self._recency.get("long") if self.uses_table else None
+        """What weighs behaviours in a table by their age; None: all count alike."""
+        return self.recency_of("long") if self.uses_table else None
+
+    def recency_of(self, window: str) -> Recency | None:
+        """What a window's behaviours get for their age; None: nothing."""
+        return self._recency.get(window)
 
     @property
     def uses_item_rows(self) -> bool:
@@ -142,7 +148,9 @@ class HistoryInterest(tf.keras.layers.Layer):
         for window in self.windows:
             if window in self._attention:
                 found = self.behaviors(history, window)
-                interest = layout.to_flat(self._attention[window](grid, found.values, found.mask, found.bias))
+                interest = layout.to_flat(
+                    self._attention[window](grid, found.values, found.mask, found.keys, found.bias)
+                )
             else:
                 if sums is None:
                     sums = self._bucket_sums(history)
@@ -159,7 +167,7 @@ class HistoryInterest(tf.keras.layers.Layer):
     def encode_behaviors(self, features: dict, item_row: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
         """What BSE adds up: embeddings `[T, d_h]` and signatures `[T, G]` of behaviours, -1 where there is none.
 
-        `table_recency` is not in it: a store embeds each item once, and ages it as often as it was met.
+        Their weights by `table_recency` are not in it: a store embeds each item once, whenever it was met.
         """
         values = self.embed(features)
         return values, self._sign(values, item_row)
@@ -167,20 +175,20 @@ class HistoryInterest(tf.keras.layers.Layer):
     def behaviors(self, history: dict, window: str) -> Behaviors:
         """Embeds a window's behaviours; L is the longest history's length: what pads all requests is cut off."""
         ids, present = trim_window(history, window)
-        values = embeddings = self.embed(ids)
+        values = keys = self.embed(ids)
         bias = tf.zeros([], values.dtype)
         if window in self._recency:
             rank = tf.range(tf.shape(present)[1], 0, -1) + self._newer[window]
             offset, bias = self._recency[window](ids.get(TIME_GAP), rank)
-            values = embeddings + offset
-        return Behaviors(embeddings, values, bias, tf.cast(present, values.dtype), ids.get("item_row"))
+            keys = values + offset
+        return Behaviors(values, keys, bias, tf.cast(present, values.dtype), ids.get("item_row"))
 
     def _by_table(self, window: str) -> bool:
         return getattr(self.config, window) == "sdim"
 
     def _bucket_sums(self, history: dict) -> tf.Tensor:
         found = self.behaviors(history, "long")
-        signed = self._sign(found.embeddings, found.item_row)
+        signed = self._sign(found.values, found.item_row)
         known = (found.mask > 0) & (signed[..., 0] >= 0)
         values = found.values * tf.exp(found.bias)[..., tf.newaxis]
         return sdim.bucket_sums(values, signed, known, self.simhash_config.num_buckets)

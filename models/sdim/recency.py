@@ -11,13 +11,16 @@ from features.log_contract import MAX_TIMESTAMP, MIN_TIMESTAMP
 
 _RANK_BUCKETS = 16
 
+# A step of training moves each number alike, and a vector has many. Eight steps in one let a weight keep up with it.
+_PACE = 8.0
+
 
 class Aging(NamedTuple):
     """What behaviours get for their age; the shapes broadcast to `[B, L, d]` and `[B, L]`.
 
     Attributes:
-      offset: is added to their embeddings.
-      bias: the logarithm of their weight.
+      offset: is added to their embeddings; 0 without vectors.
+      bias: the logarithm of their weight; 0 without weights.
     """
 
     offset: tf.Tensor
@@ -27,30 +30,31 @@ class Aging(NamedTuple):
 class Recency(tf.keras.layers.Layer):
     """A vector and a weight for every bucket of the gap between a behaviour and its request, and of its rank.
 
-    Attention over a set knows no order. The vector lets what is made of a behaviour depend on its age; the weight
-    `exp(bias)` says how much it counts beside others, which a vector cannot say where behaviours are added up or
-    compared by products. Both begin at 0: a new model is the one without recency. A gap that is not known adds nothing.
+    Attention over a set knows no order. The vector lets what a candidate finds in a behaviour depend on its age; the
+    weight `exp(bias)` says how much it counts beside others, whatever the candidate. Both begin at 0: a new model is
+    the one without recency. A gap that is not known adds nothing.
 
     Args:
-      dim: d, width of a behaviour's embedding.
+      dim: width of the vectors; None: there are none.
       gaps: whether the time counts.
       ranks: whether the place counts, from 1 for the newest.
       weighs: whether behaviours get weights.
     """
 
-    def __init__(self, dim: int, gaps: bool = True, ranks: bool = True, weighs: bool = True, name: str = "recency"):
+    def __init__(
+        self, dim: int | None, gaps: bool = True, ranks: bool = True, weighs: bool = True, name: str = "recency"
+    ):
         super().__init__(name=name)
         self.dim, self.gaps, self.ranks, self.weighs = dim, gaps, ranks, weighs
         self.build(None)
 
     def build(self, input_shape):
+        # Row 0 of the gaps, not known, stays 0.
         for part, size in (("gap", NUM_GAP_BUCKETS - 1), ("rank", _RANK_BUCKETS)):
-            if getattr(self, f"{part}s"):
-                setattr(
-                    self, f"{part}_offsets", self.add_weight(f"{part}_offsets", (size, self.dim), initializer="zeros")
-                )
-                if self.weighs:
-                    setattr(self, f"{part}_biases", self.add_weight(f"{part}_biases", (size,), initializer="zeros"))
+            for kind, shape in (("offsets", (size, self.dim)), ("biases", (size,))):
+                wanted = getattr(self, f"{part}s") and (self.dim is not None if kind == "offsets" else self.weighs)
+                name = f"{part}_{kind}"
+                setattr(self, name, self.add_weight(name, shape, initializer="zeros") if wanted else None)
         super().build(input_shape)
 
     def call(self, gap: tf.Tensor | None, rank: tf.Tensor | None) -> Aging:
@@ -60,17 +64,17 @@ class Recency(tf.keras.layers.Layer):
           gap: int32 buckets of any shape, `features.histories.time_gaps`; None: not known.
           rank: [L] int32, 1 for the newest; None: not known.
         """
-        offset, bias = tf.zeros([self.dim]), tf.zeros([])
-        if self.gaps and gap is not None:
-            offset += tf.gather(_with_unknown(self.gap_offsets), gap)
-            if self.weighs:
-                bias += tf.gather(_with_unknown(self.gap_biases), gap)
-        if self.ranks and rank is not None:
-            bucket = rank_buckets(rank)
-            offset += tf.gather(self.rank_offsets, bucket)
-            if self.weighs:
-                bias += tf.gather(self.rank_biases, bucket)
-        return Aging(offset, bias)
+        ranks = None if rank is None else rank_buckets(rank)
+        found = []
+        for kind in ("offsets", "biases"):
+            of_gap, of_rank = getattr(self, f"gap_{kind}"), getattr(self, f"rank_{kind}")
+            total = tf.zeros([])
+            if of_gap is not None and gap is not None:
+                total += tf.gather(tf.concat([tf.zeros_like(of_gap[:1]), of_gap], axis=0), gap)
+            if of_rank is not None and ranks is not None:
+                total += tf.gather(of_rank, ranks)
+            found.append(total)
+        return Aging(found[0], _PACE * found[1])
 
 
 def rank_buckets(rank: tf.Tensor) -> tf.Tensor:
@@ -89,8 +93,3 @@ def gap_buckets(request_times: tf.Tensor, behavior_times: tf.Tensor) -> tf.Tenso
 
 def _is_time(times: tf.Tensor) -> tf.Tensor:
     return (times >= MIN_TIMESTAMP) & (times <= MAX_TIMESTAMP)
-
-
-def _with_unknown(rows: tf.Tensor) -> tf.Tensor:
-    """A table whose row 0 is zeros, and is not trained."""
-    return tf.concat([tf.zeros_like(rows[:1]), rows], axis=0)

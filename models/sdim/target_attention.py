@@ -1,8 +1,9 @@
 """Target attention over a request's history: dot product, DIN's activation unit, and the mean as a control.
 
 Each takes candidates `[B, C, d]`, their request's history `[B, L, d]`, a mask `[B, L]`, 1 for behaviours and 0 for
-padding, and the logarithms of the behaviours' weights, which broadcast to `[B, L]` (`models.sdim.recency`). It returns
-interests `[B, C, d]`; a history without behaviours gives exactly 0.
+padding, and of the behaviours' recency (`models.sdim.recency`) keys `[B, L, d]`, which candidates are compared with in
+the place of the history, and logarithms of weights, which broadcast to `[B, L]`. It returns interests `[B, C, d]`; a
+history without behaviours gives exactly 0.
 """
 
 from __future__ import annotations
@@ -11,9 +12,13 @@ import tensorflow as tf
 
 
 def mean_pooling(
-    candidates: tf.Tensor, history: tf.Tensor, mask: tf.Tensor, bias: float | tf.Tensor = 0.0
+    candidates: tf.Tensor,
+    history: tf.Tensor,
+    mask: tf.Tensor,
+    keys: tf.Tensor | None = None,
+    bias: float | tf.Tensor = 0.0,
 ) -> tf.Tensor:
-    """The weighted mean of the behaviours, whatever the candidate."""
+    """The weighted mean of the behaviours, whatever the candidate: `keys` are not read."""
     weights = mask * tf.exp(bias)
     total = tf.einsum("bl,bld->bd", weights, history)
     mean = tf.math.divide_no_nan(total, tf.reduce_sum(weights, axis=1, keepdims=True))
@@ -25,10 +30,11 @@ def dot_product_attention(
     history: tf.Tensor,
     mask: tf.Tensor,
     temperature: float | tf.Tensor = 1.0,
+    keys: tf.Tensor | None = None,
     bias: float | tf.Tensor = 0.0,
 ) -> tf.Tensor:
-    """`TA(q, S) = Σ_j softmax_j(q·s_j / t + b_j) s_j` (SDIM, arXiv 2205.10249, Eq. 3, with weights `exp(b_j)`)."""
-    scores = tf.matmul(candidates, history, transpose_b=True) / temperature
+    """`TA(q, S) = Σ_j softmax_j(q·k_j / t + b_j) s_j`: with `k = s`, `b = 0` Eq. 3 of SDIM (arXiv 2205.10249)."""
+    scores = tf.matmul(candidates, history if keys is None else keys, transpose_b=True) / temperature
     weights = tf.nn.softmax(scores + ((1.0 - mask) * -1e9 + bias)[:, tf.newaxis])
     # Softmax over padding alone is uniform, not zero.
     return tf.matmul(weights, history * mask[..., tf.newaxis])
@@ -54,12 +60,18 @@ class DotProductAttention(tf.keras.layers.Layer):
         super().build(input_shape)
 
     def call(
-        self, candidates: tf.Tensor, history: tf.Tensor, mask: tf.Tensor, bias: float | tf.Tensor = 0.0
+        self,
+        candidates: tf.Tensor,
+        history: tf.Tensor,
+        mask: tf.Tensor,
+        keys: tf.Tensor | None = None,
+        bias: float | tf.Tensor = 0.0,
     ) -> tf.Tensor:
         """Returns `[B, C, d]`."""
+        keys = history if keys is None else keys
         if self.unit_vectors:
-            candidates, history = (tf.math.l2_normalize(x, axis=-1) for x in (candidates, history))
-        return dot_product_attention(candidates, history, mask, 1.0 / self.sharpness, bias)
+            candidates, history, keys = (tf.math.l2_normalize(x, axis=-1) for x in (candidates, history, keys))
+        return dot_product_attention(candidates, history, mask, 1.0 / self.sharpness, keys, bias)
 
 
 class DinAttention(tf.keras.layers.Layer):
@@ -89,10 +101,15 @@ class DinAttention(tf.keras.layers.Layer):
         super().build(input_shape)
 
     def call(
-        self, candidates: tf.Tensor, history: tf.Tensor, mask: tf.Tensor, bias: float | tf.Tensor = 0.0
+        self,
+        candidates: tf.Tensor,
+        history: tf.Tensor,
+        mask: tf.Tensor,
+        keys: tf.Tensor | None = None,
+        bias: float | tf.Tensor = 0.0,
     ) -> tf.Tensor:
         """Returns `[B, C, d]`."""
-        weights = self.activations(candidates, history) * (mask * tf.exp(bias))[:, tf.newaxis]
+        weights = self.activations(candidates, history if keys is None else keys) * (mask * tf.exp(bias))[:, tf.newaxis]
         return tf.matmul(weights, history)
 
     def activations(self, candidates: tf.Tensor, history: tf.Tensor) -> tf.Tensor:

@@ -20,7 +20,7 @@ from features import storage
 from features.arrow import open_parquet
 from features.errors import InputError, NotFoundError
 from features.histories.build_tables import build_tables
-from features.histories.time_gaps import TableRecency, gap_buckets
+from features.histories.time_gaps import gap_buckets
 from features.histories.windows import TIMESTAMP
 from features.spec import HistorySpec
 from serving.bse.build import StoreBuilder, make_current
@@ -75,9 +75,9 @@ class SavedModelBehaviorEncoder:
         return _SavedEncoder(self.directory)
 
     @property
-    def recency(self) -> TableRecency | None:
-        """What the ranker's tables make of a behaviour's age; None: nothing."""
-        return self._ranker.table_recency
+    def gap_weights(self) -> np.ndarray | None:
+        """What a behaviour of an age counts in the ranker's tables; None: all count alike."""
+        return self._ranker.gap_weights
 
     def encode(self, behaviors: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Encodes T behaviours given by their raw history features.
@@ -116,8 +116,8 @@ def encode_behavior(
     except (pa.ArrowException, OverflowError) as error:
         raise InputError(f"a behaviour holds raw values of its features: {error}") from error
     embeddings, signatures, known = encoder.encode(table)
-    if encoder.recency is not None and as_of is not None:
-        embeddings = encoder.recency.aged(embeddings, gap_buckets(as_of, time))
+    if encoder.gap_weights is not None and as_of is not None:
+        embeddings = embeddings * encoder.gap_weights[gap_buckets(as_of, time), np.newaxis]
     return (embeddings[0], signatures[0]) if known[0] else None
 
 

@@ -16,8 +16,8 @@ from serving.export.publish import publish_model
 from serving.export.warmup import ranker_requests
 from serving.signature_specs import (
     ENCODE_BEHAVIORS,
-    ENCODE_RECENCY,
     EXPLAIN,
+    GAP_WEIGHTS,
     LONG_SUMS,
     RANK_REQUESTS,
     REQUEST_INDEX,
@@ -42,8 +42,8 @@ def export_ranker(
 
     A ranker that reads histories takes them as further inputs (`serving.signature_specs.HistoryInputs`). With SDIM,
     `serving_default` takes the user's bucket table from BSE, `rank_requests` the long history itself (the joint graph
-    of the training), `encode_behaviors` gives what BSE adds up, and `encode_recency` what behaviours get for their
-    age. A ranker with `attention_maps` (AutoInt) also exports `explain`: the inputs of `serving_default` to `attention`
+    of the training), `encode_behaviors` gives what BSE adds up, and `gap_weights` what a behaviour counts by its age. A
+    ranker with `attention_maps` (AutoInt) also exports `explain`: the inputs of `serving_default` to `attention`
     `[N, layers, H, M, M]`, query field by key field.
 
     The SavedModel appears whole or not at all.
@@ -135,9 +135,8 @@ def _ranker_module(
         values, signatures = model.history_interest.encode_behaviors(ids, rows)
         return {"embedding": values, "signature": signatures, "known": signatures[:, 0] >= 0}
 
-    def encode_recency(gap):
-        found = model.history_interest.table_recency(gap, rank=None)
-        return {"offset": found.offset, "weight": tf.exp(found.bias)}
+    def gap_weights(gap):
+        return {"weight": tf.exp(model.history_interest.table_recency(gap, rank=None).bias)}
 
     one = {f.name: tensor_spec(f, 1) for f in of_request} | {f.name: tensor_spec(f, None) for f in of_candidate}
     many = {f.name: tensor_spec(f, None) for f in spec.features}
@@ -152,7 +151,7 @@ def _ranker_module(
         signatures[ENCODE_BEHAVIORS] = traced(encode_behaviors, behaviors, autograph=True)
         if model.history_interest.table_recency is not None:
             gaps = {"gap": tf.TensorSpec([None], tf.int32, name="gap")}
-            signatures[ENCODE_RECENCY] = traced(encode_recency, gaps, autograph=True)
+            signatures[GAP_WEIGHTS] = traced(gap_weights, gaps, autograph=True)
     signatures[SERVING_DEFAULT] = traced(rank_one, one, autograph=True)
     signatures[RANK_REQUESTS] = traced(rank_many, many, autograph=True)
     if hasattr(model, "attention_maps"):

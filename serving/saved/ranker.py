@@ -45,15 +45,10 @@ class SavedRanker(SavedModel):
         columns = {name: one_chunk(row[history_column("long", name)]).flatten() for name in names}
         tensors = {name: feature_tensor(self.spec[name], values) for name, values in columns.items()}
         found = self.run(ENCODE_BEHAVIORS, tensors)
-        values, recency = found["embedding"], self.table_recency
-        if recency is not None:
-            now, times = (
-                feature_tensor(TIME, values)
-                for values in (
-                    one_chunk(row[TIMESTAMP]),
-                    one_chunk(row[history_column("long", TIMESTAMP)]).flatten(),
-                )
-            )
-            values = recency.aged(values, gap_buckets(now, times))
+        values = found["embedding"]
+        if self.gap_weights is not None:
+            now = feature_tensor(TIME, one_chunk(row[TIMESTAMP]))
+            times = feature_tensor(TIME, one_chunk(row[history_column("long", TIMESTAMP)]).flatten())
+            values = values * self.gap_weights[gap_buckets(now, times), np.newaxis]
         signatures = found["signature"].astype(np.uint8)
         return BucketTable.build(values, signatures, self.history.simhash.num_buckets, found["known"])

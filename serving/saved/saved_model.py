@@ -10,9 +10,9 @@ import numpy as np
 
 from features import storage
 from features.errors import InputError, NotFoundError
-from features.histories.time_gaps import NUM_GAP_BUCKETS, TableRecency
+from features.histories.time_gaps import NUM_GAP_BUCKETS
 from features.spec import FeatureSpec
-from serving.signature_specs import ENCODE_RECENCY, SPEC_FILE, HistoryInputs
+from serving.signature_specs import GAP_WEIGHTS, SPEC_FILE, HistoryInputs
 
 _GRAPH_FILE = "saved_model.pb"
 
@@ -82,12 +82,11 @@ class SavedModel:
             )
 
     @cached_property
-    def table_recency(self) -> TableRecency | None:
-        """What its bucket tables make of a behaviour's age; None: nothing."""
-        if ENCODE_RECENCY not in self._module.signatures:
+    def gap_weights(self) -> np.ndarray | None:
+        """What a behaviour counts in its bucket tables by its age (`BehaviorEncoder`); None: all count alike."""
+        if GAP_WEIGHTS not in self._module.signatures:
             return None
-        found = self.run(ENCODE_RECENCY, {"gap": np.arange(NUM_GAP_BUCKETS, dtype=np.int32)})
-        return TableRecency(found["offset"], found["weight"])
+        return self.run(GAP_WEIGHTS, {"gap": np.arange(NUM_GAP_BUCKETS, dtype=np.int32)})["weight"]
 
     def inputs(self, signature: str) -> dict[str, Any]:
         """The inputs of a signature as tensor specs."""

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features.histories.bucket_table import BucketTable
-from features.histories.time_gaps import TableRecency, gap_buckets
+from features.histories.time_gaps import gap_buckets
 from features.items.simhash import SimHash, SimHashConfig
 from features.spec import HistorySpec
 
@@ -33,9 +33,9 @@ class TableEncoder:
     simhash = SimHashConfig(seed=5)
     dim = DIM
 
-    def __init__(self, recency: TableRecency | None = None):
+    def __init__(self, gap_weights: np.ndarray | None = None):
         self.met: list[str] = []
-        self.recency = recency
+        self.gap_weights = gap_weights
 
     def encode(self, behaviors: pa.Table):
         items, tags = behaviors["item_id"].to_pylist(), behaviors["tags"].to_pylist()
@@ -89,9 +89,7 @@ def write_log(directory: Path, users: dict, shards: int = 2, row_group_size: int
     return sorted(map(str, directory.glob("behaviors-*.parquet")))
 
 
-def expected_table(
-    items: list[str | None], as_of: int | None = None, recency: TableRecency | None = None
-) -> BucketTable:
+def expected_table(items: list[str | None], as_of: int | None = None, weights: np.ndarray | None = None) -> BucketTable:
     """The table of a history by its definition: cut the window, embed, sign and age each behaviour, add them up."""
     pairs = [(item, time) for item, time in zip(items, times_of(items), strict=True) if as_of is None or time < as_of]
     window = pairs[: max(0, len(pairs) - HISTORY.short_length)][-HISTORY.long_length :]
@@ -99,10 +97,6 @@ def expected_table(
     values = np.array([embed(item, tags_of(item)) for item, _ in window], np.float32).reshape(-1, DIM)
     config = TableEncoder.simhash
     signed = SimHash(DIM, config).signatures(values)
-    if recency is not None:
-        gaps = gap_buckets(as_of, np.array([time for _, time in window], np.int64))
-        values = np.stack(
-            [(v + recency.offsets[g]) * recency.weights[g] for v, g in zip(values, gaps, strict=True)]
-            or [values.reshape(-1, DIM)]
-        ).reshape(-1, DIM)
+    if weights is not None:
+        values = values * weights[gap_buckets(as_of, np.array([time for _, time in window], np.int64)), np.newaxis]
     return BucketTable.build(values, signed, config.num_buckets)

@@ -7,7 +7,7 @@ import pytest
 
 from features.histories import build_tables as behavior_tables
 from features.histories.build_tables import ItemEncodings, build_tables, shard_tables
-from features.histories.time_gaps import NUM_GAP_BUCKETS, TableRecency
+from features.histories.time_gaps import NUM_GAP_BUCKETS
 from tests.builders.behavior_case import (
     HISTORY,
     START,
@@ -73,17 +73,13 @@ def test_the_tables_of_all_users(tmp_path, monkeypatch):
 @pytest.mark.parametrize("hours", [0, 30, 100, 24 * 400])
 def test_tables_are_as_of_a_time(tmp_path, hours):
     """Only what lies before it is in them, each behaviour with the age that it then has."""
-    generator = np.random.default_rng(hours)
-    recency = TableRecency(
-        generator.normal(size=(NUM_GAP_BUCKETS, 6)).astype(np.float32),
-        generator.uniform(0.5, 2.0, NUM_GAP_BUCKETS).astype(np.float32),
-    )
+    weights = np.random.default_rng(hours).uniform(0.5, 2.0, NUM_GAP_BUCKETS).astype(np.float32)
     users, as_of = histories(40), START + 3_600_000 * hours
     files = write_log(tmp_path / "log", users, shards=2, row_group_size=9)
     sink = FileSink(tmp_path / "tables")
-    counts = build_tables(files, TableEncoder(recency), sink, as_of=as_of)
+    counts = build_tables(files, TableEncoder(weights), sink, as_of=as_of)
     found = sink.read() if counts["users"] else {}
-    expected = {user: expected_table(items, as_of, recency) for user, items in users.items()}
+    expected = {user: expected_table(items, as_of, weights) for user, items in users.items()}
     expected = {user: table for user, table in expected.items() if table.counts.any()}
     assert sorted(found) == sorted(expected) and bool(expected) == (hours > 20)
     for user, table in expected.items():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from features.histories.time_gaps import GAP_BOUNDS, NUM_GAP_BUCKETS, TableRecency, gap_buckets
+from features.histories.time_gaps import GAP_BOUNDS, NUM_GAP_BUCKETS, gap_buckets
 from features.spec import MISSING_INT64
 
 NOW = 1_700_000_000_000
@@ -41,10 +41,6 @@ def test_what_is_no_time_is_not_known():
     assert found.tolist() == [[5, 0], [0, 0]] and found.dtype == np.int32
 
 
-def test_every_bucket_is_reached_and_ages_by_its_own_row():
+def test_every_bucket_is_reached():
     gaps = gap_buckets(NOW, np.array([0, *(NOW - bound for bound in (0, *GAP_BOUNDS))]))
     assert gaps.tolist() == list(range(NUM_GAP_BUCKETS))
-    offsets = np.arange(NUM_GAP_BUCKETS * 2, dtype=np.float32).reshape(-1, 2)
-    recency = TableRecency(offsets, np.arange(NUM_GAP_BUCKETS, dtype=np.float32))
-    aged = recency.aged(np.ones((NUM_GAP_BUCKETS, 2), np.float32), gaps)
-    assert aged[3].tolist() == [3 * 7.0, 3 * 8.0] and aged.shape == (NUM_GAP_BUCKETS, 2)

@@ -129,7 +129,7 @@ def stored_sums(saved, row):
     raw = {name: row[history_column("long", name)].combine_chunks().flatten() for name in history.long_features}
     encoded = saved.run("encode_behaviors", {name: feature_tensor(spec[name], values) for name, values in raw.items()})
     gaps = gap_buckets(row["timestamp"].to_numpy(), row["long_timestamp"].combine_chunks().flatten().to_numpy())
-    values, known = saved.table_recency.aged(encoded["embedding"], gaps), encoded["known"]
+    values, known = encoded["embedding"] * saved.gap_weights[gaps, np.newaxis], encoded["known"]
     table = BucketTable.build(values[known], encoded["signature"][known].astype(np.uint8), history.simhash.num_buckets)
     np.testing.assert_array_equal(saved.long_table(row).sums, table.sums)
     return table.sums
