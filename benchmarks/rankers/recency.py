@@ -1,10 +1,10 @@
 """What it adds to a ranker to know how long ago a behaviour was.
 
-AutoInt over one window of 24 behaviours, in a planted world (benchmarks/candidates/planted_interests.py): users have two
-of twelve clusters as interests. `drifting`: they had others until ten minutes to a hundred days ago, and only the age of
-a behaviour tells which it follows. `steady`: they have always had them, the null control. Every attention, and SDIM,
-without recency, with that of ranks, and with that of times and ranks (SDIM: of times); batches of new users, the same
-for all of a seed.
+AutoInt over one window of 24 behaviours, in a planted world (benchmarks/candidates/planted_interests.py): users have
+two of twelve clusters as interests. `drifting`: they had others until ten minutes to a hundred days ago, and only the
+age of a behaviour tells which it follows. `steady`: they have always had them, the null control. Every attention, and
+SDIM, without recency, with that of ranks, and with that of times and ranks (SDIM: of times); batches of new users, the
+same for all of a seed.
 """
 
 from __future__ import annotations
