@@ -36,6 +36,7 @@ BENCHMARKS = {
     "uneven_slates": "throughput",
     "long_interest": "rankers",
     "unsigned_items": "rankers",
+    "recency": "rankers",
     "bse_job": "bse",
     "bse_store": "bse",
     "bse_parity": "bse",

@@ -12,13 +12,12 @@ import pyarrow as pa
 from features import storage
 from features.errors import InputError
 from features.histories.bucket_table import BucketTable
-from features.histories.windows import history_column
 from features.spec import FeatureSpec
 from serving.bse.item_signatures import NewItemSignatures
 from serving.requests.json_request import row_from_request
-from serving.requests.tensors import feature_tensor, request_tensors, single_request_tensors, table_tensor
+from serving.requests.tensors import request_tensors, single_request_tensors, table_tensor
 from serving.saved.ranker import SavedRanker
-from serving.signature_specs import ENCODE_BEHAVIORS, EXPLAIN, ITEM_SIGNATURE, RANK_SIGNED, SERVING_DEFAULT
+from serving.signature_specs import EXPLAIN, ITEM_SIGNATURE, RANK_SIGNED, SERVING_DEFAULT
 
 
 @dataclass(frozen=True)
@@ -173,21 +172,7 @@ class Ranker:
         if self._saved.history is None or self._saved.history.simhash is None:
             return None
         if self._tables is None:
-            return self._sums_of(row)
+            return self._saved.long_table(row, self._new_items and self._new_items.complete).sums
         user_id = row["user_id"][0].as_py()
         table = None if user_id is None else self._tables(user_id)
         return None if table is None else table.sums
-
-    def _sums_of(self, row: pa.Table) -> np.ndarray:
-        """Bucket sums of the long window of a request."""
-        history = self._saved.history
-        columns = {name: row[history_column("long", name)].combine_chunks().flatten() for name in history.long_features}
-        encoded = self._saved.run(
-            ENCODE_BEHAVIORS, {name: feature_tensor(self.spec[name], values) for name, values in columns.items()}
-        )
-        known, signatures = encoded["known"], encoded["signature"]
-        if self._new_items is not None:
-            item_ids = feature_tensor(self.spec["item_id"], columns["item_id"])
-            signatures, known = self._new_items.complete(item_ids, signatures, known)
-        values, signatures = encoded["embedding"][known], signatures[known].astype(np.uint8)
-        return BucketTable.build(values, signatures, history.simhash.num_buckets).sums

@@ -10,7 +10,8 @@ import pyarrow as pa
 from features import storage
 from features.config import Strict
 from features.errors import InputError
-from features.histories.windows import history_column
+from features.histories.time_gaps import GAP_BOUNDS
+from features.histories.windows import TIMESTAMP, history_column
 from features.items.simhash import SimHashConfig
 from features.spec import MISSING_INT64, Feature, FeatureSpec
 
@@ -34,6 +35,9 @@ LONG_SUMS = "long_sums"
 #: `[T, …]` one row a behaviour: signs and embeds behaviours for BSE.
 ENCODE_BEHAVIORS = "encode_behaviors"
 
+#: `[n]` int32 buckets of `features.histories.time_gaps`: what behaviours of that age count in a bucket table.
+GAP_WEIGHTS = "gap_weights"
+
 #: Of rankers that look item signatures up: the inputs of `serving_default`, and `item_signature`.
 RANK_SIGNED = "rank_signed"
 
@@ -51,6 +55,9 @@ SPEC_FILE = "assets.extra/feature_spec.json"
 
 #: Where an export with the signature `explain` keeps the names of the M fields, a JSON list.
 ATTENTION_FIELDS_FILE = "assets.extra/attention_fields.json"
+
+#: The times of requests and behaviours as if they were a feature: UTC milliseconds.
+TIME = Feature(name=TIMESTAMP, table="impressions", kind="numeric", dtype="int64")
 
 _NUMPY_DTYPES = {"string": np.dtype(object), "int64": np.dtype(np.int64), "float64": np.dtype(np.float64)}
 _ARROW_TYPES = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64()}
@@ -77,9 +84,19 @@ def missing_mark(feature: Feature):
     return _MISSING[feature.dtype]
 
 
-def check_spec(spec: FeatureSpec) -> None:
-    """Raises InputError if a feature cannot be told from another input of the signatures."""
+def check_spec(spec: FeatureSpec, takes_times: bool = False) -> None:
+    """Raises InputError if a feature cannot be told from another input of the signatures.
+
+    Args:
+      spec: the features.
+      takes_times: whether the model asks for the times of requests and behaviours.
+    """
     for feature in spec.features:
+        if takes_times and feature.name == TIMESTAMP and (feature.dtype != TIME.dtype or feature.multi_valued):
+            raise InputError(
+                f"feature `{TIMESTAMP}` is also the request's time, which models with `recency` of gaps read: one "
+                f"{TIME.dtype} value. Received: {feature.kind}, {feature.dtype}."
+            )
         if feature.name == REQUEST_INDEX:
             raise InputError(
                 f"feature `{REQUEST_INDEX}` has the name of an input of the signature `{RANK_REQUESTS}`: rename the "
@@ -89,17 +106,29 @@ def check_spec(spec: FeatureSpec) -> None:
 
 def window_specs(spec: FeatureSpec, windows: dict[str, tuple[str, ...]], rows: int | None) -> dict:
     """Tensor specs of behaviour windows, `<window>_<feature>` `[rows, S]` (multi-valued: `[rows, S, V]`) and
-    `<window>_length` `[rows]`."""
+    `<window>_length` `[rows]`; `timestamp` `[rows]` where a window asks for times."""
     import tensorflow as tf
 
     specs = {}
     for window, names in windows.items():
         for name in names:
-            column = history_column(window, name)
-            shape = [rows, None, None] if spec[name].multi_valued else [rows, None]
-            specs[column] = tf.TensorSpec(shape, tf.as_dtype(spec[name].dtype), name=column)
+            column, feature = history_column(window, name), window_feature(spec, name)
+            shape = [rows, None, None] if feature.multi_valued else [rows, None]
+            specs[column] = tf.TensorSpec(shape, tf.as_dtype(feature.dtype), name=column)
         specs[f"{window}_length"] = tf.TensorSpec([rows], tf.int32, name=f"{window}_length")
+    if takes_times(windows):
+        specs[TIMESTAMP] = tensor_spec(TIME, rows)
     return specs
+
+
+def window_feature(spec: FeatureSpec, name: str) -> Feature:
+    """What a window holds under a name: a history feature, or its behaviours' times."""
+    return TIME if name == TIMESTAMP else spec[name]
+
+
+def takes_times(windows: dict[str, tuple[str, ...]]) -> bool:
+    """Whether a window holds its behaviours' times: the request's own then is an input too."""
+    return any(TIMESTAMP in names for names in windows.values())
 
 
 def tensor_spec(feature: Feature, rows: int | None):
@@ -123,6 +152,8 @@ class HistoryInputs(Strict):
       version: of everything that bucket sums depend on: embeddings, signatures, hash, windows.
       simhash: the hash of the long history; None: the ranker takes no table.
       dim: width of a behaviour's embedding in the table.
+      times: whether windows hold `<window>_timestamp`, beside `timestamp` of the request; exports from before there was
+        recency take none.
     """
 
     short_features: tuple[str, ...]
@@ -132,6 +163,7 @@ class HistoryInputs(Strict):
     version: str
     simhash: SimHashConfig | None
     dim: int | None
+    times: bool = False
 
     @classmethod
     def of(cls, model, spec: FeatureSpec) -> HistoryInputs | None:
@@ -159,6 +191,7 @@ class HistoryInputs(Strict):
             version=_version(history, spec),
             simhash=history.simhash_config if table else None,
             dim=history.dim if table else None,
+            times=history.uses_times,
         )
 
     @classmethod
@@ -181,9 +214,10 @@ class HistoryInputs(Strict):
         return (self.simhash.num_groups, self.simhash.num_buckets, self.dim) if self.simhash else None
 
     def windows(self, with_table: bool) -> dict[str, tuple[str, ...]]:
-        """Features of each window that comes as behaviours; the long one does not where a table stands for it."""
+        """What each window that comes as behaviours holds; the long one does not where a table stands for it."""
         long = () if with_table and self.simhash else self.long_features
-        return {w: names for w, names in (("short", self.short_features), ("long", long)) if names}
+        times = (TIMESTAMP,) if self.times else ()
+        return {w: names + times for w, names in (("short", self.short_features), ("long", long)) if names}
 
     def save(self, saved_model: storage.AnyPath) -> None:
         storage.write_text(storage.join(saved_model, BSE_FILE), self.model_dump_json(indent=1))
@@ -200,6 +234,8 @@ def _version(history, spec: FeatureSpec) -> str:
     parts = [_windows(history.features, spec)]
     if history.uses_table:
         parts.append(history.simhash_config.model_dump_json().encode())
+        if history.table_recency is not None:
+            parts.append(repr(GAP_BOUNDS).encode())
         parts += [weight.numpy().tobytes() for weight in history.table_weights]
     return _fingerprint(parts)
 

@@ -19,11 +19,10 @@ import pyarrow.parquet as pq
 import clickmill as cm
 from evaluation.metrics.registry import compute_metrics
 from evaluation.metrics.rows import ScoredRows
-from features.histories.bucket_table import BucketTable
-from features.histories.windows import attach_histories, history_column, read_behaviors
+from features.histories.windows import attach_histories, read_behaviors
 from serving.bse.build import StoreBuilder
 from serving.bse.record import RecordLayout
-from serving.requests.tensors import feature_tensor, single_request_tensors, tensors_from_table
+from serving.requests.tensors import single_request_tensors, tensors_from_table
 from serving.saved.ranker import SavedRanker
 
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -45,15 +44,6 @@ def long_requests(saved: SavedRanker, examples: Path, behaviors: Path, count: in
     return rows.take(pa.array(order))
 
 
-def table_of(saved: SavedRanker, row: pa.Table) -> BucketTable:
-    """The bucket table of a request's long window."""
-    names, history = saved.history.long_features, saved.history
-    raw = {name: row[history_column("long", name)].combine_chunks().flatten() for name in names}
-    encoded = saved.run("encode_behaviors", {name: feature_tensor(saved.spec[name], raw[name]) for name in names})
-    signatures = encoded["signature"].astype(np.uint8)
-    return BucketTable.build(encoded["embedding"], signatures, history.simhash.num_buckets, encoded["known"])
-
-
 def run(options) -> dict:
     """Scores the requests by the joint graph, and by tables of every precision."""
     saved = SavedRanker(options.model)
@@ -69,7 +59,7 @@ def run(options) -> dict:
             for start in range(0, len(rows), 64)
         ]
     )
-    tables = [table_of(saved, rows.slice(number, 1)) for number in range(len(rows))]
+    tables = [saved.long_table(rows.slice(number, 1)) for number in range(len(rows))]
     index = np.arange(len(labels))
 
     def auc(scores: np.ndarray) -> float:

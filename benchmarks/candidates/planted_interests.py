@@ -9,7 +9,10 @@ import numpy as np
 import pyarrow as pa
 
 import clickmill as cm
+from features.encoding.columns import BATCH_TIME_GAP
+from features.histories.time_gaps import gap_buckets
 
+NOW = 1_700_000_000_000
 SPEC = cm.FeatureSpec.model_validate(
     {
         "name": "planted",
@@ -62,23 +65,13 @@ class PlantedInterests:
 
     def batch(self, rng: np.random.Generator, requests: int, candidates: int = 12) -> dict:
         """Draws requests of full windows: interests in equal parts, half of the candidates from them."""
-        own = rng.random((requests, self.clusters)).argsort(axis=1)[:, : self.interests]
-
-        def items_of(clusters: np.ndarray) -> np.ndarray:
-            return 2 + clusters * self._per_cluster + rng.integers(0, self._per_cluster, clusters.shape)
-
-        def window(length: int) -> dict:
-            ids = items_of(np.take_along_axis(own, rng.integers(0, self.interests, (requests, length)), axis=1))
-            category = (self.cluster_of(ids) + 2).astype(np.int32)
-            return {"item_id": ids.astype(np.int32), "category": category, "item_row": (ids - 1).astype(np.int32)}
-
+        own = self._draw_interests(rng, requests)
         of_own = np.take_along_axis(own, rng.integers(0, self.interests, (requests, candidates)), axis=1)
         clusters = np.where(rng.random(of_own.shape) < 0.5, of_own, rng.integers(0, self.clusters, of_own.shape))
         inside = (clusters[..., np.newaxis] == own[:, np.newaxis]).any(axis=2)
         clicked = rng.random(inside.shape) < np.where(inside, *self._rates)
         labels = clicked.ravel().astype(np.float32)
-        ids = items_of(clusters).ravel()
-        history = SPEC.history
+        ids = self._items_of(rng, clusters).ravel()
         return {
             "features": {
                 "device": rng.integers(2, 4, requests).astype(np.int32),
@@ -90,13 +83,63 @@ class PlantedInterests:
             "label": rng.permutation(labels) if self._shuffle else labels,
             "position": np.tile(np.arange(candidates, dtype=np.int32), requests),
             "item_row": (ids - 1).astype(np.int32),
-            "history": {
-                "short": window(history.short_length),
-                "short_length": np.full(requests, history.short_length, np.int32),
-                "long": window(history.long_length),
-                "long_length": np.full(requests, history.long_length, np.int32),
-            },
+            "history": self._histories(rng, own),
         }
+
+    def _draw_interests(self, rng: np.random.Generator, users: int) -> np.ndarray:
+        """The clusters of each user, [users, interests]."""
+        return rng.random((users, self.clusters)).argsort(axis=1)[:, : self.interests]
+
+    def _items_of(self, rng: np.random.Generator, clusters: np.ndarray) -> np.ndarray:
+        """Encoded ids of items of clusters."""
+        return 2 + clusters * self._per_cluster + rng.integers(0, self._per_cluster, clusters.shape)
+
+    def _histories(self, rng: np.random.Generator, own: np.ndarray) -> dict:
+        """A batch's `history` of users by their interests."""
+        history = {}
+        for window, length in (("short", SPEC.history.short_length), ("long", SPEC.history.long_length)):
+            places = rng.integers(0, self.interests, (len(own), length))
+            history[window] = self._window(self._items_of(rng, np.take_along_axis(own, places, axis=1)))
+            history[f"{window}_length"] = np.full(len(own), length, np.int32)
+        return history
+
+    def _window(self, ids: np.ndarray) -> dict:
+        category = (self.cluster_of(ids) + 2).astype(np.int32)
+        return {"item_id": ids.astype(np.int32), "category": category, "item_row": (ids - 1).astype(np.int32)}
+
+
+class DriftingInterests(PlantedInterests):
+    """The same world, whose users had other interests once.
+
+    A user's behaviours are as old as a minute to over a year, by the logarithm; so is when the interests moved, ten
+    minutes to a hundred days ago. Clicks follow the interests of now. Nothing but the age tells which behaviours do.
+
+    Args:
+      moves: for a null control: whether they moved at all.
+      **world: of `PlantedInterests`.
+    """
+
+    def __init__(self, moves: bool = True, **world):
+        super().__init__(**world)
+        self._moves = moves
+
+    AGES, MOVED = (6e4, 3.5e10), (6e5, 8.64e9)
+
+    def _histories(self, rng: np.random.Generator, own: np.ndarray) -> dict:
+        users, (short, long) = len(own), (SPEC.history.short_length, SPEC.history.long_length)
+        ages = np.sort(np.exp(rng.uniform(*np.log(self.AGES), (users, short + long))), axis=1)[:, ::-1]
+        moved = np.exp(rng.uniform(*np.log(self.MOVED), (users, 1)))
+        places = rng.integers(0, self.interests, ages.shape)
+        former = self._draw_interests(rng, users) if self._moves else own
+        clusters = np.where(
+            ages > moved, np.take_along_axis(former, places, axis=1), np.take_along_axis(own, places, axis=1)
+        )
+        ids, gaps = self._items_of(rng, clusters), gap_buckets(NOW, NOW - ages.astype(np.int64))
+        history: dict = {}
+        for window, part in (("short", slice(long, None)), ("long", slice(0, long))):
+            history[window] = self._window(ids[:, part]) | {BATCH_TIME_GAP: gaps[:, part]}
+            history[f"{window}_length"] = np.full(users, ids[:, part].shape[1], np.int32)
+        return history
 
 
 def train_on_planted(model, world: PlantedInterests, steps: int, seed: int, learning_rate: float = 3e-3) -> None:

@@ -60,11 +60,17 @@ def is_value_column(name: str) -> bool:
 USER_INDEX, HISTORY_END = key_column("user_index"), key_column("history_end")
 ITEM_ID, POSITION = key_column("item_id"), key_column("position")
 
+#: UTC milliseconds, of requests and of behaviours.
+TIMESTAMP = key_column("timestamp")
+
 #: Rows of the catalogue (`features.items.catalogue`), 0 where it does not hold an item: of candidates and behaviours.
 ITEM_ROW = "_item_row"
 
 #: In a batch, what a candidate's label and its row of the catalogue are called.
 BATCH_LABEL, BATCH_ITEM_ROW = "label", "item_row"
+
+#: In a batch's windows, beside the history features: how long ago a behaviour was (`features.histories.time_gaps`).
+BATCH_TIME_GAP = "_time_gap"
 
 #: Of candidates of coarse examples: float32 weight, int32 source, float32 logit of the fine ranker.
 WEIGHT, SOURCE, TEACHER_LOGIT = "_weight", "_source", "_teacher_logit"

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from features import storage
 from features.arrow import open_parquet, write_parquet
-from features.histories.windows import attach_histories, history_column, read_behaviors
+from features.histories.windows import TIMESTAMP, attach_histories, history_column, read_behaviors
 from features.spec import FeatureSpec
 from features.storage import AnyPath
 
@@ -61,7 +61,7 @@ def json_request(row: dict[str, Any], spec: FeatureSpec) -> dict[str, Any]:
     if spec.history and history_column("short", spec.history.features[0]) in row:
         columns = {
             name: [*row[history_column("long", name)], *row[history_column("short", name)]]
-            for name in spec.history.features
+            for name in (*spec.history.features, TIMESTAMP)
         }
         histories["history"] = [
             dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)

@@ -20,11 +20,12 @@ import pyarrow.parquet as pq
 from apache_beam.metrics import Metrics, MetricsFilter
 from threadpoolctl import threadpool_limits
 
-from features.arrow import list_splits, open_parquet, splits_of
+from features.arrow import list_splits, open_parquet, splits_of, to_numpy
 from features.beam_runner import make_pipeline
 from features.errors import InputError
 from features.histories.bucket_table import bucket_sums, check_signatures
-from features.histories.windows import window_bounds
+from features.histories.time_gaps import gap_buckets
+from features.histories.windows import TIMESTAMP, window_bounds
 from features.items.config import SimHashConfig
 from features.spec import HistorySpec
 
@@ -44,11 +45,16 @@ class BehaviorEncoder(Protocol):
       history: the history features that it reads, and the lengths of the windows.
       simhash: the hash of its signatures.
       dim: width of its embeddings.
+      gap_weights: [NUM_GAP_BUCKETS] float32, what a behaviour of an age counts (`features.histories.time_gaps`); None:
+        all count alike.
     """
 
     history: HistorySpec
     simhash: SimHashConfig
     dim: int
+
+    @property
+    def gap_weights(self) -> np.ndarray | None: ...
 
     def encode(self, behaviors: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Encodes T behaviours: raw history features to [T, d] float32, signatures [T, G] and [T] bool: has one."""
@@ -85,17 +91,23 @@ class BuildTables(beam.PTransform):
     Attributes:
       encoder: of the ranker. An embedding that is not finite raises `ValueError` while the pipeline runs.
       sink: gets blocks of users who have a long history.
+      as_of: UTC milliseconds: the tables are those of requests at this time, see `shard_tables`.
     """
 
     encoder: BehaviorEncoder
     sink: TableSink
+    as_of: int | None = None
 
     def expand(self, files: beam.PCollection) -> beam.PCollection:
-        return files | "BuildShard" >> beam.ParDo(_BuildTables(self.encoder, self.sink))
+        return files | "BuildShard" >> beam.ParDo(_BuildTables(self.encoder, self.sink, self.as_of))
 
 
 def build_tables(
-    files: list[str], encoder: BehaviorEncoder, sink: TableSink, like: beam.Pipeline | None = None
+    files: list[str],
+    encoder: BehaviorEncoder,
+    sink: TableSink,
+    like: beam.Pipeline | None = None,
+    as_of: int | None = None,
 ) -> dict[str, int]:
     """Runs `BuildTables` over the raw behaviour log.
 
@@ -104,6 +116,7 @@ def build_tables(
       encoder: of the ranker.
       sink: gets blocks of users who have a long history.
       like: a pipeline whose runner and options are taken; the in-process runner by default.
+      as_of: as of `BuildTables`.
 
     Returns:
       `{"users": …, "users_without": …, "behaviors": …, "unknown_behaviors": …, "items": …}`: users with a table and
@@ -114,7 +127,7 @@ def build_tables(
       ValueError: while running, if the log lacks a feature, or an embedding is not finite.
     """
     pipeline = beam.Pipeline(runner=like.runner, options=like.options) if like is not None else make_pipeline()
-    _ = pipeline | "Shards" >> beam.Create(files, reshuffle=False) | BuildTables(encoder, sink)
+    _ = pipeline | "Shards" >> beam.Create(files, reshuffle=False) | BuildTables(encoder, sink, as_of)
     result = pipeline.run()
     result.wait_until_finish()
     found = result.metrics().query(MetricsFilter().with_namespace(_BuildTables.__name__))["counters"]
@@ -123,9 +136,10 @@ def build_tables(
 
 
 class _BuildTables(beam.DoFn):
-    def __init__(self, encoder: BehaviorEncoder, sink: TableSink):
+    def __init__(self, encoder: BehaviorEncoder, sink: TableSink, as_of: int | None):
         self._encoder = encoder
         self._sink = sink
+        self._as_of = as_of
         self._counters = {name: Metrics.counter(type(self).__name__, name) for name in COUNTERS}
 
     def setup(self) -> None:
@@ -139,7 +153,7 @@ class _BuildTables(beam.DoFn):
 
     def _build(self, path: str) -> None:
         items = len(self._items)
-        for block in shard_tables(path, self._items, self._encoder.history):
+        for block in shard_tables(path, self._items, self._encoder.history, self._as_of):
             if len(block.user_ids):
                 self._sink.write(block.user_ids, block.sums, block.counts)
             self._counters["users"].inc(len(block.user_ids))
@@ -194,9 +208,14 @@ class ItemEncodings:
         # Rows begin at 1; index -1 finds the 0 at the end.
         return np.append(rows + np.int32(1), np.int32(0))[codes]
 
-    def tables(self, rows: np.ndarray, splits: np.ndarray) -> np.ndarray:
-        """Adds up behaviours: [T] rows, user u's from splits[u] to splits[u + 1], to [U, G, 2 ** tau, d + 1]."""
-        config = self._encoder.simhash
+    def tables(self, rows: np.ndarray, splits: np.ndarray, gaps: np.ndarray | None = None) -> np.ndarray:
+        """Adds up behaviours: [T] rows, user u's from splits[u] to splits[u + 1], to [U, G, 2 ** tau, d + 1].
+
+        `gaps` [T] are buckets of the behaviours' age, for the encoder's weights; None: not known, of weight 1.
+        """
+        config, dim = self._encoder.simhash, self._encoder.dim
+        weights = self._encoder.gap_weights
+        of_behaviors = None if gaps is None or weights is None else weights[gaps][:, np.newaxis]
         shape = (len(splits) - 1, config.num_groups, config.num_buckets, self._encoder.dim + 1)
         sums = np.empty(shape, np.float32)
 
@@ -204,6 +223,8 @@ class ItemEncodings:
             for user in users:
                 mine = rows[splits[user] : splits[user + 1]]
                 values, signatures = self._values.take(mine, axis=0), self._signatures.take(mine, axis=0)
+                if of_behaviors is not None:
+                    values[:, :dim] *= of_behaviors[splits[user] : splits[user + 1]]
                 sums[user] = bucket_sums(values, signatures, config.num_buckets)
 
         threads = os.cpu_count() or 1
@@ -237,27 +258,35 @@ class ItemEncodings:
             self._signatures = np.concatenate([self._signatures, np.zeros((more, self._signatures.shape[1]), np.uint8)])
 
 
-def shard_tables(path: str, items: ItemEncodings, history: HistorySpec) -> Iterator[TableBlock]:
+def shard_tables(
+    path: str, items: ItemEncodings, history: HistorySpec, as_of: int | None = None
+) -> Iterator[TableBlock]:
     """Builds the tables of a shard, some hundred users at a time.
 
-    The window is that of a request now: the last `short_length` behaviours are left to the short history, up to
-    `long_length` before those make the table.
+    The window is that of a request at `as_of`: of the behaviours before it the last `short_length` are left to the
+    short history, up to `long_length` before those make the table, each as old as it then is. Without `as_of` all
+    behaviours are before the request, and how long is not known.
 
     Raises:
       InputError: if the log lacks a history feature or holds lists of other lengths than `item_id`'s.
     """
-    names = list(dict.fromkeys([ITEM, *history.features]))
+    names = list(dict.fromkeys([ITEM, *history.features, *([] if as_of is None else [TIMESTAMP])]))
     # Buffered, a row group is read page by page: neither all of it nor a mapped file counts as memory.
     with open_parquet(path, buffer_size=1 << 20) as file:
         for name in (USER, *names):
             if name not in file.schema_arrow.names:
                 raise InputError(f"{path}: the behaviour log has no column `{name}`: ingest with this spec again.")
         for batch in file.iter_batches(_batch_users(file.metadata), columns=[USER, *names]):
-            yield from _batch_tables(path, batch, names, items, history)
+            yield from _batch_tables(path, batch, names, items, history, as_of)
 
 
 def _batch_tables(
-    path: str, batch: pa.RecordBatch, names: list[str], items: ItemEncodings, history: HistorySpec
+    path: str,
+    batch: pa.RecordBatch,
+    names: list[str],
+    items: ItemEncodings,
+    history: HistorySpec,
+    as_of: int | None,
 ) -> Iterator[TableBlock]:
     lists = {name: batch[name] for name in names}
     offsets = {name: list_splits(column) for name, column in lists.items()}
@@ -265,8 +294,12 @@ def _batch_tables(
         if not np.array_equal(offsets[name], offsets[ITEM]):
             raise InputError(f"{path}: the lists of `{name}` and those of `{ITEM}` differ in length.")
     values = {name: column.flatten() for name, column in lists.items()}
-    bounds = offsets[ITEM]
-    first, end = window_bounds(bounds[1:], bounds[:-1], history)["long"]
+    starts, stops = offsets[ITEM][:-1], offsets[ITEM][1:]
+    if as_of is not None:
+        times = to_numpy(values[TIMESTAMP])
+        before = splits_of(times < as_of)  # running counts: a user's behaviours are sorted by time
+        stops = starts + before[stops] - before[starts]
+    first, end = window_bounds(stops, starts, history)["long"]
     lengths = end - first
     splits = splits_of(lengths)
     positions = np.arange(splits[-1]) + np.repeat(first - splits[:-1], lengths)
@@ -276,10 +309,11 @@ def _batch_tables(
         return pa.table({name: values[name].take(taken) for name in history.features})
 
     rows = items.rows(values[ITEM].take(pa.array(positions)), features_at)
+    gaps = None if as_of is None else gap_buckets(as_of, times[positions])
     user_ids = batch[USER]
     for start in range(0, len(user_ids), _WRITE_USERS):
         part = splits[start : start + _WRITE_USERS + 1]
-        wide = items.tables(rows, part)
+        wide = items.tables(rows, part, gaps)
         counts = wide[..., -1].astype(np.int32)
         added = counts[:, 0].sum(axis=1)
         kept = np.flatnonzero(added)

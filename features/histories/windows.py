@@ -2,7 +2,7 @@
 
 Raw examples hold histories by reference (`user_index`, `history_end`). Where a request must stand on its own, in an
 export's warm-up file, a JSON request or a scored table, its windows are written out: `short_<feature>` and
-`long_<feature>`, lists with the newest behaviour last.
+`long_<feature>`, lists with the newest behaviour last, and their times as `short_timestamp` and `long_timestamp`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from features.spec import HistorySpec
 from features.storage import AnyPath
 
 WINDOWS = ("short", "long")
+
+#: The time of a request and, in the behaviour log, of a behaviour. No history feature has this name.
+TIMESTAMP = "timestamp"
 
 
 def history_column(window: str, feature: str) -> str:
@@ -54,13 +57,14 @@ def attach_histories(
       windows: which windows.
 
     Returns:
-      `requests` with `short_<feature>` and `long_<feature>`: lists of raw values, oldest first; users without
-      behaviours have empty lists.
+      `requests` with `short_<feature>` and `long_<feature>`, the times among them: lists of raw values, oldest first;
+      users without behaviours have empty lists.
     """
+    names = (*spec.features, TIMESTAMP)
     users = requests["user_index"].to_numpy()
     ends = requests["history_end"].to_numpy()
     known = users >= 0
-    lists = {name: one_chunk(behaviors[name]) for name in spec.features}
+    lists = {name: one_chunk(behaviors[name]) for name in names}
     starts = np.where(known, list_splits(lists[spec.features[0]])[np.maximum(users, 0)], 0)
     bounds = window_bounds(np.where(known, starts + ends, 0), starts, spec)
     for window in windows:
@@ -68,7 +72,7 @@ def attach_histories(
         lengths = end - first
         splits = splits_of(lengths)
         rows = pa.array(np.arange(splits[-1]) + np.repeat(first - splits[:-1], lengths))
-        for name in spec.features:
+        for name in names:
             column = lists_of(lists[name].flatten().take(rows), splits)
             requests = requests.append_column(history_column(window, name), column)
     return requests
@@ -88,4 +92,4 @@ def read_behaviors(behaviors_dir: AnyPath, requests_file: AnyPath, spec: History
         missing = [name for name in spec.features if name not in file.schema_arrow.names]
     if missing:
         raise UnscorableError(f"{path} has no column {', '.join(f'`{name}`' for name in missing)} of the behaviours.")
-    return read_parquet(path, spec.features)
+    return read_parquet(path, [*spec.features, TIMESTAMP])

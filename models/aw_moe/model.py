@@ -136,7 +136,8 @@ class AwMoe(RankingModel):
             weights = tf.ones([1]) if self.constant_gate is None else self.constant_gate
             gates = tf.tile(weights[tf.newaxis], [tf.size(batch["request_index"]), 1])
             return gates, gates, None
-        behaviors, mask, _ = self.history_interest.behaviors(batch["history"], "short")
+        history = self.history_interest.behaviors(batch["history"], "short")
+        behaviors, mask = history.values, history.mask
         weights = [mask]
         if training and self.config.contrastive:
             weights.append(keep_some(mask, self.config.contrastive.mask_rate))
@@ -144,6 +145,7 @@ class AwMoe(RankingModel):
             kept = keep_some(mask, self.config.gate_dropout)
             scale = tf.math.divide_no_nan(*(tf.reduce_sum(x, axis=1, keepdims=True) for x in (mask, kept)))
             weights.append(kept * scale)
+        weights = [view * tf.exp(history.bias) for view in weights]
         if self._of_requests:
             fields = tf.gather(self.embedding.request_fields(batch["features"]), self._query_fields, axis=1)
             flat = tf.reshape(fields, [-1, len(self._query_fields) * self.embedding.embedding_dim])

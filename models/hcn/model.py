@@ -24,9 +24,9 @@ from models.inputs.history_windows import trim_window
 from models.inputs.item_corpus import ItemCorpus
 from models.masked_embedding import MaskedFeatureEmbedding
 from models.ranking_model import RankingModel
+from models.sdim.recency import Recency
 
 _EMBED_BATCH = 4096
-_AGE_BUCKETS = 16
 
 
 class Hcn(RankingModel):
@@ -58,9 +58,7 @@ class Hcn(RankingModel):
         self._behavior = tf.keras.layers.Dense(config.dim, use_bias=False, name="behavior")
         # Embeddings start small: beside the prototypes they would change nothing for long.
         self._behavior_norm = tf.keras.layers.LayerNormalization(name="behavior_norm")
-        self._ages = None
-        if config.recency:
-            self._ages = tf.Variable(tf.zeros([_AGE_BUCKETS, config.dim]), name="ages")
+        self._recency = Recency(config.dim, gaps=False, weighs=False) if config.recency else None
         apart = config.windows == "apart"
         first = self._make_extractor("joined" if not apart else "both" if config.share_windows else "short")
         self._extractors = {"short": first, "long": first}
@@ -196,10 +194,9 @@ class Hcn(RankingModel):
         longest = self.config.long_length if window == "long" else None
         ids, present = trim_window(history, window, longest)
         behaviors = self._behavior_norm(self._behavior(self.embedding.concatenated(self.history_features, ids)))
-        if self._ages is not None:
-            age = tf.range(tf.shape(present)[1], 0, -1) + (self._short_length if window == "long" else 0)
-            bucket = tf.math.log(tf.cast(age, tf.float32)) / tf.math.log(2.0)
-            behaviors += tf.gather(self._ages, tf.minimum(tf.cast(bucket, tf.int32), _AGE_BUCKETS - 1))
+        if self._recency is not None:
+            rank = tf.range(tf.shape(present)[1], 0, -1) + (self._short_length if window == "long" else 0)
+            behaviors += self._recency(None, rank).offset
         return behaviors, tf.cast(present, behaviors.dtype)
 
     def _with_request(self, batch: dict, interests: tf.Tensor, valid: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

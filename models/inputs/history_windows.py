@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from features.arrow import is_list, list_splits, one_chunk, read_parquet, splits_of, to_numpy
 from features.encoding import columns
+from features.histories.time_gaps import gap_buckets
 from features.histories.windows import WINDOWS, window_bounds
 from features.spec import FeatureSpec, HistorySpec
 from features.storage import AnyPath
@@ -17,6 +18,9 @@ from models.inputs.request_arrays import Column, Lists, join_rows, join_splits, 
 
 ITEM_ROW = columns.BATCH_ITEM_ROW
 """In a batch and its windows: rows of the catalogue (`features.items.catalogue`), 0 where an item is not in it."""
+
+TIME_GAP = columns.BATCH_TIME_GAP
+"""In a batch's windows: buckets of the time before the request (`features.histories.time_gaps`), 0 for padding."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +31,12 @@ class BehaviorShards:
       row_splits: [users + 1] where each user's behaviours begin and end.
       ids: by history feature, and `item_row`: [behaviours] int32, each user's sorted by time; of a multi-valued
         feature a list a behaviour.
+      timestamps: [behaviours] int64 UTC milliseconds; None: not known.
     """
 
     row_splits: np.ndarray
     ids: dict[str, Column]
+    timestamps: np.ndarray | None = None
 
     @classmethod
     def read(cls, path: AnyPath, features: tuple[str, ...], item_rows: bool) -> BehaviorShards:
@@ -42,25 +48,33 @@ class BehaviorShards:
           item_rows: whether the log holds catalogue rows; else they are 0.
         """
         wanted = {name: name for name in features} | ({ITEM_ROW: columns.ITEM_ROW} if item_rows else {})
-        table = read_parquet(path, list(wanted.values()))
+        table = read_parquet(path, [*wanted.values(), columns.TIMESTAMP])
         lists = {name: one_chunk(table[column]) for name, column in wanted.items()}
         splits = list_splits(lists[features[0]])
         ids = {name: _ids(column.flatten()) for name, column in lists.items()}
         ids.setdefault(ITEM_ROW, np.zeros(splits[-1], np.int32))
-        return cls(splits, ids)
+        return cls(splits, ids, to_numpy(one_chunk(table[columns.TIMESTAMP]).flatten()))
 
     @classmethod
     def concatenate(cls, parts: list[BehaviorShards]) -> BehaviorShards:
         return cls(
             join_splits([part.row_splits for part in parts]),
             {name: join_rows([part.ids[name] for part in parts]) for name in parts[0].ids},
+            None if (known := [part.timestamps for part in parts])[0] is None else np.concatenate(known),
         )
 
     @property
     def num_users(self) -> int:
         return len(self.row_splits) - 1
 
-    def windows(self, users: np.ndarray, ends: np.ndarray, spec: HistorySpec, windows: tuple[str, ...] = WINDOWS):
+    def windows(
+        self,
+        users: np.ndarray,
+        ends: np.ndarray,
+        spec: HistorySpec,
+        windows: tuple[str, ...] = WINDOWS,
+        times: np.ndarray | None = None,
+    ) -> dict:
         """Cuts the histories of B requests in disjoint windows, the long one before the short one.
 
         Args:
@@ -68,27 +82,32 @@ class BehaviorShards:
           ends: [B] how many of the user's behaviours lie before the request.
           spec: lengths of the windows.
           windows: which windows.
+          times: [B] int64 of the requests, UTC milliseconds; None: not known.
 
         Returns:
           `{"short": {feature: [B, S] int32}, "short_length": [B] int32, "long": …, "long_length": …}`; features are the
-          spec's history features and `item_row`; newest last, padded with 0 on the left; S is the longest length in
-          the batch, at least 1. Of a multi-valued feature: all its ids, one after another, and [B · S + 1] where those
-          of each place begin and end; places without a behaviour have none. `ragged_windows` makes tensors of them.
+          spec's history features, `item_row` and `TIME_GAP`; newest last, padded with 0 on the left; S is the longest
+          length in the batch, at least 1. Of a multi-valued feature: all its ids, one after another, and [B · S + 1]
+          where those of each place begin and end; places without a behaviour have none. `ragged_windows` makes tensors
+          of them.
         """
         known = users >= 0
         starts = np.where(known, self.row_splits[np.maximum(users, 0)], 0)
         bounds = window_bounds(np.where(known, starts + ends, 0), starts, spec)
         cut = {}
         for window in windows:
-            cut[window], cut[f"{window}_length"] = self._cut(*bounds[window])
+            cut[window], cut[f"{window}_length"] = self._cut(*bounds[window], times)
         return cut
 
-    def _cut(self, first: np.ndarray, end: np.ndarray) -> tuple[dict[str, np.ndarray | tuple], np.ndarray]:
+    def _cut(self, first: np.ndarray, end: np.ndarray, times: np.ndarray | None) -> tuple[dict, np.ndarray]:
         width = max(1, int((end - first).max(initial=0)))
         positions = end[:, np.newaxis] + np.arange(-width, 0)
         inside = positions >= first[:, np.newaxis]
         positions = np.where(inside, positions, 0)
-        windows = {}
+        windows: dict = {TIME_GAP: np.zeros(positions.shape, np.int32)}
+        if times is not None and self.timestamps is not None and len(self.timestamps):
+            gaps = gap_buckets(times[:, np.newaxis], self.timestamps[positions])
+            windows[TIME_GAP] = np.where(inside, gaps, np.int32(0))
         for name, ids in self.ids.items():
             if isinstance(ids, Lists):
                 windows[name] = _lists_at(ids, positions, inside)
@@ -113,7 +132,9 @@ def _lists_at(lists: Lists, positions: np.ndarray, inside: np.ndarray) -> tuple[
 def history_signature(spec: FeatureSpec, windows: tuple[str, ...] = WINDOWS) -> dict:
     """Tensor specs of what `BehaviorShards.windows` returns."""
     vector = lambda dtype: tf.TensorSpec([None], dtype)  # noqa: E731
-    of_window: dict = {name: tf.TensorSpec([None, None], tf.int32) for name in (*spec.history.features, ITEM_ROW)}
+    of_window: dict = {
+        name: tf.TensorSpec([None, None], tf.int32) for name in (*spec.history.features, ITEM_ROW, TIME_GAP)
+    }
     of_window |= {name: (vector(tf.int32), vector(tf.int64)) for name in _multi_valued(spec)}
     signature = {}
     for window in windows:

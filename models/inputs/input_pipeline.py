@@ -19,7 +19,7 @@ import tensorflow as tf
 from features import storage
 from features.arrow import list_splits, one_chunk, open_parquet, read_parquet, to_numpy
 from features.encoding import columns
-from features.encoding.columns import BATCH_LABEL, HISTORY_END, POSITION, USER_INDEX, label_column
+from features.encoding.columns import BATCH_LABEL, HISTORY_END, POSITION, TIMESTAMP, USER_INDEX, label_column
 from features.encoding.feature_encoding import FeatureEncoding
 from features.errors import InputError
 from features.examples.shards import BEHAVIORS_DIR, behaviors_file, list_shards
@@ -217,7 +217,7 @@ def _behaviors_of(requests: str) -> str:
 
 def _read_requests(path: str, spec: FeatureSpec, histories: bool, item_rows: bool) -> RequestArrays:
     label = label_column(spec.label)
-    users = [USER_INDEX, HISTORY_END] if histories else []
+    users = [USER_INDEX, HISTORY_END, TIMESTAMP] if histories else []
     others = [*extra_columns(path).values(), *([columns.ITEM_ROW] if item_rows else [])]
     names = [*(f.name for f in spec.features), POSITION, label, *users, *others]
     table = read_parquet(path, names)
@@ -273,7 +273,7 @@ def _batch(arrays: RequestArrays, behaviors: BehaviorShards | None, spec: Featur
         rows = arrays.candidate.get(columns.ITEM_ROW)
         batch[ITEM_ROW] = np.zeros(len(batch[BATCH_LABEL]), np.int32) if rows is None else rows
         users, ends = arrays.request[USER_INDEX], arrays.request[HISTORY_END]
-        batch["history"] = behaviors.windows(users, ends, spec.history, windows)
+        batch["history"] = behaviors.windows(users, ends, spec.history, windows, arrays.request[TIMESTAMP])
         batch["user_index"] = users.astype(np.int32)
     return batch
 

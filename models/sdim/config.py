@@ -10,6 +10,7 @@ from features.config import Strict
 from features.items.config import SimHashConfig
 
 Attention = Literal["none", "mean", "target_attention", "cosine_attention", "din"]
+RecencyKind = Literal["none", "rank", "gap_and_rank"]
 
 
 class HistoryConfig(Strict):
@@ -29,6 +30,9 @@ class HistoryConfig(Strict):
         model would meet that case for the first time when it serves.
       simhash: of `end_to_end`; `two_tower` has its hash from the signatures.
       din_hidden_units: of `din`.
+      recency: what models know of how long ago a behaviour was: `gap_and_rank`, buckets of the time before the request
+        and of the place from the newest; `rank`, for servers whose requests tell no times; `none`, no order at all.
+        `sdim` reads the gap alone: ranks move with every behaviour, and sums in a store would not.
     """
 
     features: tuple[str, ...] | None = None
@@ -38,6 +42,7 @@ class HistoryConfig(Strict):
     signature_dropout: float = Field(0.1, ge=0.0, lt=1.0)
     simhash: SimHashConfig = SimHashConfig()
     din_hidden_units: tuple[int, ...] = (36,)
+    recency: RecencyKind = "gap_and_rank"
 
 
 def reads_histories(config: object) -> bool:

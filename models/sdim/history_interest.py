@@ -2,24 +2,47 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import tensorflow as tf
 
 from features.encoding.feature_encoding import FeatureEncoding
 from features.items.signatures import ItemSignatures
 from features.items.simhash import SimHash
 from models.embedding import FeatureEmbedding
-from models.inputs.history_windows import trim_window
+from models.inputs.history_windows import TIME_GAP, trim_window
 from models.sdim import buckets as sdim
 from models.sdim.config import HistoryConfig
+from models.sdim.recency import Recency
 from models.sdim.request_layout import RequestLayout
 from models.sdim.target_attention import DinAttention, DotProductAttention, mean_pooling
 from models.sdim.unsigned_field import UnsignedField
 
 
+class Behaviors(NamedTuple):
+    """A window's behaviours.
+
+    Attributes:
+      values: [B, L, d_h], embeddings of their items alone: what is signed, and what an interest is made of.
+      keys: [B, L, d_h], the same with their recency: what candidates are compared with.
+      bias: [B, L] or a scalar: the logarithm of the weight that their recency gives them.
+      mask: [B, L], 1 for behaviours and 0 for padding.
+      item_row: [B, L] int32 rows of the catalogue, or None.
+    """
+
+    values: tf.Tensor
+    keys: tf.Tensor
+    bias: tf.Tensor
+    mask: tf.Tensor
+    item_row: tf.Tensor | None
+
+
 class HistoryInterest(tf.keras.layers.Layer):
     """One field a window: what the history says about the candidate (SDIM, arXiv 2205.10249, section 3.1).
 
-    A behaviour is the concatenation of its features' embeddings, `[d_h]`; so is a candidate, from the same table. An
+    A behaviour is the concatenation of its features' embeddings, `[d_h]`; so is a candidate, from the same table.
+    Recency (`models.sdim.recency`) is part of what candidates attend to, and weighs behaviours; the interest is made of
+    items alone: what is added up over a history would else say how long it is, and so how far the log has got. An
     interest u of candidate q becomes the field `W [u, u ⊙ q / |q|]`: u alone says what the history holds, the product
     how much of it is like the candidate. No behaviours, no interest: the field is exactly 0. Where signatures are
     looked up, candidates lose theirs at random in training, and the long field of one without a signature is
@@ -54,6 +77,14 @@ class HistoryInterest(tf.keras.layers.Layer):
         self._projections = {
             w: tf.keras.layers.Dense(embedding.embedding_dim, use_bias=False, name=f"{w}_field") for w in self.windows
         }
+        recency = {}
+        for window in self.windows:
+            gaps, ranks = self.uses_times, config.recency != "none" and not self._by_table(window)
+            if gaps or ranks:
+                compared = getattr(config, window) not in ("mean", "sdim")
+                recency[window] = Recency(self.dim if compared else None, gaps, ranks, name=f"{window}_recency")
+        self._recency = recency
+        self._newer = {"short": 0, "long": encoding.spec.history.short_length}
         self.simhash, self._signature_table, self._unsigned = None, None, None
         if config.long == "sdim" and config.signature_source == "two_tower":
             if item_signatures is None:
@@ -76,6 +107,20 @@ class HistoryInterest(tf.keras.layers.Layer):
         return self.config.long == "sdim"
 
     @property
+    def uses_times(self) -> bool:
+        """Whether it asks for the times of requests and behaviours."""
+        return self.config.recency == "gap_and_rank"
+
+    @property
+    def table_recency(self) -> Recency | None:
+        """What weighs behaviours in a table by their age; None: all count alike."""
+        return self.recency_of("long") if self.uses_table else None
+
+    def recency_of(self, window: str) -> Recency | None:
+        """What a window's behaviours get for their age; None: nothing."""
+        return self._recency.get(window)
+
+    @property
     def uses_item_rows(self) -> bool:
         """Whether behaviours and candidates are signed by their row in the catalogue."""
         return self._signature_table is not None
@@ -89,7 +134,8 @@ class HistoryInterest(tf.keras.layers.Layer):
     def table_weights(self) -> list[tf.Variable]:
         """What bucket sums depend on."""
         signatures = [self._signature_table] if self.uses_item_rows else []
-        return [self._embedding.table, *signatures]
+        recency = self.table_recency.weights if self.table_recency is not None else []
+        return [self._embedding.table, *signatures, *recency]
 
     def call(self, batch: dict, training: bool | None = None) -> tf.Tensor:
         """Returns the fields of a batch's candidates, `[N, len(field_names), d]`.
@@ -107,8 +153,11 @@ class HistoryInterest(tf.keras.layers.Layer):
         fields = []
         for window in self.windows:
             if window in self._attention:
-                values, mask, _ = self.behaviors(history, window)
-                interest = layout.to_flat(self._attention[window](grid, layout.to_rows(values), layout.to_rows(mask)))
+                found = self.behaviors(history, window)
+                values, mask, keys, bias = (
+                    layout.to_rows(part) for part in (found.values, found.mask, found.keys, found.bias)
+                )
+                interest = layout.to_flat(self._attention[window](grid, values, mask, keys, bias))
             else:
                 if sums is None:
                     sums = self._bucket_sums(history)
@@ -126,23 +175,32 @@ class HistoryInterest(tf.keras.layers.Layer):
         return self._embedding.concatenated(self.features, features)
 
     def encode_behaviors(self, features: dict, item_row: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
-        """What BSE adds up: embeddings `[T, d_h]` and signatures `[T, G]` of behaviours, -1 where there is none."""
+        """What BSE adds up: embeddings `[T, d_h]` and signatures `[T, G]` of behaviours, -1 where there is none.
+
+        Their weights by `table_recency` are not in it: a store embeds each item once, whenever it was met.
+        """
         values = self.embed(features)
         return values, self._sign(values, item_row)
 
-    def behaviors(self, history: dict, window: str) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
-        """Embeds a window's behaviours: `[B, L, d_h]`, their mask `[B, L]` and catalogue rows.
-
-        L is the longest history's length: what pads all requests is cut off.
-        """
+    def behaviors(self, history: dict, window: str) -> Behaviors:
+        """Embeds a window's behaviours; L is the longest history's length: what pads all requests is cut off."""
         ids, present = trim_window(history, window)
-        values = self.embed(ids)
-        return values, tf.cast(present, values.dtype), ids.get("item_row")
+        values = keys = self.embed(ids)
+        bias = tf.zeros([], values.dtype)
+        if window in self._recency:
+            rank = tf.range(tf.shape(present)[1], 0, -1) + self._newer[window]
+            offset, bias = self._recency[window](ids.get(TIME_GAP), rank)
+            keys = values + offset
+        return Behaviors(values, keys, bias, tf.cast(present, values.dtype), ids.get("item_row"))
+
+    def _by_table(self, window: str) -> bool:
+        return getattr(self.config, window) == "sdim"
 
     def _bucket_sums(self, history: dict) -> tf.Tensor:
-        values, mask, item_row = self.behaviors(history, "long")
-        signed = self._sign(values, item_row)
-        known = (mask > 0) & (signed[..., 0] >= 0)
+        found = self.behaviors(history, "long")
+        signed = self._sign(found.values, found.item_row)
+        known = (found.mask > 0) & (signed[..., 0] >= 0)
+        values = found.values * tf.exp(found.bias)[..., tf.newaxis]
         return sdim.bucket_sums(values, signed, known, self.simhash_config.num_buckets)
 
     def _sign(self, values: tf.Tensor, item_row: tf.Tensor | None) -> tf.Tensor:

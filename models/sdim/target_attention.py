@@ -1,7 +1,9 @@
 """Target attention over a request's history: dot product, DIN's activation unit, and the mean as a control.
 
-Each takes candidates `[B, C, d]` and their request's history `[B, L, d]`, and returns interests `[B, C, d]`; a history
-without behaviours gives exactly 0.
+Each takes candidates `[B, C, d]`, their request's history `[B, L, d]`, a mask `[B, L]`, 1 for behaviours and 0 for
+padding, and of the behaviours' recency (`models.sdim.recency`) keys `[B, L, d]`, which candidates are compared with in
+the place of the history, and logarithms of weights, which broadcast to `[B, L]`. It returns interests `[B, C, d]`; a
+history without behaviours gives exactly 0.
 """
 
 from __future__ import annotations
@@ -9,19 +11,31 @@ from __future__ import annotations
 import tensorflow as tf
 
 
-def mean_pooling(candidates: tf.Tensor, history: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """The mean of the behaviours, whatever the candidate. `mask` [B, L] is 1 for behaviours and 0 for padding."""
-    total = tf.einsum("bl,bld->bd", mask, history)
-    mean = tf.math.divide_no_nan(total, tf.reduce_sum(mask, axis=1, keepdims=True))
+def mean_pooling(
+    candidates: tf.Tensor,
+    history: tf.Tensor,
+    mask: tf.Tensor,
+    keys: tf.Tensor | None = None,
+    bias: float | tf.Tensor = 0.0,
+) -> tf.Tensor:
+    """The weighted mean of the behaviours, whatever the candidate: `keys` are not read."""
+    weights = mask * tf.exp(bias)
+    total = tf.einsum("bl,bld->bd", weights, history)
+    mean = tf.math.divide_no_nan(total, tf.reduce_sum(weights, axis=1, keepdims=True))
     return tf.repeat(mean[:, tf.newaxis], tf.shape(candidates)[1], axis=1)
 
 
 def dot_product_attention(
-    candidates: tf.Tensor, history: tf.Tensor, mask: tf.Tensor, temperature: float | tf.Tensor = 1.0
+    candidates: tf.Tensor,
+    history: tf.Tensor,
+    mask: tf.Tensor,
+    temperature: float | tf.Tensor = 1.0,
+    keys: tf.Tensor | None = None,
+    bias: float | tf.Tensor = 0.0,
 ) -> tf.Tensor:
-    """`TA(q, S) = Σ_j softmax_j(q·s_j / t) s_j` (SDIM, arXiv 2205.10249, Eq. 3). `mask` as in `mean_pooling`."""
-    scores = tf.matmul(candidates, history, transpose_b=True) / temperature
-    weights = tf.nn.softmax(scores + (1.0 - mask[:, tf.newaxis]) * -1e9)
+    """`TA(q, S) = Σ_j softmax_j(q·k_j / t + b_j) s_j`: with `k = s`, `b = 0` Eq. 3 of SDIM (arXiv 2205.10249)."""
+    scores = tf.matmul(candidates, history if keys is None else keys, transpose_b=True) / temperature
+    weights = tf.nn.softmax(scores + ((1.0 - mask) * -1e9 + bias)[:, tf.newaxis])
     # Softmax over padding alone is uniform, not zero.
     return tf.matmul(weights, history * mask[..., tf.newaxis])
 
@@ -45,11 +59,19 @@ class DotProductAttention(tf.keras.layers.Layer):
         self.sharpness = self.add_weight("sharpness", (), initializer=tf.keras.initializers.Constant(10.0))
         super().build(input_shape)
 
-    def call(self, candidates: tf.Tensor, history: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-        """Returns `[B, C, d]` from candidates `[B, C, d]`, history `[B, L, d]` and mask `[B, L]`."""
+    def call(
+        self,
+        candidates: tf.Tensor,
+        history: tf.Tensor,
+        mask: tf.Tensor,
+        keys: tf.Tensor | None = None,
+        bias: float | tf.Tensor = 0.0,
+    ) -> tf.Tensor:
+        """Returns `[B, C, d]`."""
+        keys = history if keys is None else keys
         if self.unit_vectors:
-            candidates, history = (tf.math.l2_normalize(x, axis=-1) for x in (candidates, history))
-        return dot_product_attention(candidates, history, mask, 1.0 / self.sharpness)
+            candidates, history, keys = (tf.math.l2_normalize(x, axis=-1) for x in (candidates, history, keys))
+        return dot_product_attention(candidates, history, mask, 1.0 / self.sharpness, keys, bias)
 
 
 class DinAttention(tf.keras.layers.Layer):
@@ -78,9 +100,16 @@ class DinAttention(tf.keras.layers.Layer):
         self.bias = self.add_weight("bias", (units,), initializer="zeros")
         super().build(input_shape)
 
-    def call(self, candidates: tf.Tensor, history: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-        """Returns `[B, C, d]` from candidates `[B, C, d]`, history `[B, L, d]` and mask `[B, L]`."""
-        weights = self.activations(candidates, history) * mask[:, tf.newaxis]
+    def call(
+        self,
+        candidates: tf.Tensor,
+        history: tf.Tensor,
+        mask: tf.Tensor,
+        keys: tf.Tensor | None = None,
+        bias: float | tf.Tensor = 0.0,
+    ) -> tf.Tensor:
+        """Returns `[B, C, d]`."""
+        weights = self.activations(candidates, history if keys is None else keys) * (mask * tf.exp(bias))[:, tf.newaxis]
         return tf.matmul(weights, history)
 
     def activations(self, candidates: tf.Tensor, history: tf.Tensor) -> tf.Tensor:

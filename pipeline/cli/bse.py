@@ -84,6 +84,14 @@ def build(
     store: Store,
     precision: Annotated[Literal["fp32", "fp16", "int8"], typer.Option(help="Of the sums in the store.")] = "fp32",
     signatures: Signatures = None,
+    as_of: Annotated[
+        int | None,
+        typer.Option(
+            "--as-of",
+            metavar="MILLISECONDS",
+            help="Build the tables of requests at this time (UTC); by default just after the newest behaviour.",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Build even if nothing has changed.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -92,7 +100,9 @@ def build(
         from serving.bse.table_job import SavedModelBehaviorEncoder, build_behavior_tables
 
         SavedModelBehaviorEncoder(model, signatures)  # a ranker without tables is refused before anything runs
-        built = build_behavior_tables(model, behaviors, store, precision=precision, signatures=signatures, force=force)
+        built = build_behavior_tables(
+            model, behaviors, store, precision=precision, signatures=signatures, as_of=as_of, force=force
+        )
     if as_json:
         print(json.dumps(built, indent=2))
         return
@@ -142,7 +152,12 @@ def append(
     model: Model,
     user: User,
     behavior: Annotated[
-        str, typer.Option("--behavior", "-b", help='The raw history features as JSON, e.g. \'{"item_id": "i7"}\'.')
+        str,
+        typer.Option(
+            "--behavior",
+            "-b",
+            help='Raw history features and time as JSON, e.g. \'{"item_id": "i7", "timestamp": 1700000000000}\'.',
+        ),
     ],
     user_type: AsInt = "string",
     signatures: Signatures = None,
@@ -157,7 +172,7 @@ def append(
         encoder = SavedModelBehaviorEncoder(model, signatures)
         # The version is the encoder's: a store of another ranker refuses it.
         with BseStore(store, encoder.version) as opened:
-            encoded = encode_behavior(encoder, values)
+            encoded = encode_behavior(encoder, values, opened.header.get("as_of"))
             if encoded is None:
                 raise RunError("the ranker knows no signature of this item: it is not added to tables.")
             owner = _user(user, user_type)

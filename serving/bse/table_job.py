@@ -14,10 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from features import storage
+from features.arrow import open_parquet
 from features.errors import InputError, NotFoundError
 from features.histories.build_tables import build_tables
+from features.histories.time_gaps import gap_buckets
+from features.histories.windows import TIMESTAMP
 from features.spec import HistorySpec
 from serving.bse.build import StoreBuilder, make_current
 from serving.bse.environment import StoreError
@@ -26,7 +30,7 @@ from serving.bse.record import Precision, RecordLayout
 from serving.bse.store import BseStore
 from serving.requests.tensors import feature_tensor
 from serving.saved.saved_model import SavedModel, resolve_version
-from serving.signature_specs import ENCODE_BEHAVIORS, HistoryInputs
+from serving.signature_specs import ENCODE_BEHAVIORS, TIME, HistoryInputs
 
 
 class _SavedEncoder(SavedModel):
@@ -78,6 +82,11 @@ class SavedModelBehaviorEncoder:
     def _ranker(self) -> _SavedEncoder:
         return _SavedEncoder(self.directory)
 
+    @property
+    def gap_weights(self) -> np.ndarray | None:
+        """What a behaviour of an age counts in the ranker's tables; None: all count alike."""
+        return self._ranker.gap_weights
+
     def encode(self, behaviors: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Encodes T behaviours given by their raw history features.
 
@@ -93,22 +102,33 @@ class SavedModelBehaviorEncoder:
         return outputs["embedding"], signatures, known
 
 
-def encode_behavior(encoder: SavedModelBehaviorEncoder, values: dict) -> tuple[np.ndarray, np.ndarray] | None:
-    """Encodes one behaviour: `{history feature: raw value, or a list of them}` to [d] and [G]; None: no signature.
+def encode_behavior(
+    encoder: SavedModelBehaviorEncoder, values: dict, as_of: int | None = None
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Encodes one behaviour to what a table adds up, [d], and its signature [G]; None: no signature.
+
+    Args:
+      encoder: of the store's ranker.
+      values: `{history feature: raw value, or a list of them}`, and its `timestamp` where it is known.
+      as_of: the time of which the store's tables are (`BseStore.header`): what enters a table is as old as it was then.
 
     Raises:
       InputError: if a feature is missing, unknown or does not fit its kind.
     """
     names = encoder.history.features
-    if sorted(values) != sorted(names):
+    if sorted(set(values) - {TIMESTAMP}) != sorted(names):
         raise InputError(
-            f"a behaviour must hold {', '.join(names)}. Received: {', '.join(sorted(values)) or 'nothing'}"
+            f"a behaviour must hold {', '.join(names)}, and may hold its {TIMESTAMP}. "
+            f"Received: {', '.join(sorted(values)) or 'nothing'}"
         )
     try:
         table = pa.table({name: pa.array([values[name]]) for name in names})
+        time = feature_tensor(TIME, pa.array([values.get(TIMESTAMP)]))
     except (pa.ArrowException, OverflowError) as error:
         raise InputError(f"a behaviour holds raw values of its features: {error}") from error
     embeddings, signatures, known = encoder.encode(table)
+    if encoder.gap_weights is not None and as_of is not None:
+        embeddings = embeddings * encoder.gap_weights[gap_buckets(as_of, time), np.newaxis]
     return (embeddings[0], signatures[0]) if known[0] else None
 
 
@@ -119,13 +139,15 @@ def build_behavior_tables(
     *,
     precision: Precision = "fp32",
     signatures: storage.AnyPath | None = None,
+    as_of: int | None = None,
     root=None,
     force: bool = False,
 ) -> dict:
     """Builds the tables of all users and publishes them as the store's current version.
 
-    The window is that of a request now: all behaviours but the last `short_length`, at most `long_length` of them. If
-    the store holds this ranker version, built from the same files in the same precision, nothing is done.
+    The window is that of a request at `as_of`: all behaviours before it but the last `short_length`, at most
+    `long_length` of them. A ranker with recency gives them the age that they have then. If the store holds this ranker
+    version, built from the same files as of the same time in the same precision, nothing is done.
 
     Args:
       model_dir: the exported ranker, one version or their base directory.
@@ -133,12 +155,13 @@ def build_behavior_tables(
       store_dir: the store with all its versions.
       precision: of the sums in the store.
       signatures: of items that the ranker was not trained with, as of `SavedModelBehaviorEncoder`.
+      as_of: UTC milliseconds; by default just after the newest behaviour of the log.
       root: a Beam pipeline whose runner and options are taken; in-process by default.
       force: build even if nothing has changed.
 
     Returns:
-      `{"built": bool, "version", "precision", "users", "users_without", "behaviors", "unknown_behaviors", "items",
-      "record_bytes", "payload_bytes"}`; the counts are those of the build that the store holds.
+      `{"built": bool, "version", "precision", "as_of", "users", "users_without", "behaviors", "unknown_behaviors",
+      "items", "record_bytes", "payload_bytes"}`; the counts are those of the build that the store holds.
 
     Raises:
       NotFoundError: if there is no ranker or no behaviour log.
@@ -152,16 +175,18 @@ def build_behavior_tables(
     config = encoder.simhash
     layout = RecordLayout(config.num_groups, config.num_buckets, encoder.dim, precision)
     new_items = "" if encoder.new_items is None else encoder.new_items.fingerprint
-    source = fingerprint(files, encoder.version, precision, new_items)
+    as_of = _end_of_log(files) if as_of is None else as_of
+    source = fingerprint(files, encoder.version, precision, as_of, new_items)
     found = None if force else _built_from(store_dir, encoder.version, source)
     if found is not None:
         make_current(store_dir, encoder.version)
         return {"built": False, **found}
     with StoreBuilder(store_dir, encoder.version, layout) as builder:
-        counts = build_tables(files, encoder, builder.writer, root)
+        counts = build_tables(files, encoder, builder.writer, root, as_of)
         facts = {
             "version": encoder.version,
             "precision": precision,
+            "as_of": as_of,
             **counts,
             "record_bytes": layout.num_bytes,
             "payload_bytes": layout.num_bytes * counts["users"],
@@ -169,6 +194,7 @@ def build_behavior_tables(
         builder.publish(
             {
                 "source": source,
+                "as_of": as_of,
                 "built_at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
                 "simhash": config.model_dump(),
                 "history": encoder.history.model_dump(mode="json"),
@@ -178,10 +204,21 @@ def build_behavior_tables(
     return {"built": True, **facts}
 
 
-def fingerprint(files: list[str], version: str, precision: str, new_items: str) -> str:
+def fingerprint(files: list[str], version: str, precision: str, as_of: int, new_items: str) -> str:
     """Returns a digest of names, sizes and modification times of files, and of what else a build depends on."""
     listed = [(storage.name(path), storage.size(path), storage.modified(path)) for path in files]
-    return hashlib.sha256(json.dumps([listed, version, precision, new_items]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([listed, version, precision, as_of, new_items]).encode()).hexdigest()
+
+
+def _end_of_log(files: list[str]) -> int:
+    """The millisecond after the newest behaviour, so that all of them are before it; 0 of an empty log."""
+    newest = -1
+    for path in files:
+        with open_parquet(path) as file:
+            for batch in file.iter_batches(columns=[TIMESTAMP]):
+                found = pc.max(batch[TIMESTAMP].flatten()).as_py()
+                newest = newest if found is None else max(newest, found)
+    return newest + 1
 
 
 def _built_from(store_dir: str | Path, version: str, source: str) -> dict | None:

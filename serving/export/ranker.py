@@ -10,12 +10,14 @@ import pyarrow as pa
 
 from features import storage
 from features.encoding.feature_encoding import FeatureEncoding
+from features.histories.windows import history_column
 from features.items.signatures import ItemSignatures
 from serving.export.publish import publish_model
 from serving.export.warmup import ranker_requests
 from serving.signature_specs import (
     ENCODE_BEHAVIORS,
     EXPLAIN,
+    GAP_WEIGHTS,
     ITEM_SIGNATURE,
     LONG_SUMS,
     RANK_REQUESTS,
@@ -45,8 +47,9 @@ def export_ranker(
 
     A ranker that reads histories takes them as further inputs (`serving.signature_specs.HistoryInputs`). With SDIM,
     `serving_default` takes the user's bucket table from BSE, `rank_requests` the long history itself (the joint graph
-    of the training), and `encode_behaviors` gives what BSE adds up. A ranker with `attention_maps` (AutoInt) also
-    exports `explain`: the inputs of `serving_default` to `attention` `[N, layers, H, M, M]`, query field by key field.
+    of the training), `encode_behaviors` gives what BSE adds up, and `gap_weights` what a behaviour counts by its age. A
+    ranker with `attention_maps` (AutoInt) also exports `explain`: the inputs of `serving_default` to `attention`
+    `[N, layers, H, M, M]`, query field by key field.
 
     The SavedModel appears whole or not at all.
 
@@ -67,8 +70,8 @@ def export_ranker(
       InputError: if a feature has the name of another signature input, or `warmup_rows` do not fit the spec.
     """
     spec = encoding.spec
-    check_spec(spec)
     history = HistoryInputs.of(model, spec)
+    check_spec(spec, takes_times=history is not None and history.times)
     return publish_model(
         directory,
         model,
@@ -97,21 +100,15 @@ def _ranker_module(
     if history_inputs is not None and model.history_interest.uses_item_rows:
         module.item_rows = ItemRows(item_signatures.item_ids, assets)
 
-    def encoded(names, inputs, prefix="") -> dict:
-        """Ids by feature, and catalogue rows where items are signed by them."""
-        ids = {name: encoder.encode_any_shape(name, inputs[f"{prefix}{name}"]) for name in names}
-        if "item_id" in names and model.history_interest.uses_item_rows:
-            ids["item_row"] = module.item_rows(inputs[f"{prefix}item_id"])
-        return ids
-
     def batch_of(inputs, request_index, with_table=False):
         features = {feature.name: encoder.encode(feature.name, inputs[feature.name]) for feature in spec.features}
         batch = {"features": features, REQUEST_INDEX: request_index}
         if history_inputs is not None:
-            history = batch["history"] = {}
-            for window, names in history_inputs.windows(with_table).items():
-                history[window] = encoded(names, inputs, prefix=f"{window}_")
-                history[f"{window}_length"] = inputs[f"{window}_length"]
+            windows = history_inputs.windows(with_table)
+            history = batch["history"] = encoder.encode_windows(inputs, windows)
+            for window, names in windows.items() if model.history_interest.uses_item_rows else ():
+                if "item_id" in names:
+                    history[window]["item_row"] = module.item_rows(inputs[history_column(window, "item_id")])
             if with_table and history_inputs.simhash:
                 history[LONG_SUMS] = inputs[LONG_SUMS]
             if model.history_interest.uses_item_rows:
@@ -142,9 +139,13 @@ def _ranker_module(
         return {"attention": tf.stack(model.attention_maps(one_request(inputs)), axis=1)}
 
     def encode_behaviors(**inputs):
-        ids = encoded(history_inputs.long_features, inputs)
-        values, signatures = model.history_interest.encode_behaviors(ids, ids.get("item_row"))
+        ids = {name: encoder.encode_any_shape(name, values) for name, values in inputs.items()}
+        rows = module.item_rows(inputs["item_id"]) if model.history_interest.uses_item_rows else None
+        values, signatures = model.history_interest.encode_behaviors(ids, rows)
         return {"embedding": values, "signature": signatures, "known": signatures[:, 0] >= 0}
+
+    def gap_weights(gap):
+        return {"weight": tf.exp(model.history_interest.table_recency(gap, rank=None).bias)}
 
     one = {f.name: tensor_spec(f, 1) for f in of_request} | {f.name: tensor_spec(f, None) for f in of_candidate}
     many = {f.name: tensor_spec(f, None) for f in spec.features}
@@ -157,6 +158,9 @@ def _ranker_module(
         one[LONG_SUMS] = tf.TensorSpec([1, *history_inputs.table_shape], tf.float32, name=LONG_SUMS)
         behaviors = {name: tensor_spec(spec[name], None) for name in history_inputs.long_features}
         signatures[ENCODE_BEHAVIORS] = traced(encode_behaviors, behaviors, autograph=True)
+        if model.history_interest.table_recency is not None:
+            gaps = {"gap": tf.TensorSpec([None], tf.int32, name="gap")}
+            signatures[GAP_WEIGHTS] = traced(gap_weights, gaps, autograph=True)
     signatures[SERVING_DEFAULT] = traced(rank_one, one, autograph=True)
     if history_inputs is not None and model.history_interest.uses_item_rows:
         shape = [None, history_inputs.simhash.num_groups]

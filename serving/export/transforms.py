@@ -11,8 +11,10 @@ import tensorflow as tf
 
 from features.encoding import hashing, numeric
 from features.encoding.feature_encoding import FeatureEncoding
+from features.histories.windows import TIMESTAMP, history_column
 from features.spec import MISSING_INT64, Feature
-from models.inputs.history_windows import in_rows
+from models.inputs.history_windows import TIME_GAP, in_rows
+from models.sdim.recency import gap_buckets
 from serving.export.table_assets import NumberedKeys
 
 
@@ -81,7 +83,11 @@ class RawFeatureEncoder(tf.Module):
         """Encodes behaviour windows: a batch's `history` from the inputs `<window>_<feature>`, `<window>_length`."""
         history = {}
         for window, names in windows.items():
-            history[window] = {name: self.encode_any_shape(name, inputs[f"{window}_{name}"]) for name in names}
+            raw = {name: inputs[history_column(window, name)] for name in names}
+            times = raw.pop(TIMESTAMP, None)
+            history[window] = {name: self.encode_any_shape(name, values) for name, values in raw.items()}
+            if times is not None:
+                history[window][TIME_GAP] = gap_buckets(inputs[TIMESTAMP], times)
             history[f"{window}_length"] = inputs[f"{window}_length"]
         return history
 

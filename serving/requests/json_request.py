@@ -4,11 +4,13 @@
      "user": {"user_id": "u7", "age_band": "25-34"},
      "context": {"hour": 21},
      "candidates": [{"item_id": "i3", "price": 12.5, "title": ["red", "shoe"]}, {"item_id": "i9"}],
-     "history": [{"item_id": "i8"}, {"item_id": "i1"}]}
+     "timestamp": 1700000000000,
+     "history": [{"item_id": "i8", "timestamp": 1699990000000}, {"item_id": "i1"}]}
 
 `user` and `context` hold the features of scope `request` (either may hold any of them), each entry of `candidates`
 those of scope `candidate`; `history` holds the user's behaviours, oldest first, with the spec's history features
-(models that read no histories ignore it). A feature that is absent or null is missing. The keys of the log contract
+(models that read no histories ignore it). Times are UTC milliseconds; how old a behaviour is where they are absent, a
+model does not know. A feature that is absent or null is missing. The keys of the log contract
 (`user_id`, `timestamp`, `item_id`, …) are allowed where they belong even if the model does not read them.
 """
 
@@ -26,9 +28,9 @@ import pyarrow as pa
 
 from features.config import nearest
 from features.errors import InputError
-from features.histories.windows import attach_histories
+from features.histories.windows import TIMESTAMP, attach_histories
 from features.spec import KEY_COLUMNS, Feature, FeatureSpec, Scope
-from serving.signature_specs import arrow_type
+from serving.signature_specs import TIME, arrow_type
 
 _SECTIONS = ("user", "context", "candidates")
 _CANDIDATE = "`candidates[{}]`"
@@ -60,8 +62,8 @@ def row_from_request(
       histories: whether `history` is read; otherwise it is ignored, as it is where the spec has no histories.
 
     Returns:
-      One row: the request features and `user_id`; of N candidates their features and `item_id`, as lists of N values;
-      the windows of `history` (`features.histories.windows.attach_histories`). What is absent is null.
+      One row: the request features, `user_id` and `timestamp`; of N candidates their features and `item_id`, as lists
+      of N values; the windows of `history` (`features.histories.windows.attach_histories`). What is absent is null.
 
     Raises:
       RequestError: for an unknown feature, a feature in the wrong place or of the wrong type, candidates that are
@@ -70,7 +72,7 @@ def row_from_request(
     if not isinstance(request, dict):
         raise RequestError(f"a request must be a JSON object. Received: {type(request).__name__}.")
     for key in request:
-        if key not in (*_SECTIONS, "history", "request_id", "timestamp"):
+        if key not in (*_SECTIONS, "history", "request_id", TIMESTAMP):
             raise RequestError(f"`{key}` is not a part of a request.{_hint(spec, key, _SECTIONS)}")
     values = [_request_values(spec, request)]
     columns = _columns(_with_id(spec, "request", "user_id", values), values, "the request")
@@ -81,6 +83,8 @@ def row_from_request(
         raise RequestError("the cascade finds the candidates itself: leave `candidates` out of the request.")
     if not histories or spec.history is None:
         return pa.table(columns)
+    if TIMESTAMP not in columns:
+        columns |= _columns([TIME], [{TIMESTAMP: request.get(TIMESTAMP)}], "the request")
     behaviors = _one_row(_behavior_columns(spec, request))
     count = len(behaviors[spec.history.features[0]].values)
     columns |= {"user_index": pa.array([0], pa.int32()), "history_end": pa.array([count])}
@@ -124,9 +128,9 @@ def _behavior_columns(spec: FeatureSpec, request: dict[str, Any]) -> dict[str, p
     if not isinstance(history, list) or not all(isinstance(behavior, dict) for behavior in history):
         raise RequestError("`history` must be a list of objects of features, oldest first.")
     names = spec.history.features
-    for index, name in _unknown_names(history, {*names, "item_id", "timestamp", "action"}):
+    for index, name in _unknown_names(history, {*names, "item_id", TIMESTAMP, "action"}):
         raise RequestError(f"`history[{index}]`: `{name}` is not a history feature.{nearest(name, names)}")
-    return _columns([spec[name] for name in names], history, "`history[{}]`")
+    return _columns([*(spec[name] for name in names), TIME], history, "`history[{}]`")
 
 
 def _unknown_names(rows: list[dict[str, Any]], known: set[str]) -> Iterable[tuple[int, str]]:

@@ -16,15 +16,18 @@ from features.arrow import is_list, list_lengths, one_chunk
 from features.config import nearest
 from features.encoding.feature_encoding import numbers
 from features.errors import InputError
-from features.histories.windows import history_column
+from features.histories.windows import TIMESTAMP, history_column
 from features.spec import Feature, FeatureSpec
 from serving.signature_specs import (
     LONG_SUMS,
     REQUEST_INDEX,
+    TIME,
     HistoryInputs,
     missing_mark,
     numpy_dtype,
+    takes_times,
     value_type,
+    window_feature,
 )
 
 
@@ -87,12 +90,14 @@ def request_tensors(
 
 def window_tensors(spec: FeatureSpec, windows: dict[str, tuple[str, ...]], table: pa.Table) -> dict[str, np.ndarray]:
     """Turns the windows of raw requests into the inputs `<window>_<feature>` `[B, S]` or `[B, S, V]` and
-    `<window>_length` `[B]`."""
+    `<window>_length` `[B]`, and where a window asks for times into `timestamp` `[B]`."""
     tensors = {}
+    if takes_times(windows):
+        tensors[TIMESTAMP] = feature_tensor(TIME, _column(table, TIMESTAMP))
     for window, names in windows.items():
         for name in names:
             column = history_column(window, name)
-            tensors[column], lengths = _left_padded(spec[name], _column(table, column))
+            tensors[column], lengths = _left_padded(window_feature(spec, name), _column(table, column))
         tensors[f"{window}_length"] = lengths.astype(np.int32)
     return tensors
 

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
 
 from features import storage
 from features.arrow import one_chunk, read_parquet
+from features.histories.bucket_table import BucketTable
+from features.histories.time_gaps import gap_buckets
+from features.histories.windows import TIMESTAMP, history_column
 from features.items.signatures import SIGNATURES_FILE
+from serving.requests.tensors import feature_tensor
 from serving.saved.saved_model import SavedModel
-from serving.signature_specs import ATTENTION_FIELDS_FILE, SERVING_DEFAULT, SIGNATURES_FOLDER
+from serving.signature_specs import ATTENTION_FIELDS_FILE, ENCODE_BEHAVIORS, SERVING_DEFAULT, SIGNATURES_FOLDER, TIME
+
+Completion = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 class SavedRanker(SavedModel):
@@ -34,3 +44,27 @@ class SavedRanker(SavedModel):
             one_chunk(read_parquet(signatures, ["item_id"])["item_id"]) if storage.is_file(signatures) else None
         )
         self.attention_fields = tuple(json.loads(storage.read_bytes(fields))) if storage.is_file(fields) else None
+
+    def long_table(self, row: pa.Table, complete: Completion | None = None) -> BucketTable:
+        """The bucket table of one raw request's own long window, as a store of the request's time would hold it.
+
+        Only for rankers that take tables.
+
+        Args:
+          row: the request.
+          complete: of item ids [T], signatures [T, G] and [T] whether each is known, both with those of items that the
+            ranker does not know.
+        """
+        names = self.history.long_features
+        columns = {name: one_chunk(row[history_column("long", name)]).flatten() for name in names}
+        tensors = {name: feature_tensor(self.spec[name], values) for name, values in columns.items()}
+        found = self.run(ENCODE_BEHAVIORS, tensors)
+        values = found["embedding"]
+        if self.gap_weights is not None:
+            now = feature_tensor(TIME, one_chunk(row[TIMESTAMP]))
+            times = feature_tensor(TIME, one_chunk(row[history_column("long", TIMESTAMP)]).flatten())
+            values = values * self.gap_weights[gap_buckets(now, times), np.newaxis]
+        signatures, known = found["signature"], found["known"]
+        if complete is not None:
+            signatures, known = complete(tensors["item_id"], signatures, known)
+        return BucketTable.build(values, signatures.astype(np.uint8), self.history.simhash.num_buckets, known)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,8 +11,9 @@ from pydantic import ValidationError
 
 from features import storage
 from features.errors import NotFoundError, UnscorableError
+from features.histories.time_gaps import NUM_GAP_BUCKETS
 from features.spec import FeatureSpec
-from serving.signature_specs import SPEC_FILE, HistoryInputs
+from serving.signature_specs import GAP_WEIGHTS, SPEC_FILE, HistoryInputs
 
 _GRAPH_FILE = "saved_model.pb"
 
@@ -98,6 +100,13 @@ class SavedModel:
             raise NotFoundError(
                 f"{self.directory} has no signature `{self.signature}`: it is not a {self.kind} exported by Clickmill."
             )
+
+    @cached_property
+    def gap_weights(self) -> np.ndarray | None:
+        """What a behaviour counts in its bucket tables by its age (`BehaviorEncoder`); None: all count alike."""
+        if GAP_WEIGHTS not in self._module.signatures:
+            return None
+        return self.run(GAP_WEIGHTS, {"gap": np.arange(NUM_GAP_BUCKETS, dtype=np.int32)})["weight"]
 
     def inputs(self, signature: str) -> dict[str, Any]:
         """The inputs of a signature as tensor specs."""

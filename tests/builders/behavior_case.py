@@ -9,12 +9,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features.histories.bucket_table import BucketTable
+from features.histories.time_gaps import gap_buckets
 from features.items.simhash import SimHash, SimHashConfig
 from features.spec import HistorySpec
 
 DIM = 6
 HISTORY = HistorySpec(features=("item_id", "tags"), short_length=3, long_length=10)
 UNKNOWN = "item 9"
+#: UTC milliseconds of the first behaviour of each user; one follows another after six hours.
+START, EVERY = 1_700_000_000_000, 6 * 3_600_000
 
 
 def embed(item: str, tags: list) -> np.ndarray:
@@ -30,8 +33,9 @@ class TableEncoder:
     simhash = SimHashConfig(seed=5)
     dim = DIM
 
-    def __init__(self):
+    def __init__(self, gap_weights: np.ndarray | None = None):
         self.met: list[str] = []
+        self.gap_weights = gap_weights
 
     def encode(self, behaviors: pa.Table):
         items, tags = behaviors["item_id"].to_pylist(), behaviors["tags"].to_pylist()
@@ -59,6 +63,11 @@ def tags_of(item: str | None) -> list[int] | None:
     return None if item is None or item.endswith("7") else list(range(int(item.split()[1]) % 3))
 
 
+def times_of(items: list) -> list[int]:
+    """When a user met his items."""
+    return [START + EVERY * number for number in range(len(items))]
+
+
 def write_log(directory: Path, users: dict, shards: int = 2, row_group_size: int = 1 << 14) -> list[str]:
     """Writes `behaviors-*.parquet`; users go to the shards in turn."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -68,7 +77,7 @@ def write_log(directory: Path, users: dict, shards: int = 2, row_group_size: int
         table = pa.table(
             {
                 "user_id": pa.array(mine, pa.string()),
-                "timestamp": pa.array([list(range(len(users[user]))) for user in mine], pa.list_(pa.int64())),
+                "timestamp": pa.array([times_of(users[user]) for user in mine], pa.list_(pa.int64())),
                 "item_id": pa.array([users[user] for user in mine], pa.list_(pa.string())),
                 "tags": pa.array(
                     [[tags_of(item) for item in users[user]] for user in mine], pa.list_(pa.list_(pa.int64()))
@@ -80,10 +89,14 @@ def write_log(directory: Path, users: dict, shards: int = 2, row_group_size: int
     return sorted(map(str, directory.glob("behaviors-*.parquet")))
 
 
-def expected_table(items: list[str | None]) -> BucketTable:
-    """The table of a history by its definition: cut the window, embed and sign each behaviour, add them up."""
-    window = items[: max(0, len(items) - HISTORY.short_length)][-HISTORY.long_length :]
-    window = [item for item in window if item not in (None, UNKNOWN)]
-    values = np.array([embed(item, tags_of(item)) for item in window], np.float32).reshape(-1, DIM)
+def expected_table(items: list[str | None], as_of: int | None = None, weights: np.ndarray | None = None) -> BucketTable:
+    """The table of a history by its definition: cut the window, embed, sign and age each behaviour, add them up."""
+    pairs = [(item, time) for item, time in zip(items, times_of(items), strict=True) if as_of is None or time < as_of]
+    window = pairs[: max(0, len(pairs) - HISTORY.short_length)][-HISTORY.long_length :]
+    window = [(item, time) for item, time in window if item not in (None, UNKNOWN)]
+    values = np.array([embed(item, tags_of(item)) for item, _ in window], np.float32).reshape(-1, DIM)
     config = TableEncoder.simhash
-    return BucketTable.build(values, SimHash(DIM, config).signatures(values), config.num_buckets)
+    signed = SimHash(DIM, config).signatures(values)
+    if weights is not None:
+        values = values * weights[gap_buckets(as_of, np.array([time for _, time in window], np.int64)), np.newaxis]
+    return BucketTable.build(values, signed, config.num_buckets)

@@ -39,6 +39,8 @@ NUM_USERS = 7
 #: Logs hold items 0 to 29; the last ones are not in the catalogue.
 CATALOGUE_ITEMS = 27
 CATEGORIES = np.array(["a", "b", "c"])
+#: UTC milliseconds: requests come in the quarter of an hour after it, behaviours in the year before.
+NOW = 1_700_000_000_000
 
 
 def raw_requests(rng: np.random.Generator, shard: int) -> pa.Table:
@@ -60,7 +62,7 @@ def raw_requests(rng: np.random.Generator, shard: int) -> pa.Table:
     return pa.table(
         {
             "request_id": [f"{shard}-{i}" for i in range(SHARD_REQUESTS)],
-            "timestamp": np.sort(rng.integers(0, 10**6, SHARD_REQUESTS)),
+            "timestamp": NOW + np.sort(rng.integers(0, 10**6, SHARD_REQUESTS)),
             "user_id": [f"u{u}" for u in users],
             "history_end": np.where(users < 0, 0, rng.integers(0, np.maximum(users, 0) * 2 + 1)),
             "user_index": pa.array(users, pa.int32()),
@@ -99,12 +101,17 @@ def raw_behaviors(rng: np.random.Generator) -> pa.Table:
     return pa.table(
         {
             "user_id": [f"u{u}" for u in range(NUM_USERS)],
-            "timestamp": lists(np.arange(len(items))),
+            "timestamp": lists(np.concatenate([_times(2 * user) for user in range(NUM_USERS)])),
             "item_id": lists(items),
             "category": lists(CATEGORIES[items % 3]),
             "title": lists(pa.array(raw_titles(items.tolist()), pa.list_(pa.string()))),
         }
     )
+
+
+def _times(count: int) -> np.ndarray:
+    """Times of a user's behaviours, ever closer to each other: from over a year ago to ten seconds."""
+    return NOW - np.geomspace(4e10, 1e4, count).astype(np.int64)
 
 
 def raw_catalogue() -> pa.Table:

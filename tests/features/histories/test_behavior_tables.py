@@ -7,8 +7,10 @@ import pytest
 
 from features.histories import build_tables as behavior_tables
 from features.histories.build_tables import ItemEncodings, build_tables, shard_tables
+from features.histories.time_gaps import NUM_GAP_BUCKETS
 from tests.builders.behavior_case import (
     HISTORY,
+    START,
     UNKNOWN,
     TableEncoder,
     expected_table,
@@ -66,6 +68,23 @@ def test_the_tables_of_all_users(tmp_path, monkeypatch):
     assert counts["behaviors"] == added and counts["unknown_behaviors"] == sum(windows) - added > 0
     seen = {item for items in users.values() for item in items[: max(0, len(items) - 3)][-10:]} - {None}
     assert UNKNOWN in seen and counts["items"] == len(seen)
+
+
+@pytest.mark.parametrize("hours", [0, 30, 100, 24 * 400])
+def test_tables_are_as_of_a_time(tmp_path, hours):
+    """Only what lies before it is in them, each behaviour with the age that it then has."""
+    weights = np.random.default_rng(hours).uniform(0.5, 2.0, NUM_GAP_BUCKETS).astype(np.float32)
+    users, as_of = histories(40), START + 3_600_000 * hours
+    files = write_log(tmp_path / "log", users, shards=2, row_group_size=9)
+    sink = FileSink(tmp_path / "tables")
+    counts = build_tables(files, TableEncoder(weights), sink, as_of=as_of)
+    found = sink.read() if counts["users"] else {}
+    expected = {user: expected_table(items, as_of, weights) for user, items in users.items()}
+    expected = {user: table for user, table in expected.items() if table.counts.any()}
+    assert sorted(found) == sorted(expected) and bool(expected) == (hours > 20)
+    for user, table in expected.items():
+        assert np.array_equal(found[user][1], table.counts), user
+        np.testing.assert_allclose(found[user][0], table.sums, rtol=1e-4, atol=1e-5, err_msg=user)
 
 
 def test_each_item_is_encoded_once(tmp_path):

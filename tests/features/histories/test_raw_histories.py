@@ -17,7 +17,8 @@ def tables(histories, requests):
     ends = [end for _, end in requests]
     asked = pa.table({"user_index": pa.array(users, pa.int32()), "history_end": pa.array(ends, pa.int64())})
     columns = {"item_id": histories, "brand": [[None if i % 5 == 0 else f"b{i}" for i in h] for h in histories]}
-    types = {"item_id": pa.list_(pa.int64()), "brand": pa.list_(pa.string())}
+    columns["timestamp"] = [[10 * place for place in range(len(h))] for h in histories]
+    types = {name: pa.list_(pa.string() if name == "brand" else pa.int64()) for name in columns}
     return asked, pa.table({name: pa.array(values, types[name]) for name, values in columns.items()})
 
 
@@ -37,6 +38,8 @@ def test_windows_are_the_last_behaviours_and_those_before(histories, short, long
         windows = {"short": past[middle:], "long": past[max(0, middle - long) : middle]}
         for name, expected in windows.items():
             assert row[f"{name}_item_id"] == expected
+            first = middle if name == "short" else max(0, middle - long)
+            assert row[f"{name}_timestamp"] == [10 * place for place in range(first, first + len(expected))]
             assert row[f"{name}_brand"] == [None if i % 5 == 0 else f"b{i}" for i in expected]
 
 
@@ -44,6 +47,7 @@ def test_behaviours_of_another_ingestion_are_named(tmp_path):
     spec = HistorySpec()
     _, behaviors = tables([[1, 2]], [])
     pq.write_table(behaviors, tmp_path / "behaviors-00000-of-00002.parquet")
-    assert read_behaviors(tmp_path, "Split-test/requests-00000-of-00002.parquet", spec).column_names == ["item_id"]
+    found = read_behaviors(tmp_path, "Split-test/requests-00000-of-00002.parquet", spec)
+    assert found.column_names == ["item_id", "timestamp"]
     with pytest.raises(FileNotFoundError, match="behaviors-00001-of-00002.parquet: no behaviours for the requests"):
         read_behaviors(tmp_path, "Split-test/requests-00001-of-00002.parquet", spec)

@@ -28,6 +28,7 @@ def shard_of(users, directory) -> BehaviorShards:
         {
             "title": pa.array(users, pa.list_(pa.list_(pa.int32()))),
             "item_id": pa.array([[next(count) for _ in user] for user in users], pa.list_(pa.int32())),
+            "_timestamp": pa.array([[0] * len(user) for user in users], pa.list_(pa.int64())),
         }
     )
     pq.write_table(table, directory / "shard.parquet")

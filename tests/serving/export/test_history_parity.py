@@ -11,6 +11,7 @@ from features.datasets.simulator.marketplace import SimulatorConfig, simulate
 from features.encoding.feature_encoding import FeatureEncoding
 from features.examples.raw_sample import json_request
 from features.histories.bucket_table import BucketTable
+from features.histories.time_gaps import gap_buckets
 from features.histories.windows import attach_histories, history_column, read_behaviors
 from features.ingest.ingest_logs import IngestConfig
 from features.items.catalogue import read_catalogue
@@ -26,7 +27,7 @@ HISTORIES = {
     "two_tower": {"short": "din", "long": "sdim", "signature_source": "two_tower"},
     "end_to_end": {"short": "target_attention", "long": "sdim", "signature_source": "end_to_end"},
     "target_attention": {"short": "none", "long": "target_attention"},
-    "short_only": {"short": "din", "long": "none"},
+    "short_only": {"short": "din", "long": "none", "recency": "rank"},
 }
 AUTOINT = {"num_layers": 1, "head_dim": 8, "exclude_features": ["title"]}
 AW_MOE = {"num_experts": 3, "expert_units": [16], "gate_units": 8, "exclude_features": ["title"]}
@@ -90,6 +91,10 @@ def ranker(request, log, signatures, tmp_path_factory):
         tmp_path_factory.mktemp("work"),
         histories=True,
     )
+    # One epoch leaves recency near where it began: larger, so that scores depend on it.
+    for recency in model.history_interest._recency.values():
+        for weight in recency.trainable_weights:
+            weight.assign_add(np.random.default_rng(2).normal(size=weight.shape, scale=0.3))
     directory = tmp_path_factory.mktemp("export") / "1"
     export_ranker(model, log["encoding"], directory, raw_rows(log, 3), item_signatures=given)
     return request.param, model, directory
@@ -123,10 +128,10 @@ def stored_sums(saved, row):
     spec, history = saved.spec, saved.history
     raw = {name: row[history_column("long", name)].combine_chunks().flatten() for name in history.long_features}
     encoded = saved.run("encode_behaviors", {name: feature_tensor(spec[name], values) for name, values in raw.items()})
-    known = encoded["known"]
-    table = BucketTable.build(
-        encoded["embedding"][known], encoded["signature"][known].astype(np.uint8), history.simhash.num_buckets
-    )
+    gaps = gap_buckets(row["timestamp"].to_numpy(), row["long_timestamp"].combine_chunks().flatten().to_numpy())
+    values, known = encoded["embedding"] * saved.gap_weights[gaps, np.newaxis], encoded["known"]
+    table = BucketTable.build(values[known], encoded["signature"][known].astype(np.uint8), history.simhash.num_buckets)
+    np.testing.assert_array_equal(saved.long_table(row).sums, table.sums)
     return table.sums
 
 
@@ -199,18 +204,11 @@ def test_ranker_reads_the_long_history_from_a_store(ranker, log, tmp_path):
         with pytest.raises(ValueError, match="takes no bucket tables"):
             Ranker.with_store(directory, tmp_path / "store")
         return
-    build_behavior_tables(directory, log["behaviors"], tmp_path / "store")
-    # The store's window is that of a request now: of the user's whole history.
-    row = raw_rows(log, 1)
-    users = pa.concat_tables([pq.read_table(path) for path in sorted(log["behaviors"].glob("*.parquet"))])
-    whole = users.filter(pa.compute.equal(users["user_id"], row["user_id"][0]))
-    now = row.set_column(
-        row.column_names.index("history_end"), "history_end", pa.compute.list_value_length(whole["item_id"])
-    )
-    now = now.set_column(now.column_names.index("user_index"), "user_index", pa.array([0], pa.int32()))
-    names = [name for name in now.column_names if not name.startswith(("short_", "long_"))]
-    history = log["encoding"].spec.history
-    request = json_request(attach_histories(now.select(names), whole, history).to_pylist()[0], log["encoding"].spec)
+    # As of a request's time the store holds what the request's own history says.
+    row = raw_rows(log, 1).to_pylist()[0]
+    built = build_behavior_tables(directory, log["behaviors"], tmp_path / "store", as_of=row["timestamp"])
+    assert built["as_of"] == row["timestamp"]
+    request = json_request(row, log["encoding"].spec)
     from_history = Ranker(directory).rank(request)
     request["history"] = request["history"][-SHORT:]
     stored = Ranker.with_store(directory, tmp_path / "store").rank(request)
@@ -225,9 +223,46 @@ def test_ranker_reads_the_long_history_from_a_store(ranker, log, tmp_path):
         > 1e-3
     )
 
+    # By default it is of the end of the log, and behaviours are older.
+    later = build_behavior_tables(directory, log["behaviors"], tmp_path / "store")
+    assert later["built"] and later["as_of"] > row["timestamp"] and later["behaviors"] > built["behaviors"]
+
     from serving.bse.build import versions
 
     (version,) = versions(tmp_path / "store")
     (tmp_path / "store" / version).rename(tmp_path / "store" / "another")
     with pytest.raises(VersionMismatch, match=version):
         Ranker.with_store(directory, tmp_path / "store")
+
+
+def test_a_request_without_times_is_ranked_by_its_order(ranker, log):
+    """Its behaviours are of unknown age; where models have no ranks, what it asks for is not missing either."""
+    from serving.ranker import Ranker
+
+    name, _, directory = ranker
+    request = json_request(raw_rows(log, 1).to_pylist()[0], log["encoding"].spec)
+    ranker = Ranker(directory)
+    logits = lambda request: np.array([item.logit for item in sorted(ranker.rank(request), key=lambda i: i.index)])  # noqa: E731
+    with_times = logits(request)
+    untimed = {**request, "history": [{k: v for k, v in b.items() if k != "timestamp"} for b in request["history"]]}
+    without = logits(untimed)
+    assert np.isfinite(without).all()
+    del request["timestamp"]
+    np.testing.assert_array_equal(logits(request), without)
+    assert (np.abs(without - with_times).max() > 1e-4) == (name != "short_only")
+    turned = logits({**untimed, "history": [*untimed["history"][:-SHORT], *untimed["history"][-SHORT:][::-1]]})
+    if name != "target_attention":  # that reads the long window alone
+        assert np.abs(turned - without).max() > 1e-5
+
+
+def test_the_signatures_name_the_times_that_are_read(ranker):
+    name, _, directory = ranker
+    saved = SavedRanker(directory)
+    taken = {s: {i for i in saved.inputs(s) if i.endswith("timestamp")} for s in ("serving_default", "rank_requests")}
+    windows = {"target_attention": {"long"}, "short_only": set()}.get(name, {"short", "long"})
+    of_windows = {f"{window}_timestamp" for window in windows}
+    assert taken["rank_requests"] == of_windows | ({"timestamp"} if windows else set())
+    expected = taken["rank_requests"] - ({"long_timestamp"} if name in SDIM else set())
+    assert taken["serving_default"] == expected
+    if expected:
+        assert saved.inputs("rank_requests")["timestamp"].dtype.as_numpy_dtype == np.int64
