@@ -27,7 +27,6 @@ REQUIRES = [
     "google-crc32c",
     "jinja2",
     "lmdb",
-    "plotly",
     "psutil",
     "pydantic>=2",
     "pydantic-core",

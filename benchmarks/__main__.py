@@ -33,8 +33,10 @@ BENCHMARKS = {
     "simulated_lead": "rankers",
     "movielens_1m": "rankers",
     "sdim": "throughput",
+    "uneven_slates": "throughput",
     "long_interest": "rankers",
     "recency": "rankers",
+    "unsigned_items": "rankers",
     "bse_job": "bse",
     "bse_store": "bse",
     "bse_parity": "bse",
@@ -42,6 +44,7 @@ BENCHMARKS = {
     "hcn": "candidates",
     "hcn_catalogue": "candidates",
     "aw_moe": "rankers",
+    "id_memorisation": "rankers",
     "cascade_models": "candidates",
     "cascade": "candidates",
 }

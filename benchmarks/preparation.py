@@ -26,13 +26,13 @@ def log_tables(work: Path, simulation: dict | None) -> dict[str, str]:
     return {name: str(log / f"{name}.parquet") for name in names}
 
 
-def encode_by_time(work: Path, simulation: dict | None, spec) -> tuple[Path, Path]:
+def encode_by_time(work: Path, simulation: dict | None, spec, num_shards: int = 4) -> tuple[Path, Path]:
     """Makes, ingests and encodes a log once, split by time.
 
     Returns:
       Directories of the encoded examples and of the encoding.
     """
-    config = {"tables": log_tables(work, simulation), "split": BY_TIME, "num_shards": 4}
+    config = {"tables": log_tables(work, simulation), "split": BY_TIME, "num_shards": num_shards}
     return ingest_and_encode(cm.IngestConfig.model_validate(config), spec, work)[1:]
 
 

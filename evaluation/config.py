@@ -28,6 +28,9 @@ MODEL_METRICS = (
 HISTORY_LENGTH = "history_length"
 """Name of the slices by `history_end`: how many behaviours the user had before the request."""
 
+SIGNED_ITEM = "signed_item"
+"""Name of the slices of candidates with and without an item signature, which rankers that look signatures up have."""
+
 HEAD_SHARE = 0.1
 """Share of the items taken in train that are head."""
 
@@ -36,13 +39,14 @@ class SliceConfig(Strict):
     """Which slices are looked at.
 
     Attributes:
-      features: columns of the predictions, or `history_length`.
+      features: columns of the predictions, or `history_length`; `signed_item` is left out where the ranker looks no
+        item signatures up.
       min_rows: smaller slices are left out: their numbers would be noise.
       max_slices: of a feature, at most this many are listed, the largest first.
       num_buckets: quantile buckets of a float feature.
     """
 
-    features: tuple[str, ...] = (HISTORY_LENGTH,)
+    features: tuple[str, ...] = (HISTORY_LENGTH, SIGNED_ITEM)
     min_rows: int = Field(1000, ge=1)
     max_slices: int = Field(50, ge=1)
     num_buckets: int = Field(10, ge=2)
@@ -178,20 +182,30 @@ class EvaluationConfig(Strict):
             raise ValueError(f"`slice_metrics` must have intervals. Received: {', '.join(without)}.")
 
 
-class RetrievalGates(Strict):
+class RetrievalGates(ComparingGates):
     """Thresholds of the gates. None switches a gate off."""
 
     min_takes: int | None = Field(100, ge=1, description="Fewer takes cannot tell a good retrieval from a bad one.")
     min_lift: float | None = Field(
         1.0,
         ge=0,
-        description="A personal retrieval that finds less than the most popular items do is not worth serving.",
+        description="A personal retrieval that finds less than the most popular items do is not worth serving: fails "
+        "where the interval of the paired difference shows it.",
     )
     min_lift_over_chance: float | None = Field(
         None, ge=0, description="A retrieval that finds less than a random one does has learnt nothing of users."
     )
+    min_taught_lift: float | None = Field(
+        None,
+        ge=0,
+        description="A retrieval that is taught is there to find its teacher's lists: fails where the interval of the "
+        "paired difference shows that one which learns from takes, or popularity, finds more of them.",
+    )
     max_recall_loss: float | None = Field(
-        0.01, ge=0, description="The new model may not find less than the live one by more than this."
+        0.01,
+        ge=0,
+        description="The new model may not find less than the live one, or than the anchor, by more than this, over "
+        "the items that both hold: fails where a loss is shown that is most likely larger.",
     )
 
 
@@ -202,23 +216,34 @@ class RetrievalEvaluationConfig(Strict):
       ks: cut-offs of recall and MAP; gates judge recall at the largest.
       head_share: share of the items taken in train that are head; fixed before anything is scored.
       gates: thresholds.
+      teacher_list: items of the teacher's list that a retrieval which is taught should find.
+      taught_requests: held-out requests, drawn at random, that its teacher makes lists for.
+      interval_level: coverage of all intervals.
+      seed: of the draw of these requests.
     """
 
     ks: tuple[int, ...] = Field((10, 50), min_length=1)
     head_share: float = Field(HEAD_SHARE, gt=0, lt=1)
     gates: RetrievalGates = RetrievalGates()
+    teacher_list: int = Field(10, ge=1)
+    taught_requests: int = Field(300, ge=1)
+    interval_level: float = Field(0.95, gt=0, lt=1)
+    seed: int = 0
 
 
 class DistilledGates(RetrievalGates):
     """Gates of a retrieval that a fine ranker teaches: what it finds is what that ranker would click, if it were shown.
 
     Takes are what the logging policy showed and users clicked then, popular items above all; finding those is not its
-    purpose, and the cascade's evaluation judges that. Takes still tell a retrieval that works from one that does not.
+    purpose: its teacher's lists are. Takes still tell a retrieval that works from one that does not.
     """
 
     min_lift: float | None = Field(None, ge=0, description=RetrievalGates.model_fields["min_lift"].description)
     min_lift_over_chance: float | None = Field(
         1.0, ge=0, description=RetrievalGates.model_fields["min_lift_over_chance"].description
+    )
+    min_taught_lift: float | None = Field(
+        1.0, ge=0, description=RetrievalGates.model_fields["min_taught_lift"].description
     )
 
 

@@ -126,7 +126,7 @@ def comparison_gate(
     """
     margin = getattr(config, field)
     verdict = compare(difference, margin, lower_is_better)
-    words = f"{found} is {_text(difference)}: {_WORDS[verdict]}."
+    words = f"{found} is {estimate_text(difference)}: {_WORDS[verdict]}."
     passes, needed = verdict in ("better", "no_worse"), None
     if verdict == "cannot_tell" and difference.value is not None:
         needed = rows_needed(difference, margin, rows)
@@ -181,16 +181,16 @@ def judge(
     if config.min_positives is not None:
         add("min_positives", counts.positives, config.min_positives, None, f"{counts.positives} positives.")
     if config.min_auc is not None:
-        add("min_auc", _low(auc), config.min_auc, None, f"AUC is {_text(auc)}.")
+        add("min_auc", _low(auc), config.min_auc, None, f"AUC is {estimate_text(auc)}.")
     if config.max_baseline_auc_loss is not None and lead is not None:
         found = f"AUC of the model less that of {lead[0]}, the baseline that ranks best,"
         gates.append(comparison_gate(config, "max_baseline_auc_loss", "baseline_auc", lead[1], counts.rows, found))
     if config.pcoc is not None:
-        found = f"PCOC is {_text(pcoc)}, judged by the interval's end nearest to 1."
+        found = f"PCOC is {estimate_text(pcoc)}, judged by the interval's end nearest to 1."
         add("pcoc", _nearest_to_one(pcoc), *config.pcoc, found)
     for name, limits in config.limits.items():
         metric = model.metrics[name]
-        gates.append(make_gate(config, "limits", name, metric.value, *limits, f"{name} is {_text(metric)}."))
+        gates.append(make_gate(config, "limits", name, metric.value, *limits, f"{name} is {estimate_text(metric)}."))
     judged = [part for part in slices if not part.unjudged]
     gates += _slice_gates(config, judged)
     if live is not None and not live.unscored:
@@ -292,7 +292,7 @@ def _worst_by_feature(
         failed = sum(_room(value, minimum, maximum) < 0 for _, value, _ in parts)
         text = (
             f"{failed} of {len(parts)} slices beyond the limit; worst: `{worst.value}` ({worst.rows} rows), {what} "
-            f"{_text(found)}, judged by the interval's end nearest to passing."
+            f"{estimate_text(found)}, judged by the interval's end nearest to passing."
         )
         gates.append(make_gate(config, field, f"{name}:{feature}", value, minimum, maximum, text))
     return gates
@@ -349,7 +349,8 @@ def _nearest_to_one(estimate: Estimate) -> float | None:
     return min(max(1.0, estimate.low), estimate.high)
 
 
-def _text(estimate: Estimate) -> str:
+def estimate_text(estimate: Estimate) -> str:
+    """A value with its interval, for messages."""
     if estimate.value is None:
         return "undefined"
     interval = "" if estimate.low is None else f" [{estimate.low:.4f}, {estimate.high:.4f}]"

@@ -103,7 +103,7 @@ def evaluate(
         lead_share=_lead_share(model, others, level),
         slices=slice_results,
         omitted_slices=tuple(omitted),
-        reliability=reliability_bins(rows.label, rows.score, config.reliability_bins),
+        reliability=reliability_bins(rows.label[rows.by_score], rows.score[rows.by_score], config.reliability_bins),
         live=beside_live,
         anchor=beside_anchor,
         gates=gates,

@@ -182,15 +182,6 @@ class GateResult(Strict):
     verdict: ComparisonVerdict | None = None
     rows_needed: int | None = None
 
-    @property
-    def threshold(self) -> str:
-        """The limits in words: `≥ 0.1`, `≤ 3` or `[0.9, 1.1]`."""
-        if self.minimum is not None and self.maximum is not None:
-            return f"[{self.minimum:g}, {self.maximum:g}]"
-        if self.minimum is not None:
-            return f"≥ {self.minimum:g}"
-        return f"≤ {self.maximum:g}" if self.maximum is not None else "none"
-
 
 class Verdict(Strict):
     """What an evaluation ends with; saved as one JSON file.

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from evaluation.config import HISTORY_LENGTH, SliceConfig
+from evaluation.config import HISTORY_LENGTH, SIGNED_ITEM, SliceConfig
 from evaluation.metrics.rows import Array
 from evaluation.results import OmittedSlices
 from features.arrow import is_list, null_where, one_chunk
@@ -46,6 +46,8 @@ def find_slices(predictions: pa.Table, config: SliceConfig) -> tuple[list[Slice]
     """
     slices, omitted = [], []
     for feature in config.features:
+        if feature == SIGNED_ITEM and feature not in predictions.column_names:
+            continue
         column = "history_end" if feature == HISTORY_LENGTH else feature
         if column not in predictions.column_names:
             known = [*predictions.column_names, HISTORY_LENGTH]

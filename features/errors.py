@@ -23,6 +23,10 @@ class NotFoundError(InputError, FileNotFoundError):
     """A file or a folder that should be there is not."""
 
 
+class UnscorableError(InputError):
+    """A model cannot score examples: they lack what it reads, or hold it in another form, or it cannot be opened."""
+
+
 class OccupiedError(InputError, FileExistsError):
     """A place that something would be written to holds something else."""
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from features.encoding.feature_encoding import FeatureEncoding
+from features.errors import InputError
 from features.spec import Feature, Scope
 
 LARGEST_NUMBER = 1e6
@@ -33,10 +35,13 @@ class FeatureEmbedding(tf.keras.layers.Layer):
 
     Raises:
       ValueError: if features differ in embedding width or none is left.
+      InputError: if Keras is set to another precision than float32.
     """
 
     def __init__(self, encoding: FeatureEncoding, exclude: tuple[str, ...] = (), name: str = "feature_embedding"):
         super().__init__(name=name)
+        require_float32(self)
+        self._encoding = encoding
         spec = encoding.spec
         kept = [feature for feature in spec.features if feature.name not in exclude]
         widths = {feature.name: spec.embedding_dim_of(feature.name) for feature in kept}
@@ -75,6 +80,63 @@ class FeatureEmbedding(tf.keras.layers.Layer):
     def request_fields(self, features: dict) -> tf.Tensor:
         """Embeds requests, [B, M, d] in the order of `request_features`."""
         return self._embed("request", features)
+
+    def squared_norm(self, batch: dict, row_weights: tf.Tensor | None = None) -> tf.Tensor:
+        """Returns the mean over the batch's candidates of `Σ_f |e_f|²`, the squared rows that an example reads.
+
+        Its gradient is of the looked-up rows alone. Values of a multi-valued feature weigh `1 / q` each, q being their
+        number, as in the mean that they enter by; numbers, which look nothing up, are left out, and so is what
+        histories read: a behaviour is no example.
+
+        Args:
+          batch: a flat request batch.
+          row_weights: `[total ids]`, a factor of each row; None: 1.
+        """
+        rows, weights = self._lookups(batch)
+        squares = tf.reduce_sum(tf.square(tf.gather(self.table, rows)), axis=1)
+        if row_weights is not None:
+            weights *= tf.gather(row_weights, rows)
+        candidates = tf.cast(tf.maximum(tf.size(batch["request_index"]), 1), squares.dtype)
+        return tf.reduce_sum(weights * squares) / candidates
+
+    def _lookups(self, batch: dict) -> tuple[tf.Tensor, tf.Tensor]:
+        """The rows that a batch's fields are made of, `[R]`, and how much of its candidates' fields each is, `[R]`."""
+        features, index = batch["features"], batch["request_index"]
+        rows, weights = [tf.zeros([0], tf.int32)], [tf.zeros([0])]
+        for scope, block in self._blocks.items():
+            for feature in block.single + block.multi:
+                ids = features[feature.name]
+                several = isinstance(ids, tf.RaggedTensor)
+                count = ids.nrows(tf.int32) if several else tf.size(ids)
+                share = tf.ones([count])
+                if scope == "request":
+                    share = tf.cast(tf.math.bincount(index, minlength=count, maxlength=count), tf.float32)
+                values = tf.cast(ids.values if several else ids, tf.int32)
+                present = tf.cast(values > 0, tf.float32)
+                if several:
+                    number = tf.math.unsorted_segment_sum(present, ids.value_rowids(), count)
+                    share = tf.gather(tf.math.divide_no_nan(share, number), ids.value_rowids())
+                rows.append(values + self._offsets[feature.name])
+                weights.append(share * present)
+        return tf.concat(rows, axis=0), tf.concat(weights, axis=0)
+
+    def row_counts(self) -> np.ndarray:
+        """Returns how often each row of the table was seen in train, `[total ids]` float64, at least 1.
+
+        What no vocabulary counted is taken to be rare: ids out of a vocabulary as the rarest term in it, hashed and
+        bucketised values as if all of them were seen equally often.
+        """
+        encoding, counts = self._encoding, np.ones(self._total_ids)
+        known = {name: encoding.counts(name) for name in self._offsets if encoding.spec[name].vocabulary is not None}
+        examples = max((int(found.sum()) for name, found in known.items()), default=0)
+        for name, start in self._offsets.items():
+            size = encoding.vocabulary_size(name)
+            if name not in known:
+                counts[start + 1 : start + size] = examples / (size - 1)
+            elif len(known[name]):
+                counts[start + 1 : start + size] = known[name].min()
+                counts[start + size - len(known[name]) : start + size] = known[name]
+        return np.maximum(counts, 1.0)
 
     def concatenated(self, names: tuple[str, ...], ids: dict) -> tf.Tensor:
         """Embeds features of any shape: `[…, len(names) · d]` from ids by feature.
@@ -122,6 +184,22 @@ class FeatureEmbedding(tf.keras.layers.Layer):
         segments, count = ids.value_rowids(), ids.nrows()
         total = tf.math.unsorted_segment_sum(rows, segments, count)
         return tf.math.divide_no_nan(total, tf.math.unsorted_segment_sum(present, segments, count))
+
+
+def require_float32(layer: tf.keras.layers.Layer) -> None:
+    """Refuses a layer that does not compute in float32.
+
+    Masks are -1e9, which float16 holds as minus infinity and zero times which is not a number: under mixed precision
+    losses would be NaN, and not say why.
+
+    Raises:
+      InputError: if its precision is another.
+    """
+    if layer.compute_dtype != "float32":
+        raise InputError(
+            f"Clickmill's models compute in float32. Received: layer `{layer.name}` with precision "
+            f"'{layer.dtype_policy.name}'. Undo it: `tf.keras.mixed_precision.set_global_policy('float32')`."
+        )
 
 
 def flatten_fields(fields: tf.Tensor) -> tf.Tensor:

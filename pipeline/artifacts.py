@@ -19,3 +19,9 @@ class BehaviorTableSet(Artifact):
     """What BehaviorTables built: `behavior_tables.json`. The tables themselves are in the BSE store."""
 
     TYPE_NAME = "BehaviorTableSet"
+
+
+class AnchorNote(Artifact):
+    """What ModelAnchor did: `model_anchor.json`. The anchor itself lies beside the pushed versions."""
+
+    TYPE_NAME = "AnchorNote"

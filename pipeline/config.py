@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, model_validator
 
 from evaluation.cascade.config import CascadeSection
-from evaluation.config import HISTORY_LENGTH, KEY_COLUMNS, EvaluationConfig
+from evaluation.config import HISTORY_LENGTH, KEY_COLUMNS, SIGNED_ITEM, EvaluationConfig
 from features import storage
 from features.config import Strict, nearest, parse_model, read_yaml
 from features.datasets.simulator.config import SimulatorConfig
@@ -18,6 +18,9 @@ from pipeline.model_sections import ModelsConfig
 
 #: Beam's `DirectRunner` first tries to download a Prism binary: name the in-process runner.
 LOCAL_BEAM_ARGS = ("--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner",)
+
+#: Ends of the names of what lies beside a model's pushed versions: its anchors, its bucket tables.
+BESIDE = ("_anchor", "_bse")
 
 #: A path or a URI, as it was given.
 AnyText = Annotated[str, BeforeValidator(lambda path: os.fspath(path) if isinstance(path, os.PathLike) else path)]
@@ -77,7 +80,7 @@ class PipelineConfig(Strict):
 
     @model_validator(mode="after")
     def _check(self):
-        names = [*(feature.name for feature in self.feature_spec.features), HISTORY_LENGTH, *KEY_COLUMNS]
+        names = [*(feature.name for feature in self.feature_spec.features), HISTORY_LENGTH, SIGNED_ITEM, *KEY_COLUMNS]
         for name in self.evaluation.slices.features:
             if name not in names:
                 raise ValueError(f"`evaluation.slices.features`: no feature `{name}`.{nearest(name, names)}")
@@ -85,6 +88,9 @@ class PipelineConfig(Strict):
             raise ValueError("`ingest.split` makes no split `eval`, by which training stops: set its `eval_fraction`.")
         for name, section in self.models.root.items():
             section.check(name, self.models, self.feature_spec)
+            taken = [f"{name}{part}" for part in BESIDE if f"{name}{part}" in self.models]
+            if taken:
+                raise ValueError(f"`models.{taken[0]}`: its folder would be one that `{name}` has: name it otherwise.")
         if self.cascade is not None:
             fine = self.models.fine_rankers
             if self.models.base_retrieval is None or not fine:

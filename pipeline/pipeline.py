@@ -17,6 +17,7 @@ def create_pipeline(config: PipelineConfig):
     from pipeline.components.behavior_signatures import BehaviorSignatures
     from pipeline.components.behavior_tables import BehaviorTables
     from pipeline.components.evaluators.cascade_evaluator import CascadeEvaluator
+    from pipeline.components.evaluators.model_anchor import ModelAnchor
     from pipeline.components.coarse_examples import CoarseExamples
     from pipeline.components.feature_encoder import FeatureEncoder
     from pipeline.components.import_schema_gen import ImportSchemaGen
@@ -43,7 +44,8 @@ def create_pipeline(config: PipelineConfig):
         nodes.append(node.with_id(f"{node.id}.{model}") if model else node)
         return node
 
-    ingest = add(LogIngest(ingest_config=config.ingest, feature_spec=config.feature_spec))
+    push_dirs = [storage.absolute(config.push_dir(name)) for name in config.models.names]
+    ingest = add(LogIngest(config.ingest, config.feature_spec, push_dirs))
     examples, behaviors = ingest.outputs["examples"], ingest.outputs["behaviors"]
     stats = add(LogStatistics(examples=examples)).outputs["statistics"]
     schema_gen = add(ImportSchemaGen(config.schema_path) if config.schema_path else SchemaGen(statistics=stats))
@@ -59,7 +61,7 @@ def create_pipeline(config: PipelineConfig):
     # Every model after those that it learns from: its examples, Trainer → evaluator → Pusher, what others need of it.
     models, trained, lists, signatures = config.models, {}, {}, None
     for name in models.names:
-        section, stage = models[name], models.stage(name)
+        section, stage, taught_by = models[name], models.stage(name), {}
         learns_from = encoded["encoded_examples"]
         if section.taught:
             taught_by = {"two_tower": trained[models.base_retrieval], "teacher": trained[section.teacher]}
@@ -94,6 +96,7 @@ def create_pipeline(config: PipelineConfig):
             split=config.judged_split,
             serving_dir=serving_dir,
             **({"truth": config.truth_dir} if "truth" in judge.SPEC_CLASS.PARAMETERS else {}),
+            **taught_by,
         )
         pusher = Pusher(
             model=trained[name],
@@ -101,6 +104,8 @@ def create_pipeline(config: PipelineConfig):
             push_destination=PushDestination(filesystem={"base_directory": serving_dir}),
         )
         pushed = add(pusher, name).outputs["pushed_model"]
+        judged = evaluator.outputs["evaluation"]
+        add(ModelAnchor(pushed_model=pushed, evaluation=judged, serving_dir=serving_dir), name)
         if name == models.base_retrieval:
             signed = BehaviorSignatures(model=trained[name], signatures_config=section.signatures.model_dump_json())
             signatures = add(signed).outputs["signatures"]

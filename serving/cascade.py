@@ -99,6 +99,7 @@ class Cascade:
         *,
         coarse: storage.AnyPath | None = None,
         tables: storage.AnyPath | None = None,
+        signatures: storage.AnyPath | None = None,
         config: CascadeConfig | None = None,
     ) -> Cascade:
         """Loads the exports; each is a SavedModel, or a base directory of versions, of which the latest is taken.
@@ -107,6 +108,7 @@ class Cascade:
           two_tower, ranker, coarse: the models.
           items: Parquet file of the raw catalogue.
           tables: BSE store of the ranker; None: long histories come with the requests.
+          signatures: of items that the ranker was not trained with (`clickmill bse sign`).
           config: how many items pass each stage.
 
         Raises:
@@ -114,7 +116,9 @@ class Cascade:
           ValueError: if `tables` are given to a ranker that takes none.
           VersionMismatch: if the store's tables are another version's.
         """
-        fine = Ranker(ranker) if tables is None else Ranker.with_store(ranker, tables)
+        fine = (
+            Ranker(ranker, signatures=signatures) if tables is None else Ranker.with_store(ranker, tables, signatures)
+        )
         coarse_ranker = None if coarse is None else SavedCoarse(coarse)
         return cls(SavedTwoTower(two_tower), fine, ItemCatalogue.load(items, fine.spec), coarse_ranker, config)
 

@@ -13,10 +13,11 @@ from features import storage
 from features.errors import InputError
 from features.histories.bucket_table import BucketTable
 from features.spec import FeatureSpec
+from serving.bse.item_signatures import NewItemSignatures
 from serving.requests.json_request import row_from_request
 from serving.requests.tensors import request_tensors, single_request_tensors, table_tensor
 from serving.saved.ranker import SavedRanker
-from serving.signature_specs import EXPLAIN, SERVING_DEFAULT
+from serving.signature_specs import EXPLAIN, ITEM_SIGNATURE, RANK_SIGNED, SERVING_DEFAULT
 
 
 @dataclass(frozen=True)
@@ -43,31 +44,41 @@ class Ranker:
       directory: the version that was loaded, for example `serving_models/autoint/3`.
     """
 
-    def __init__(self, model_dir: storage.AnyPath, tables: Callable[[str | int], BucketTable | None] | None = None):
+    def __init__(
+        self,
+        model_dir: storage.AnyPath,
+        tables: Callable[[str | int], BucketTable | None] | None = None,
+        signatures: storage.AnyPath | None = None,
+    ):
         """Loads the latest version under `serving_models/<name>/`, or the version directory itself.
 
         Args:
           model_dir: where the model is.
           tables: gives the bucket table of a user's long history, for example `BseStore.get`; without it tables are
             made of the requests' own `history`.
+          signatures: where `clickmill bse sign` left those of items that the ranker was not trained with.
 
         Raises:
-          FileNotFoundError: if there is no SavedModel.
+          FileNotFoundError: if there is no SavedModel, or no signatures.
+          InputError: if the ranker takes no signatures, or was trained with others.
         """
         self._saved = SavedRanker(model_dir)
         self._tables = tables
+        self._new_items = None if signatures is None else NewItemSignatures.load(signatures, self.directory)
 
     @classmethod
-    def with_store(cls, model_dir: storage.AnyPath, store_dir: storage.AnyPath) -> Ranker:
+    def with_store(
+        cls, model_dir: storage.AnyPath, store_dir: storage.AnyPath, signatures: storage.AnyPath | None = None
+    ) -> Ranker:
         """Loads a ranker that reads long histories from a BSE store.
 
         Raises:
           FileNotFoundError: if there is no SavedModel.
-          InputError: if the ranker takes no tables.
+          InputError: if the ranker takes no tables; and as the constructor.
           VersionMismatch: if the store has no tables of this ranker's version.
           StoreError: if the store cannot be opened.
         """
-        ranker = cls(model_dir)
+        ranker = cls(model_dir, signatures=signatures)
         history = ranker._saved.history
         if history is None or history.simhash is None:
             raise InputError(f"the ranker in {ranker.directory} takes no bucket tables: leave the store out.")
@@ -133,7 +144,9 @@ class Ranker:
 
     def score_tensors(self, tensors: dict) -> dict[str, np.ndarray]:
         """`score_items` of tensors that were made before: `request_tensors` and candidate features [n]."""
-        return self._saved.run(SERVING_DEFAULT, tensors)
+        if self._new_items is None:
+            return self._saved.run(SERVING_DEFAULT, tensors)
+        return self._saved.run(RANK_SIGNED, tensors | {ITEM_SIGNATURE: self._new_items.of(tensors["item_id"])})
 
     def attention(self, row: pa.Table, items: dict[str, np.ndarray]) -> np.ndarray | None:
         """Where the ranker looks, [n, layers, H, M, M] over `attention_fields`; None: its export does not say."""
@@ -159,7 +172,7 @@ class Ranker:
         if self._saved.history is None or self._saved.history.simhash is None:
             return None
         if self._tables is None:
-            return self._saved.long_table(row).sums
+            return self._saved.long_table(row, self._new_items).sums
         user_id = row["user_id"][0].as_py()
         table = None if user_id is None else self._tables(user_id)
         return None if table is None else table.sums

@@ -37,6 +37,14 @@ ENCODE_BEHAVIORS = "encode_behaviors"
 
 #: `[n]` int32 buckets of `features.histories.time_gaps`: what behaviours of that age count in a bucket table.
 GAP_WEIGHTS = "gap_weights"
+#: Of rankers that look item signatures up: the inputs of `serving_default`, and `item_signature`.
+RANK_SIGNED = "rank_signed"
+
+#: `[N, G]` int32: signatures of candidates that the ranker's catalogue lacks; -1 leaves a candidate to it.
+ITEM_SIGNATURE = "item_signature"
+
+#: Where such an export keeps the signatures of its catalogue, inside the SavedModel.
+SIGNATURES_FOLDER = "assets.extra"
 
 #: Where an export says what it takes of histories, inside the SavedModel.
 BSE_FILE = "assets.extra/bse.json"

@@ -85,3 +85,21 @@ def blur_of(loss: float) -> float:
     blurs, aucs = _auc_by_blur()
     wanted = np.interp(BLUR, blurs, aucs) - loss
     return float(np.interp(-wanted, -aucs, blurs))
+
+
+def users_rows(generator: np.random.Generator, users: int, spread: float, level: float) -> ScoredRows:
+    """Rows of users that differ: in how many they have, how often they click, and how far their scores are off.
+
+    Args:
+      generator: of all that is drawn.
+      users: how many.
+      spread: standard deviation of the logarithm of a user's number of rows; 1 makes 150 users worth about 60.
+      level: mean logit of the users.
+    """
+    sizes = np.maximum(1, np.round(20 * np.exp(generator.normal(-(spread**2) / 2, spread, users)))).astype(int)
+    user = np.repeat(np.arange(users), sizes)
+    rate, quality, bias = (generator.normal(mean, sd, users) for mean, sd in ((level, 1), (1, 0.5), (0, 0.3)))
+    seen = generator.normal(size=len(user))
+    label = generator.random(len(user)) < 1 / (1 + np.exp(-rate[user] - quality[user] * seen))
+    score = 1 / (1 + np.exp(-(0.6 * rate[user] + 0.4 * level + bias[user] + seen)))
+    return ScoredRows(label.astype(float), score, user, np.arange(len(user)))

@@ -55,17 +55,13 @@ class CascadeEvaluationConfig(Strict):
     Attributes:
       retrieve_grid: n₁ of the curves; those beyond the catalogue are left out.
       coarse_grid: n₂ of the curves; of each n₁ those that are smaller than it, and n₂ = n₁: no coarse stage's choice.
-      interval_level: of the bootstrap over users.
-      bootstrap_replicates: resamples.
-      seed: of the resampling.
+      interval_level: of the intervals, by user.
       gates: thresholds.
     """
 
     retrieve_grid: tuple[int, ...] = Field((100, 200, 500, 1000, 2000), min_length=1)
     coarse_grid: tuple[int, ...] = Field((20, 50, 100, 200, 500), min_length=1)
     interval_level: float = Field(0.95, gt=0, lt=1)
-    bootstrap_replicates: int = Field(400, ge=2)
-    seed: int = 0
     gates: CascadeGates = CascadeGates()
 
 

@@ -5,26 +5,26 @@ The requests are scored once (`evaluation.cascade.scores`); all curves over n₁
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 import numpy as np
 
-from evaluation.bootstrap import bootstrap, estimate, ones
 from evaluation.cascade.config import CascadeConfig, CascadeEvaluationConfig, CascadeGates
 from evaluation.cascade.costs import CascadeCosts
 from evaluation.cascade.metrics import (
     cascade_order,
-    clicked_ndcg,
     ideal_hits,
-    kept_ndcg,
+    list_columns,
+    list_figures,
     log_losses,
-    logged_ndcg,
     sigmoid,
     stage_hits,
 )
+from evaluation.cascade.references import ONE_LIST, reference_columns
 from evaluation.cascade.scores import CascadeScores, Selection, select
 from evaluation.gates import make_gate
+from evaluation.intervals import estimate
 from evaluation.metrics.pointwise import row_log_loss
 from evaluation.metrics.rows import Array
 from evaluation.results import Estimate, GateResult, Verdict
@@ -66,9 +66,11 @@ class CascadeEvaluation(Verdict):
       top_k: length of the list.
       chosen: the cascade that was judged by the gates.
       ideal: metrics of the fine ranker over everything: `clicked_ndcg`, `logged_ndcg`, `log_loss`.
+      references: by name, metrics of lists that cost little or nothing beside `chosen`, on the same requests: `ndcg`,
+        `clicked_ndcg` and `logged_ndcg` with `…_kept` (`evaluation.cascade.references`); {} where they were not scored.
       curves: the cascades of the grids, by n₁, then n₂.
       costs: measured; None: they were not.
-      interval_level, bootstrap_replicates, seed: of every interval.
+      interval_level: of every interval.
     """
 
     file_name: ClassVar[str] = CASCADE_EVALUATION_FILE
@@ -82,11 +84,10 @@ class CascadeEvaluation(Verdict):
     top_k: int
     chosen: CascadePoint
     ideal: dict[str, Estimate]
+    references: dict[str, dict[str, Estimate]] = {}
     curves: tuple[CascadePoint, ...]
     costs: CascadeCosts | None = None
     interval_level: float
-    bootstrap_replicates: int
-    seed: int
 
     @property
     def headline(self) -> str:
@@ -97,6 +98,8 @@ class CascadeEvaluation(Verdict):
             f"cascade {' → '.join(f'{n:,}' for n in stages)}: keeps {chosen.metrics['ndcg'].value:.1%} of the NDCG of "
             f"{self.ranker} over everything"
         )
+        if ONE_LIST in self.references:
+            line += f" (the best list for all requests {self.references[ONE_LIST]['ndcg'].value:.1%})"
         return line if chosen.cost_share is None else f"{line}, at {chosen.cost_share:.1%} of its cost"
 
 
@@ -125,7 +128,7 @@ def evaluate_cascade(
     chosen = _within(scores, cascade.retrieve, cascade.coarse)
     grid = _grid(scores, config, cascade.top_k)
     points = list(dict.fromkeys([chosen, *grid]))
-    found, ideal = _measure(scores, points, cascade.top_k, config)
+    found, ideal, references = _measure(scores, points, cascade.top_k, config)
     made = {point: _point(point, found[point], costs) for point in points}
     gates = _judge(config.gates, len(scores), made[chosen])
     return CascadeEvaluation(
@@ -139,11 +142,10 @@ def evaluate_cascade(
         top_k=cascade.top_k,
         chosen=made[chosen],
         ideal=ideal,
+        references=references,
         curves=tuple(made[point] for point in grid),
         costs=costs,
         interval_level=config.interval_level,
-        bootstrap_replicates=config.bootstrap_replicates,
-        seed=config.seed,
         gates=gates,
         blessed=all(gate.passed for gate in gates),
     )
@@ -169,19 +171,9 @@ def _columns(scores: CascadeScores, selection: Selection, retrieve: int, k: int)
     def by_request(values: Array) -> Array:
         return np.bincount(scores.request, values, minlength=len(scores))
 
-    clicked, clicked_ideal = (clicked_ndcg(scores, rows) for rows in (selection.listed, scores.ideal[:, :k]))
-    logged = logged_ndcg(scores, cascade_order(scores, selection), k)
-    logged_ideal = logged_ndcg(scores, sigmoid(scores.logit), k)
     ideal_losses = row_log_loss(scores.label.astype(np.float64), sigmoid(scores.logit))
-    columns = {
-        "requests": np.ones(len(scores)),
-        "ndcg": kept_ndcg(scores, selection),
-        "clicked": np.nan_to_num(clicked),
-        "clicked_ideal": np.nan_to_num(clicked_ideal),
-        "with_click": (~np.isnan(clicked)).astype(np.float64),
-        "logged": np.nan_to_num(logged),
-        "logged_ideal": np.nan_to_num(logged_ideal),
-        "with_logged": (~np.isnan(logged)).astype(np.float64),
+    order = cascade_order(scores, selection)
+    columns = list_columns(scores, selection.listed, selection.listed_logit, order, k) | {
         "impressions": by_request(np.ones(len(scores.item))),
         "loss": by_request(log_losses(scores, selection)),
         "ideal_loss": by_request(ideal_losses),
@@ -193,17 +185,10 @@ def _columns(scores: CascadeScores, selection: Selection, retrieve: int, k: int)
 
 def _figures(sums: Mapping[str, Array]) -> dict[str, Array]:
     """Metrics from sums of `_columns`, elementwise; NaN where undefined."""
+    found = list_figures(sums)
     with np.errstate(invalid="ignore", divide="ignore"):
         loss, ideal_loss = sums["loss"] / sums["impressions"], sums["ideal_loss"] / sums["impressions"]
-        found = {
-            "ndcg": sums["ndcg"] / sums["requests"],
-            "clicked_ndcg": sums["clicked"] / sums["with_click"],
-            "clicked_ndcg_kept": sums["clicked"] / sums["clicked_ideal"],
-            "logged_ndcg": sums["logged"] / sums["with_logged"],
-            "logged_ndcg_kept": sums["logged"] / sums["logged_ideal"],
-            "log_loss": loss,
-            "log_loss_increase": loss - ideal_loss,
-        }
+        found |= {"log_loss": loss, "log_loss_increase": loss - ideal_loss}
         found |= {f"click_recall_{stage}": sums[f"click_{stage}"] / sums["clicks"] for stage in STAGES}
         found |= {f"ideal_recall_{stage}": sums[f"ideal_{stage}"] / sums["requests"] for stage in STAGES}
         found["ideal:clicked_ndcg"] = sums["clicked_ideal"] / sums["with_click"]
@@ -212,37 +197,32 @@ def _figures(sums: Mapping[str, Array]) -> dict[str, Array]:
     return found
 
 
+_Point = tuple[int, int | None]
+_Finish = Callable[[Mapping[str, Array]], dict[str, Array]]
+
+
 def _measure(
-    scores: CascadeScores, points: list[tuple[int, int | None]], k: int, config: CascadeEvaluationConfig
-) -> tuple[dict[tuple[int, int | None], dict[str, Estimate]], dict[str, Estimate]]:
-    """Metrics of each point with intervals over shared resamples of users, and those of the ideal."""
+    scores: CascadeScores, points: list[_Point], k: int, config: CascadeEvaluationConfig
+) -> tuple[dict[_Point, dict[str, Estimate]], dict[str, Estimate], dict[str, dict[str, Estimate]]]:
+    """Metrics of each point, of the ideal and of the references to the first point, with intervals by user."""
     users, user = np.unique(scores.user, return_inverse=True)
-    per_user: list[Array] = []
-    names: tuple[str, ...] = ()
-    for retrieve, coarse in points:
-        columns = _columns(scores, select(scores, retrieve, coarse, k), retrieve, k)
-        names = tuple(columns)
-        per_user.append(np.stack([np.bincount(user, columns[name], len(users)) for name in names], axis=1))
-    table = np.stack(per_user, axis=1)  # [U, P, C]
-    flat = table.reshape(len(users), -1)
 
-    def figures(weights: Array) -> Array:
-        sums = (weights.astype(np.float64) @ flat).reshape(len(points), -1)
-        return np.stack(list(_figures(dict(zip(names, sums.T, strict=True))).values()))  # [metrics, P]
+    def estimates(columns: dict[str, Array], finish: _Finish) -> dict[str, Estimate]:
+        by_user = {name: np.bincount(user, column, len(users)) for name, column in columns.items()}
+        whole = finish({name: sums.sum() for name, sums in by_user.items()})
+        without = finish({name: sums.sum() - sums for name, sums in by_user.items()})
+        return {name: estimate(float(value), without[name], config.interval_level) for name, value in whole.items()}
 
-    value = figures(ones(len(users)))
-    replicates = bootstrap({"": figures}, len(users), config.bootstrap_replicates, config.seed)[""]
-    metrics = tuple(_figures({name: np.ones(1) for name in names}))
-    estimates = [
-        {name: estimate(value[m, p], replicates[:, m, p], config.interval_level) for m, name in enumerate(metrics)}
-        for p in range(len(points))
-    ]
-    found = {
+    found = [estimates(_columns(scores, select(scores, n, m, k), n, k), _figures) for n, m in points]
+    beside: dict[str, dict[str, Array]] = {}
+    if scores.references is not None:
+        beside = reference_columns(scores, scores.references, *points[0], k)
+    by_point = {
         point: {name: each for name, each in row.items() if not name.startswith("ideal:")}
-        for point, row in zip(points, estimates, strict=True)
+        for point, row in zip(points, found, strict=True)
     }
-    ideal = {name.removeprefix("ideal:"): each for name, each in estimates[0].items() if name.startswith("ideal:")}
-    return found, ideal
+    ideal = {name.removeprefix("ideal:"): each for name, each in found[0].items() if name.startswith("ideal:")}
+    return by_point, ideal, {name: estimates(columns, list_figures) for name, columns in beside.items()}
 
 
 def _point(point: tuple[int, int | None], metrics: dict[str, Estimate], costs: CascadeCosts | None) -> CascadePoint:

@@ -17,6 +17,8 @@ them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from evaluation.cascade.scores import (
@@ -48,24 +50,44 @@ def dcg(gains: Array) -> Array:
     return gains @ discounts(gains.shape[1])
 
 
-def kept_ndcg(scores: CascadeScores, selection: Selection) -> Array:
-    """[R] NDCG of the list, with the fine ranker's probabilities as gains; the ideal list's is 1."""
-    k = selection.listed.shape[1]
-    ideal = dcg(sigmoid(scores.ideal_logit[:, :k]))
-    return dcg(sigmoid(selection.listed_logit)) / ideal
+def kept_ndcg(scores: CascadeScores, logits: Array, k: int) -> Array:
+    """[R] NDCG of lists of the given logits [R, n], with the fine ranker's probabilities as gains; the ideal list's
+    is 1."""
+    return dcg(sigmoid(logits)) / dcg(sigmoid(scores.ideal_logit[:, :k]))
 
 
-def clicked_ndcg(scores: CascadeScores, listed: Array) -> Array:
-    """[R] NDCG of lists [R, k] of the whole catalogue, with clicks as gains; NaN for requests without a click."""
-    request, item = scores.request[scores.label], scores.item[scores.label]
-    # One gain an item, even where a request logged it twice.
-    request, item = np.unique(np.stack([request, item]), axis=1) if len(item) else (request, item)
+def clicked_ndcg(scores: CascadeScores, listed: Array, k: int | None = None) -> Array:
+    """[R] NDCG of lists [R, n] of the whole catalogue, with clicks as gains; NaN for requests without a click.
+
+    `k` is the length that the lists should have, where they are shorter; n by default.
+    """
+    request, item = _clicked(scores)
     size = scores.catalogue_size + 1
     gains = np.isin(np.arange(len(listed))[:, np.newaxis] * size + listed + 1, request * size + item + 1)
-    count = np.bincount(request, minlength=len(scores))
-    best = np.concatenate([[0.0], np.cumsum(discounts(listed.shape[1]))])[np.minimum(count, listed.shape[1])]
+    count = clicks_in_catalogue(scores)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(count > 0, dcg(gains.astype(np.float64)) / best, np.nan)
+        found = dcg(gains.astype(np.float64)) / best_clicked_dcg(count, k or listed.shape[1])
+        return np.where(count > 0, found, np.nan)
+
+
+def clicks_in_catalogue(scores: CascadeScores) -> Array:
+    """[R] how many items each request clicked."""
+    return np.bincount(_clicked(scores)[0], minlength=len(scores))
+
+
+def best_clicked_dcg(count: Array, k: int) -> Array:
+    """[R] the highest DCG of a list of k that clicks as gains allow: all clicked items first."""
+    reached: Array = np.concatenate([[0.0], np.cumsum(discounts(k))])[np.minimum(count, k)]
+    return reached
+
+
+def _clicked(scores: CascadeScores) -> tuple[Array, Array]:
+    """(request, item) of every click: one an item, even where a request logged it twice."""
+    request, item = scores.request[scores.label], scores.item[scores.label]
+    if not len(item):
+        return request, item
+    request, item = np.unique(np.stack([request, item]), axis=1)
+    return request, item
 
 
 def logged_ndcg(scores: CascadeScores, order: Array, k: int) -> Array:
@@ -75,6 +97,41 @@ def logged_ndcg(scores: CascadeScores, order: Array, k: int) -> Array:
     if len(ranked.keys):
         found[ranked.keys] = NDCG(k).values(ranked)
     return found
+
+
+def list_columns(scores: CascadeScores, listed: Array, logits: Array, order: Array, k: int) -> dict[str, Array]:
+    """Summands [R] by name of what any list is judged by; every metric is a quotient of their sums (`list_figures`).
+
+    Args:
+      scores: of the requests.
+      listed: [R, n] rows of the items of the list, best first; -1 where it is shorter. n is at most `k`.
+      logits: [R, n] the fine ranker's; -inf where it is shorter.
+      order: [I] sort key of the impressions, higher first.
+      k: length of the list.
+    """
+    clicked, logged = clicked_ndcg(scores, listed, k), logged_ndcg(scores, order, k)
+    return {
+        "requests": np.ones(len(scores)),
+        "ndcg": kept_ndcg(scores, logits, k),
+        "clicked": np.nan_to_num(clicked),
+        "clicked_ideal": np.nan_to_num(clicked_ndcg(scores, scores.ideal[:, :k], k)),
+        "with_click": (~np.isnan(clicked)).astype(np.float64),
+        "logged": np.nan_to_num(logged),
+        "logged_ideal": np.nan_to_num(logged_ndcg(scores, sigmoid(scores.logit), k)),
+        "with_logged": (~np.isnan(logged)).astype(np.float64),
+    }
+
+
+def list_figures(sums: Mapping[str, Array]) -> dict[str, Array]:
+    """Metrics from sums of `list_columns`, elementwise; NaN where undefined."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return {
+            "ndcg": sums["ndcg"] / sums["requests"],
+            "clicked_ndcg": sums["clicked"] / sums["with_click"],
+            "clicked_ndcg_kept": sums["clicked"] / sums["clicked_ideal"],
+            "logged_ndcg": sums["logged"] / sums["with_logged"],
+            "logged_ndcg_kept": sums["logged"] / sums["logged_ideal"],
+        }
 
 
 def cascade_order(scores: CascadeScores, selection: Selection) -> Array:

@@ -14,8 +14,40 @@ import pyarrow as pa
 from evaluation.metrics.rows import Array
 from features.arrow import to_numpy
 
-_LISTS = ("retrieved", "coarse", "fine", "ideal", "ideal_logit", "item", "label", "logit")
+_REQUESTS = ("retrieved", "fine", "ideal", "ideal_logit")
+_IMPRESSIONS = ("item", "label", "logit")
+_REFERENCE_REQUESTS = ("random", "random_logit", "popular", "popular_logit", "single", "single_logit")
+_REFERENCE_IMPRESSIONS = ("popularity", "single_score")
 NOT_RETRIEVED = np.iinfo(np.int32).max
+
+
+@dataclass(frozen=True, eq=False)
+class ReferenceScores:
+    """What the fine ranker says of items that no stage chose, for the R requests and I impressions of `CascadeScores`.
+
+    Attributes:
+      mean_probability: [R] its mean probability over the whole catalogue.
+      random: [R, S] rows of items drawn uniformly, without replacement.
+      random_logit: [R, S] their logits.
+      popular: [R, K] rows of the items that were clicked most often in train, the same for all requests, best first.
+      popular_logit: [R, K] their logits.
+      popularity: [I] how often each impression's item was clicked in train.
+      single: [R, K] rows of the best list that is the same for all of these requests, best first: the items of the
+        highest sum over requests of probability / DCG of the ideal list, which is the list of the highest NDCG kept.
+        It is chosen with the requests known, so that no other single list can keep more of them.
+      single_logit: [R, K] their logits.
+      single_score: [I] that sum for each impression's item.
+    """
+
+    mean_probability: Array
+    random: Array
+    random_logit: Array
+    popular: Array
+    popular_logit: Array
+    popularity: Array
+    single: Array
+    single_logit: Array
+    single_score: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +67,7 @@ class CascadeScores:
       label: [I] bool, whether it was clicked.
       logit: [I] float32 of the fine ranker.
       unknown_items: further impressions, of items that are not in the catalogue: no stage can pass them.
+      references: what the fine ranker says of lists that no stage made; None: they were not scored.
 
     Raises:
       ValueError: if shapes do not fit each other.
@@ -52,6 +85,7 @@ class CascadeScores:
     label: Array
     logit: Array
     unknown_items: int = 0
+    references: ReferenceScores | None = None
 
     def __post_init__(self) -> None:
         requests = len(self.user)
@@ -71,29 +105,31 @@ class CascadeScores:
     def from_table(cls, table: pa.Table, catalogue_size: int) -> CascadeScores:
         """Reads what `serving.offline.cascade_scoring.score_cascade` made: one row a request."""
         table = table.combine_chunks()
-        lists = {name: table[name].combine_chunks() for name in table.column_names if name in _LISTS}
 
         def flat(name: str) -> Array:
-            return to_numpy(lists[name].flatten())
+            return to_numpy(table[name].combine_chunks().flatten())
 
-        def matrix(name: str) -> Array:
-            return flat(name).reshape(len(table), -1)
+        def matrices(names: tuple[str, ...]) -> dict[str, Array]:
+            return {name: flat(name).reshape(len(table), -1) for name in names if name in table.column_names}
 
-        counts = np.diff(lists["item"].offsets.to_numpy())
+        references = None
+        if "mean_probability" in table.column_names:
+            references = ReferenceScores(
+                mean_probability=table["mean_probability"].to_numpy(),
+                **matrices(_REFERENCE_REQUESTS),
+                **{name: flat(name) for name in _REFERENCE_IMPRESSIONS},
+            )
+        counts = np.diff(table["item"].combine_chunks().offsets.to_numpy())
         user = table["user_id"].combine_chunks().dictionary_encode().indices.fill_null(-1)
         return cls(
             catalogue_size=catalogue_size,
             user=np.unique(to_numpy(user), return_inverse=True)[1].astype(np.int64),
-            retrieved=matrix("retrieved"),
-            coarse=matrix("coarse") if "coarse" in lists else None,
-            fine=matrix("fine"),
-            ideal=matrix("ideal"),
-            ideal_logit=matrix("ideal_logit"),
+            **matrices(_REQUESTS),
+            coarse=matrices(("coarse",)).get("coarse"),
             request=np.repeat(np.arange(len(table)), counts),
-            item=flat("item"),
-            label=flat("label").astype(bool),
-            logit=flat("logit"),
+            **{name: flat(name) for name in _IMPRESSIONS} | {"label": flat("label").astype(bool)},
             unknown_items=int(table["unknown_items"].to_numpy().sum()),
+            references=references,
         )
 
     def __len__(self) -> int:

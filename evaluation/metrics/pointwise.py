@@ -103,7 +103,8 @@ class EqualMassECE(Metric):
     num_bins = 15
 
     def sums(self, rows: ScoredRows, users: Users) -> KeptRows:
-        return KeptRows(rows.label, rows.score)
+        order = rows.by_score  # the bins sort what is sorted, in linear time
+        return KeptRows(rows.label[order], rows.score[order])
 
     def value(self, sums: KeptRows) -> float:
         bins = equal_mass_bins(sums.score, self.num_bins)

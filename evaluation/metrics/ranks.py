@@ -41,6 +41,21 @@ def count_above(queries: Array, items: Array, truth: Array) -> tuple[Array, Arra
     return above, tied
 
 
+def popularity_ranks(counts: Array, truth: Array) -> tuple[Array, Array]:
+    """Counts the other items that are more popular than each query's item, and those that are as popular.
+
+    Args:
+      counts: [n] how often each item of the corpus was taken.
+      truth: [Q] index into `counts` of each query's item, from 0.
+
+    Returns:
+      [Q] and [Q].
+    """
+    ordered = np.sort(counts)
+    first, end = (np.searchsorted(ordered, counts[truth], side) for side in ("left", "right"))
+    return len(counts) - end, end - first - 1
+
+
 def expected_hits(above: Array, tied: Array, k: int) -> Array:
     """P(the item is among the first k), [Q] float64."""
     share: Array = np.clip((k - above) / (tied + 1.0), 0.0, 1.0)

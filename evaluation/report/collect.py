@@ -9,6 +9,7 @@ from importlib import metadata
 from typing import Any
 
 from evaluation.cascade.evaluate import CASCADE_EVALUATION_FILE, CascadeEvaluation
+from evaluation.cascade.stage_comparison import StageComparison
 from evaluation.report.data import (
     BehaviorTableFigures,
     ComponentTiming,
@@ -21,6 +22,7 @@ from evaluation.report.data import (
     SignatureFigures,
 )
 from evaluation.report.training_record import HISTORY_FILE, load_training
+from evaluation.report.verdicts import ModelVerdict
 from evaluation.results import EVALUATION_FILE, EvaluationResult
 from features import storage
 from features.errors import InputError
@@ -35,6 +37,7 @@ TABLES_FILE = "behavior_tables.json"
 def collect(
     run: RunInfo,
     *,
+    verdicts: Sequence[ModelVerdict] = (),
     counts: AnyPath | None = None,
     dead_letters: AnyPath | None = None,
     training_history: AnyPath | None = None,
@@ -44,6 +47,7 @@ def collect(
     signatures: dict[str, Any] | None = None,
     behavior_tables: AnyPath | None = None,
     cascade_evaluation: AnyPath | None = None,
+    stages: StageComparison | None = None,
     timings: AnyPath | None = None,
     ranked_example: AnyPath | None = None,
     pushed_version: str | int | None = None,
@@ -52,6 +56,7 @@ def collect(
 
     Args:
       run: which run; `versions` are filled in where empty.
+      verdicts: one row a model, the cascade last.
       counts: `counts.json`, or the directory of raw examples that holds it.
       dead_letters: directory of the dead letters' Parquet files; three rows of each reason are taken.
       training_history: `training_history.json`, or the directory that holds it.
@@ -61,6 +66,7 @@ def collect(
       signatures: fields of `SignatureFigures`.
       behavior_tables: `behavior_tables.json`, or the directory that holds it; it holds null where none were built.
       cascade_evaluation: `cascade_evaluation.json`, or the directory that holds it.
+      stages: the cascade's coarse ranker beside its fine one.
       timings: `timings.json`: [{"component", "seconds", "peak_rss_mb"}].
       ranked_example: JSON list of {"item", "score"}, ranked.
       pushed_version: of the pushed model; None where it was not pushed.
@@ -75,6 +81,7 @@ def collect(
     tables = json.loads(storage.read_text(file)) if (file := _file(behavior_tables, TABLES_FILE)) else None
     return ReportData(
         run=run if run.versions else run.model_copy(update={"versions": installed_versions()}),
+        verdicts=tuple(verdicts),
         counts=IngestCounts.load(storage.parent(counts_file)) if counts_file else None,
         dead_letter_sample=sample_dead_letters(dead_letters) if dead_letters else (),
         training=load_training(history_file) if history_file else None,
@@ -86,6 +93,7 @@ def collect(
         if tables
         else None,
         cascade=CascadeEvaluation.load(storage.parent(cascade_file)) if cascade_file else None,
+        stages=stages,
         pushed_version=None if pushed_version is None else str(pushed_version),
         timings=tuple(ComponentTiming(**part) for part in _json_list(timings, "timings.json")),
         ranked_example=tuple(ExampleItem(**part) for part in _json_list(ranked_example, "ranked_example.json")),

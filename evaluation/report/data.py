@@ -8,7 +8,9 @@ from datetime import datetime
 from pydantic import Field
 
 from evaluation.cascade.evaluate import CascadeEvaluation
+from evaluation.cascade.stage_comparison import StageComparison
 from evaluation.report.training_record import Training
+from evaluation.report.verdicts import ModelVerdict
 from evaluation.results import Estimate, EvaluationResult
 from evaluation.retrieval import RetrievalEvaluation
 from features import storage
@@ -149,6 +151,7 @@ class ReportData(Strict):
 
     Attributes:
       run: which run.
+      verdicts: one row a model of the run, the cascade last.
       counts: rows by outcome.
       dead_letter_sample: a few refused rows of each reason.
       training: learning curves.
@@ -158,6 +161,7 @@ class ReportData(Strict):
       signatures: of the items.
       behavior_tables: of the pushed ranker.
       cascade: what all stages as one keep of the fine ranker over everything, and at what cost.
+      stages: the cascade's coarse ranker beside its fine one; None where it has none, or their rows were not kept.
       pushed_version: version under which the model now serves; None where it was not pushed.
       timings: per component, in the order they ran.
       ranked_example: one request ranked by the pushed model, best first.
@@ -165,6 +169,7 @@ class ReportData(Strict):
     """
 
     run: RunInfo
+    verdicts: tuple[ModelVerdict, ...] = ()
     counts: IngestCounts | None = None
     dead_letter_sample: tuple[DeadLetter, ...] = ()
     training: Training | None = None
@@ -174,6 +179,7 @@ class ReportData(Strict):
     signatures: SignatureFigures | None = None
     behavior_tables: BehaviorTableFigures | None = None
     cascade: CascadeEvaluation | None = None
+    stages: StageComparison | None = None
     pushed_version: str | None = None
     timings: tuple[ComponentTiming, ...] = ()
     ranked_example: tuple[ExampleItem, ...] = ()

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 from evaluation.report import format as fmt
-from evaluation.report.cascade_figures import cascade_figures
+from evaluation.report.cascade_figures import cascade_figures, list_figures_of
 from evaluation.report.data import ComponentTiming, ReportData
-from evaluation.report.plots import (
-    ROW_HEIGHT,
-    Figure,
-    bar_trace,
-    bars,
-    label,
-    rows_axis,
-    slug,
-)
+from evaluation.report.plots import Axis, Figure, Panel, Points, Rule, bars, label, numeric_axis, slug
 from evaluation.report.quality_figures import metrics, reliability, slices
 from evaluation.report.training_record import Training
 from features.ingest.counts import IngestCounts, TableCounts
@@ -28,38 +20,29 @@ ORPHAN = Reason.UNKNOWN_IMPRESSION
 def row_account(table: str, counts: TableCounts) -> Figure:
     """Waterfall of one table: rows in, less each kind of loss, down to what is kept."""
     losses = row_losses(counts)
-    total = counts.rows_in
-    base, bases = total, [0]
+    base, starts = counts.rows_in, [0]
     for _, rows, _ in losses:
         base -= rows
-        bases.append(base)
+        starts.append(base)
     # The last bar is what was counted as kept, not the remainder: a balance that is off shows as a step.
     labels = ["rows in", *(f"− {name}" for name, _, _ in losses), "= joined" if table == "clicks" else "= kept"]
-    values = [total, *(rows for _, rows, _ in losses), counts.kept]
-    texts = [fmt.count(total), *(f"{fmt.count(rows)} ({fmt.share(rows, total)})" for rows in values[1:])]
-    colors = ["@baseline", *(color for _, _, color in losses), "@model"]
-    # A sliver of a bar must still be seen: a border has a width whatever the value.
-    marker = {"color": colors, "line": {"width": 2, "color": colors}}
-    data = bar_trace(values, texts, marker) | {"base": [*bases, 0]}
-    layout = {
-        "xaxis": {"range": [0, max(total, 1) * 2.1], "visible": False, "fixedrange": True},
-        "yaxis": rows_axis(labels),
-        "margin": {"t": 4, "b": 4},
-    }
+    values = [counts.rows_in, *(rows for _, rows, _ in losses), counts.kept]
+    texts = [fmt.count(values[0]), *(f"{fmt.count(rows)} ({fmt.share(rows, values[0])})" for rows in values[1:])]
+    colors = ["baseline", *(color for _, _, color in losses), "model"]
     alt = f"Waterfall of {table}: " + ", ".join(f"{a} {b}" for a, b in zip(labels, texts, strict=True)) + "."
-    return Figure(f"rows-{slug(table)}", table, alt, [data], layout, 16 + ROW_HEIGHT * len(values))
+    return bars(f"rows-{slug(table)}", table, alt, labels, values, texts, colors, [*starts, 0])
 
 
 def row_losses(counts: TableCounts) -> list[tuple[str, int, str]]:
     """(name, rows, colour) of everything that left a table's rows. Late, ignored and orphaned are of clicks alone."""
     orphans = counts.reasons.get(ORPHAN, 0)
-    optional = [("late", counts.late, "@warning"), ("other labels", counts.ignored, "@muted")]
+    optional = [("late", counts.late, "warning"), ("other labels", counts.ignored, "muted")]
     return [
-        ("duplicates", counts.duplicates, "@warning"),
+        ("duplicates", counts.duplicates, "warning"),
         *(loss for loss in optional if loss[1]),
-        *([("orphans", orphans, "@bad")] if orphans else []),
-        ("dead letters", counts.dead_letters - orphans, "@bad"),
-        ("immature", counts.immature, "@muted"),
+        *([("orphans", orphans, "bad")] if orphans else []),
+        ("dead letters", counts.dead_letters - orphans, "bad"),
+        ("immature", counts.immature, "muted"),
     ]
 
 
@@ -76,80 +59,78 @@ def dead_letters(counts: IngestCounts, limit: int = 15) -> Figure:
     alt = (
         "Dead letters: " + ", ".join(f"{reason} in {table} {fmt.count(rows)}" for rows, reason, table in reasons) + "."
     )
-    return bars("dead-letters", "Dead letters by reason", alt, labels, values, texts, "@bad")
+    return bars("dead-letters", "Dead letters by reason", alt, labels, values, texts, "bad")
 
 
-def learning(training: Training) -> list[Figure]:
-    """Log loss of train and validation, validation AUC and speed, each by epoch; the best epoch is marked."""
-    series = [
-        ("log-loss", "Log loss", [("train_log_loss", "train", "@baseline"), ("val_log_loss", "validation", "@model")]),
-        ("val-auc", "Validation AUC", [("val_auc", "validation", "@model")]),
-        ("speed", "Examples a second", [("examples_per_second", "training", "@model")]),
+def trainings(data: ReportData) -> list[tuple[str, Training]]:
+    """Every training of the run that is on record, by the model's name; that of the page first."""
+    found = [(ranker.name, ranker.training) for ranker in data.rankers if ranker.training is not None]
+    found += [(model.name, model.training) for model in data.retrievers if model.training is not None]
+    if data.training is not None and all(training != data.training for _, training in found):
+        found.insert(0, (data.run.model or "the model", data.training))
+    return [(name, training) for name, training in found if training.epochs]
+
+
+def learning(name: str, training: Training) -> list[Figure]:
+    """Curves of one training by epoch, the best epoch marked: the log loss of train and validation, the validation
+    metrics, the further losses that were trained with it, and the speed."""
+    epochs = training.epochs
+    lines: list[tuple[str, str, list[tuple[str, list[float | None], str]]]] = [
+        (
+            "log-loss",
+            "Log loss",
+            [
+                ("train", [epoch.train_log_loss for epoch in epochs], "baseline"),
+                ("validation", [epoch.val_log_loss for epoch in epochs], "model"),
+            ],
+        ),
+        ("auc", "Validation AUC", [("validation", [epoch.val_auc for epoch in epochs], "model")]),
     ]
-    epochs = [epoch.epoch for epoch in training.epochs]
+    for metric in dict.fromkeys(name for epoch in epochs for name in epoch.metrics if name != "auc"):
+        values = [epoch.metrics.get(metric) for epoch in epochs]
+        lines.append((metric, f"Validation {fmt.metric_title(metric)}", [("validation", values, "model")]))
+    for loss in dict.fromkeys(name for epoch in epochs for name in epoch.losses):
+        values = [epoch.losses.get(loss) for epoch in epochs]
+        lines.append((loss, fmt.loss_title(loss), [("train", values, "baseline")]))
+    lines.append(("speed", "Examples a second", [("training", [e.examples_per_second for e in epochs], "model")]))
     figures = []
-    for identifier, title, lines in series:
+    for identifier, title, series in lines:
         write = fmt.rate if identifier == "speed" else fmt.metric
-        data, words = [], []
-        for attribute, name, color in lines:
-            values = [getattr(epoch, attribute) for epoch in training.epochs]
-            if all(value is None for value in values):
-                continue
-            texts = [f"epoch {e}: {name} {write(v)}" for e, v in zip(epochs, values, strict=True)]
-            data.append(
-                {
-                    "type": "scatter",
-                    "mode": "lines+markers",
-                    "name": name,
-                    "x": epochs,
-                    "y": values,
-                    "line": {"color": color, "width": 2},
-                    "marker": {"color": color, "size": 7, "symbol": "circle" if color == "@model" else "square"},
-                    "hovertext": texts,
-                    "hoverinfo": "text",
-                }
-            )
-            words += texts
-        if data:
-            layout = _epoch_layout(epochs, training.best_epoch, legend=len(data) > 1, zero=identifier == "speed")
-            figures.append(Figure(identifier, title, f"{title} by epoch. " + "; ".join(words) + ".", data, layout, 250))
+        known = [line for line in series if any(value is not None for value in line[1])]
+        if known:
+            figures.append(_curves(f"{identifier}-{slug(name)}", title, known, training, write))
     return figures
 
 
-def _epoch_layout(epochs: list[int], best: int | None, *, legend: bool, zero: bool) -> dict[str, Any]:
-    layout: dict[str, Any] = {
-        "xaxis": {
-            "title": {"text": "epoch"},
-            "dtick": max(1, -(-len(epochs) // 8)),
-            "tick0": epochs[0],
-            "range": [epochs[0] - 0.4, epochs[-1] + 0.4],
-            "zeroline": False,
-        },
-        "yaxis": {"zeroline": False, "automargin": True, "nticks": 6, **({"rangemode": "tozero"} if zero else {})},
-        "margin": {"t": 46 if legend else 26, "b": 44},
-        "showlegend": legend,
-        "legend": {"orientation": "h", "x": 1, "xanchor": "right", "y": 1.1, "yanchor": "bottom"},
-    }
-    if best is not None:
-        line = {"color": "@good", "dash": "dot", "width": 1.5}
-        layout["shapes"] = [{"type": "line", "x0": best, "x1": best, "yref": "paper", "y0": 0, "y1": 1, "line": line}]
-        layout["annotations"] = [
-            {
-                "text": "best",
-                "x": best,
-                "y": 1,
-                "yref": "paper",
-                "yanchor": "bottom",
-                "showarrow": False,
-                "font": {"color": "@good", "size": 12},
-            }
-        ]
-    return layout
+def _curves(
+    identifier: str,
+    title: str,
+    series: list[tuple[str, list[float | None], str]],
+    training: Training,
+    write: Callable[[float | None], str],
+) -> Figure:
+    numbers = [epoch.epoch for epoch in training.epochs]
+    marks: list[Points | Rule] = []
+    if training.best_epoch:
+        marks.append(Rule(x=training.best_epoch, color="good", label="best"))
+    words: list[str] = []
+    for name, values, color in series:
+        texts = [f"epoch {number}: {name} {write(value)}" for number, value in zip(numbers, values, strict=True)]
+        symbol = "circle" if color == "model" else "square"
+        marks.append(Points(numbers, values, texts, color, symbol, name=name, joined=True))
+        words += texts
+    every = max(1, -(-len(numbers) // 8))
+    ticks = tuple((float(n), fmt.count(n)) for n in numbers if (n - numbers[0]) % every == 0)
+    x = Axis(numbers[0] - 0.4, numbers[-1] + 0.4, ticks, "epoch", grid=False)
+    known = [value for _, values, _ in series for value in values if value is not None]
+    panel = Panel(180, numeric_axis(known, zero=write is fmt.rate), tuple(marks))
+    alt = f"{title} by epoch. " + "; ".join(words) + "."
+    return Figure(identifier, title, alt, x, (panel,), legend=len(series) > 1)
 
 
 def timings(parts: tuple[ComponentTiming, ...]) -> list[Figure]:
     """Bars of wall time and of peak memory by component."""
-    labels = [label(part.component, 24) for part in parts]
+    labels = [label(part.component, 30) for part in parts]
     texts = [fmt.seconds(part.seconds) for part in parts]
     alt = "Wall time: " + ", ".join(f"{p.component} {t}" for p, t in zip(parts, texts, strict=True)) + "."
     figures = [bars("seconds", "Wall time", alt, labels, [part.seconds for part in parts], texts)]
@@ -157,7 +138,7 @@ def timings(parts: tuple[ComponentTiming, ...]) -> list[Figure]:
         texts = [fmt.megabytes(part.peak_rss_mb) for part in parts]
         alt = "Peak memory: " + ", ".join(f"{p.component} {t}" for p, t in zip(parts, texts, strict=True)) + "."
         values = [part.peak_rss_mb for part in parts]
-        figures.append(bars("memory", "Peak memory", alt, labels, values, texts, "@baseline"))
+        figures.append(bars("memory", "Peak memory", alt, labels, values, texts, "baseline"))
     return figures
 
 
@@ -169,9 +150,10 @@ def all_figures(data: ReportData) -> dict[str, list[Figure]]:
         "rows": [row_account(name, tables[name]) for name in ("impressions", "clicks") if name in tables],
         "dead_letters": [dead_letters(counts)] if counts and any(t.reasons for t in tables.values()) else [],
         "metrics": metrics(result) if result else [],
-        "learning": learning(data.training) if data.training and data.training.epochs else [],
+        "learning": [figure for name, training in trainings(data) for figure in learning(name, training)],
         "reliability": [reliability(result.reliability)] if result and result.reliability else [],
         "slices": slices(result) if result else [],
+        "lists": list_figures_of(data.cascade) if data.cascade else [],
         "cascade": cascade_figures(data.cascade) if data.cascade else [],
         "timings": timings(data.timings) if data.timings else [],
     }

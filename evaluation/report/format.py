@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from evaluation.metrics.registry import make_metric
-from evaluation.results import Estimate
+from evaluation.results import Estimate, GateResult
 from features.errors import InputError
 
 ABSENT = "–"
@@ -25,12 +25,24 @@ def metric_title(name: str) -> str:
     try:
         return make_metric(name).title
     except InputError:
-        return name.upper() if name.startswith("map@") else name.replace("_", " ").capitalize()
+        words = name.replace("_", " ")
+        return name.upper() if name.startswith("map@") else words.capitalize().replace("Ndcg", "NDCG")
 
 
 def scores_title(name: str) -> str:
     """The name of a set of scores for people: `item_ctr` → `Item CTR`."""
     return _NAMES.get(name, name.replace("_", " ").capitalize())
+
+
+def loss_title(name: str) -> str:
+    """The name of a part of the training loss for people: `ssl_loss` → `SSL loss`."""
+    words = name.replace("_", " ")
+    return f"SSL{words[3:]}" if words.startswith("ssl ") else words.capitalize()
+
+
+def verdict(name: str) -> str:
+    """A verdict of a comparison in words: `cannot_tell` → `cannot tell`."""
+    return name.replace("_", " ")
 
 
 def better(metric: str) -> str:
@@ -45,8 +57,70 @@ def count(value: int | None) -> str:
 
 
 def metric(value: float | None) -> str:
-    """Four decimals; one in ten thousand of AUC is the least that anyone acts on."""
-    return ABSENT if value is None or not math.isfinite(value) else f"{value:.4f}".replace("-", "−")
+    """Four decimals; one in ten thousand of AUC is the least that anyone acts on. Large values as `number` has them."""
+    if value is None or not math.isfinite(value):
+        return ABSENT
+    return number(value) if abs(value) >= 100 else _signed(f"{value:.4f}")
+
+
+def signed(value: float | None) -> str:
+    """A difference with its sign: 0.0021 → `+0.0021`."""
+    return f"+{metric(value)}" if value is not None and value > 0 else metric(value)
+
+
+def number(value: float | None) -> str:
+    """A value of any kind, a count or a share: 30200.0 → `30,200`, 0.0412 → `0.0412`, 0.00666667 → `0.00667`.
+
+    What is whole and not near 1 is a count; other numbers have four decimals, and three significant digits at least.
+    """
+    if value is None or not math.isfinite(value):
+        return ABSENT
+    size = abs(value)
+    if size >= 1000 or (value == int(value) and (size >= 10 or not size)):
+        return _signed(f"{value:,.0f}")
+    if size >= 100:
+        return _signed(f"{value:.1f}")
+    return _signed(f"{value:.{_decimals(size)}f}")
+
+
+def _decimals(size: float) -> int:
+    """Four, and of numbers below a hundredth as many as show three significant digits; eight at most."""
+    return min(8, max(4, 2 - math.floor(math.log10(size))))
+
+
+def limit(value: float) -> str:
+    """A limit that someone set: `number` without zeros that say nothing, 0.1 → `0.1`, 1.0 → `1`."""
+    text = number(value)
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def judged(gate: GateResult) -> str:
+    """The value of a gate: a count where its limits are counts, else a `number`."""
+    limits = [end for end in (gate.minimum, gate.maximum) if end is not None]
+    counts = bool(limits) and max(limits) >= 2 and all(end == int(end) for end in limits)
+    if counts and gate.value is not None and math.isfinite(gate.value) and gate.value == int(gate.value):
+        return count(int(gate.value))
+    return number(gate.value)
+
+
+def threshold(gate: GateResult) -> str:
+    """What passes a gate: `≥ 1,000`, `≤ 3` or `[0.9, 1.1]`."""
+    if gate.minimum is not None and gate.maximum is not None:
+        return f"[{limit(gate.minimum)}, {limit(gate.maximum)}]"
+    if gate.minimum is not None:
+        return f"≥ {limit(gate.minimum)}"
+    return f"≤ {limit(gate.maximum)}" if gate.maximum is not None else "none"
+
+
+def tick(value: float, step: float) -> str:
+    """A number at an axis whose ticks are `step` apart: as many decimals as tell them apart."""
+    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
+    decimals += round(step * 10**decimals, 9) % 1 > 0  # 2.5 needs one more than 2
+    return _signed(f"{value + 0.0:,.{decimals}f}")
+
+
+def _signed(text: str) -> str:
+    return text.replace("-", "−")
 
 
 def interval(estimate: Estimate | None) -> str:
@@ -62,7 +136,12 @@ def percent(value: float | None) -> str:
         return ABSENT
     if 0 < abs(value) < 0.0001:
         return "<0.01%"
-    return f"{value:.2%}".replace("-", "−")
+    return _signed(f"{value:.2%}")
+
+
+def level(value: float) -> str:
+    """The level of an interval: 0.95 → `95%`."""
+    return f"{limit(100 * value)}%"
 
 
 def share(part: int, whole: int) -> str:
@@ -82,6 +161,14 @@ def seconds(value: float | None) -> str:
     if minutes >= 60:
         return f"{minutes // 60} h {minutes % 60:02d} min"
     return f"{minutes} min {round(value) % 60:02d} s"
+
+
+def milliseconds(seconds: float | None) -> str:
+    """Seconds as milliseconds: `0.84 ms`, `26.3 ms`, `1,120 ms`."""
+    if seconds is None or not math.isfinite(seconds):
+        return ABSENT
+    value = 1000 * seconds
+    return f"{value:,.{2 if value < 1 else 1 if value < 100 else 0}f} ms"
 
 
 def megabytes(value: float | None) -> str:

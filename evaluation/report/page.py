@@ -1,20 +1,24 @@
 """The run report: one HTML page that needs nothing else, and the same figures as JSON.
 
-`build_report` writes `report.html` and `report.json`. The page holds its styles, its script and Plotly, loads nothing
-(its content security policy forbids it) and opens from disk, offline. Without JavaScript, the tables still say it all.
+`build_report` writes `report.html` and `report.json`. The page holds its styles, its figures as SVG and a small script,
+loads nothing (its content security policy forbids it) and opens from disk, offline. Without JavaScript all of it is
+there; the script only shows at once what a browser shows of a figure's points after a second.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from evaluation.report import format as report_format
+from evaluation.report.cascade_figures import list_rows
 from evaluation.report.data import ReportData
-from evaluation.report.figures import ORPHAN, all_figures
+from evaluation.report.figures import ORPHAN, all_figures, learning, trainings
 from evaluation.report.quality_figures import all_scores
+from evaluation.report.svg import draw
+from evaluation.report.verdicts import stage_finding
 from features import storage
 
 HTML_FILE = "report.html"
@@ -51,7 +55,6 @@ def build_report(data: ReportData, out_dir: storage.AnyPath) -> ReportPaths:
 def render(data: ReportData) -> str:
     """The page, as text."""
     import jinja2
-    from plotly.offline import get_plotlyjs
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
@@ -60,22 +63,24 @@ def render(data: ReportData) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["fmt"] = report_format
-    figures = all_figures(data)
-    plain = [asdict(figure) for section in figures.values() for figure in section]
-    # The scripts are allowed by hash, so that no script that came in with the data could ever run.
-    scripts = [get_plotlyjs(), _asset("report.js")]
+    environment.globals |= {"fmt": report_format, "draw": draw, "learning": learning}
+    # The script is allowed by its hash, so that no script that came in with the data could ever run.
+    script = _asset("report.js")
+    finding, warns = stage_finding(data.stages) if data.stages else ("", False)
     return environment.get_template("report.html.j2").render(
         data=data,
         result=data.evaluation,
         counts=data.counts,
-        figures=figures,
+        figures=all_figures(data),
+        trainings=trainings(data),
         scores=all_scores(data.evaluation) if data.evaluation else [],
+        lists=list_rows(data.cascade) if data.cascade else [],
+        stage_finding=finding,
+        stage_warns=warns,
         orphan=ORPHAN.value,
         style=_asset("report.css"),
-        scripts=scripts,
-        script_hashes=[_csp_hash(script) for script in scripts],
-        figures_json=plain,
+        script=script,
+        script_hash=_csp_hash(script),
         report_json=data.model_dump(mode="json"),
     )
 

@@ -21,6 +21,7 @@ class Epoch(Strict):
     val_log_loss: float | None = None
     val_auc: float | None = None
     metrics: dict[str, float] = Field({}, description="Further validation metrics, e.g. `recall@50`.")
+    losses: dict[str, float] = Field({}, description="Parts of the training loss beside the log loss, by name.")
     examples_per_second: float | None = None
     seconds: float | None = None
 

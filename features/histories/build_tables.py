@@ -214,7 +214,8 @@ class ItemEncodings:
         `gaps` [T] are buckets of the behaviours' age, for the encoder's weights; None: not known, of weight 1.
         """
         config, dim = self._encoder.simhash, self._encoder.dim
-        weights = None if gaps is None else self._encoder.gap_weights
+        weights = self._encoder.gap_weights
+        counts = None if weights is None or gaps is None else weights[gaps, np.newaxis]
         shape = (len(splits) - 1, config.num_groups, config.num_buckets, self._encoder.dim + 1)
         sums = np.empty(shape, np.float32)
 
@@ -222,8 +223,8 @@ class ItemEncodings:
             for user in users:
                 mine = rows[splits[user] : splits[user + 1]]
                 values, signatures = self._values.take(mine, axis=0), self._signatures.take(mine, axis=0)
-                if weights is not None:
-                    values[:, :dim] *= weights[gaps[splits[user] : splits[user + 1]], np.newaxis]
+                if counts is not None:
+                    values[:, :dim] *= counts[splits[user] : splits[user + 1]]
                 sums[user] = bucket_sums(values, signatures, config.num_buckets)
 
         threads = os.cpu_count() or 1

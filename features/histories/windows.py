@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from features import storage
-from features.arrow import list_splits, lists_of, one_chunk, read_parquet, splits_of
-from features.errors import NotFoundError
+from features.arrow import list_splits, lists_of, one_chunk, open_parquet, read_parquet, splits_of
+from features.errors import NotFoundError, UnscorableError
 from features.examples.shards import behaviors_file
 from features.spec import HistorySpec
 from features.storage import AnyPath
@@ -79,8 +79,18 @@ def attach_histories(
 
 
 def read_behaviors(behaviors_dir: AnyPath, requests_file: AnyPath, spec: HistorySpec) -> pa.Table:
-    """Reads the raw behaviours that a file of requests refers to. Raises `NotFoundError` if they are not there."""
+    """Reads the raw behaviours that a file of requests refers to.
+
+    Raises:
+      NotFoundError: if they are not there.
+      UnscorableError: if they lack a feature of the histories.
+    """
     path = storage.join(behaviors_dir, behaviors_file(requests_file))
     if not storage.is_file(path):
         raise NotFoundError(f"{path}: no behaviours for the requests in {requests_file}. Ingest the log again.")
-    return read_parquet(path, [*spec.features, TIMESTAMP])
+    wanted = [*spec.features, TIMESTAMP]
+    with open_parquet(path) as file:
+        missing = [name for name in wanted if name not in file.schema_arrow.names]
+    if missing:
+        raise UnscorableError(f"{path} has no column {', '.join(f'`{name}`' for name in missing)} of the behaviours.")
+    return read_parquet(path, wanted)

@@ -26,6 +26,7 @@ import pyarrow as pa
 
 from features import storage
 from features.beam_runner import make_pipeline
+from features.ingest.checking.kept import KeptFeatures
 from features.ingest.checking.letters import dead_letters
 from features.ingest.checking.plan import plan_tables
 from features.ingest.config import MAX_SHARDS, IngestConfig, LogTables, SplitConfig
@@ -74,6 +75,7 @@ class IngestLogs(beam.PTransform):
       config: tables, labels, split.
       spec: the features to keep.
       examples_dir, behaviors_dir, dead_letters_dir: output directories.
+      kept: what models read that the examples are scored with besides, as far as the log has it.
       sample_rows: of each table, about how many rows are read, the first of each of its units; None: all.
     """
 
@@ -82,12 +84,16 @@ class IngestLogs(beam.PTransform):
     examples_dir: AnyPath
     behaviors_dir: AnyPath
     dead_letters_dir: AnyPath
+    kept: KeptFeatures = KeptFeatures()
     sample_rows: int | None = None
 
     def expand(self, root: beam.pvalue.PBegin) -> Ingested:
         config, spec = self.config, self.spec
         examples_dir, behaviors_dir = storage.join(self.examples_dir), storage.join(self.behaviors_dir)
         plans = plan_tables(config, spec)
+        whole = self.kept.added_to(config, spec, plans)
+        if whole is not spec:
+            plans = plan_tables(config, whole, kept=[feature.name for feature in self.kept.features])
         units = {table: plan_reads(plan.files, plan.config) for table, plan in plans.items()}
         num_shards = config.num_shards or _default_shards(units)
         dead_letters_dir = storage.join(self.dead_letters_dir)
@@ -139,6 +145,7 @@ class IngestLogs(beam.PTransform):
         build = BuildShard(
             config,
             spec,
+            whole,
             num_shards,
             units,
             examples_dir,
@@ -207,10 +214,11 @@ def run_ingest(
     examples_dir: AnyPath,
     behaviors_dir: AnyPath,
     dead_letters_dir: AnyPath,
+    kept: KeptFeatures | None = None,
 ) -> IngestCounts:
     """Runs LogIngest in this process; see `IngestLogs` and `finalize_ingest`."""
     with make_pipeline() as root:
-        _ = root | IngestLogs(config, spec, examples_dir, behaviors_dir, dead_letters_dir)
+        _ = root | IngestLogs(config, spec, examples_dir, behaviors_dir, dead_letters_dir, kept=kept or KeptFeatures())
     return finalize_ingest(config, spec, examples_dir, dead_letters_dir)
 
 

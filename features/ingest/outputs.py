@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from features import storage
 from features.errors import OccupiedError
+from features.examples.shards import KEPT_DIR
 from features.ingest.config import SPLITS
 from features.ingest.counts import COUNTS_FILE
 from features.ingest.joining.spill import SPILLED_ROWS
@@ -31,17 +32,20 @@ def clear_outputs(examples_dir: str, behaviors_dir: str, dead_letters_dir: str) 
                     "move it away, or ingest into another folder."
                 )
     catalogue = storage.join(examples_dir, CATALOGUE_FILE)
+    kept = storage.entries(storage.join(examples_dir, KEPT_DIR), "Split-*")
     for path in (
         *_written(examples_dir, COUNTS_FILE),
         *splits,
         *_written(storage.parent(catalogue), storage.name(catalogue)),
+        *(path for split in kept for path in _written(split, "requests-*.parquet")),
         *(path for pattern in _SCRATCH for path in _written(examples_dir, pattern)),
         *_written(behaviors_dir, "behaviors-*.parquet"),
         *_written(dead_letters_dir, "dead_letters-*.parquet"),
     ):
         storage.delete(path)
-    if not _everything(storage.parent(catalogue)):
-        storage.delete(storage.parent(catalogue))
+    for folder in (storage.parent(catalogue), *kept, storage.join(examples_dir, KEPT_DIR)):
+        if not _everything(folder):
+            storage.delete(folder)
 
 
 def drop_scratch(examples_dir: str) -> None:

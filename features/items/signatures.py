@@ -7,6 +7,7 @@ hyperplanes through the middle of the items. `occupancy_entropy` says how evenly
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from typing import Literal
@@ -17,6 +18,7 @@ import pyarrow as pa
 from features import storage
 from features.arrow import list_lengths, lists_of, one_chunk, read_parquet, to_numpy, write_parquet
 from features.errors import InputError
+from features.items.catalogue import item_rows
 from features.items.config import SimHashConfig
 from features.items.simhash import SimHash
 from features.storage import AnyPath
@@ -49,6 +51,35 @@ class ItemSignatures:
     def sign(self, embeddings: np.ndarray) -> np.ndarray:
         """Signs further items as those of the catalogue were: [n, dim] float32 to [n, G] uint8."""
         return _sign(np.asarray(embeddings, np.float32), self.config, self.dim, self.center)
+
+    def of(self, item_ids: pa.Array) -> np.ndarray:
+        """Returns signatures by id: [N] ids of the type of `item_ids` to [N, G] int32, -1 where there is none.
+
+        Raises:
+          InputError: if the types differ.
+        """
+        rows = item_rows(self.item_ids, item_ids)
+        found = self.table()[rows].astype(np.int32)
+        return np.where(rows[:, np.newaxis] > 0, found, -1)
+
+    def extended(self, item_ids: pa.Array, embeddings: np.ndarray) -> ItemSignatures:
+        """Signs items by the same hash and centre, after those that it holds.
+
+        An item that it holds keeps its signature, whatever its embedding is now: bucket tables were summed by it.
+
+        Args:
+          item_ids: [n] raw ids of the type of `item_ids`, each once.
+          embeddings: [n, dim] float32, in the same order.
+
+        Raises:
+          InputError: if an id is missing or stands twice, or the types differ.
+        """
+        if item_ids.null_count or len(item_ids.unique()) != len(item_ids):
+            raise InputError("items that are to be signed need an `item_id` each, and each its own.")
+        new = item_rows(self.item_ids, item_ids) == 0
+        signed = self.sign(np.asarray(embeddings)[new])
+        ids = pa.concat_arrays([self.item_ids, item_ids.filter(pa.array(new))])
+        return dataclasses.replace(self, item_ids=ids, signatures=np.concatenate([self.signatures, signed]))
 
     def table(self) -> np.ndarray:
         """Returns [n + 1, G] uint8 for a look-up by item row: row 0, which stands for no item, holds zeros."""

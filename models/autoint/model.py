@@ -68,14 +68,16 @@ class AutoInt(RankingModel):
         """Names of the M fields, in the order of the attention maps' rows and columns."""
         return self.embedding.field_names + (self.history_interest.field_names if self.history_interest else ())
 
-    def embed(self, batch: dict) -> tf.Tensor:
+    def embed(self, batch: dict, training: bool | None = None) -> tf.Tensor:
         """Returns the embedded fields `[N, M, d]`, features first, then the interests."""
         fields = self.embedding(batch)
-        return tf.concat([fields, self.history_interest(batch)], axis=1) if self.history_interest else fields
+        if self.history_interest is None:
+            return fields
+        return tf.concat([fields, self.history_interest(batch, training=training)], axis=1)
 
     def call(self, batch: dict, training: bool | None = None, attention_mask: tf.Tensor | None = None) -> tf.Tensor:
         """Returns logits `[N]` of a batch of N candidates; `attention_mask` as in `InteractingLayer`."""
-        embedded = self.embed(batch)
+        embedded = self.embed(batch, training)
         if training and self.config.embedding_dropout:
             embedded = tf.nn.dropout(embedded, self.config.embedding_dropout)
         fields = embedded

@@ -67,7 +67,7 @@ class AttentionGate(BehaviorGate):
     Args:
       num_experts: K.
       units: width of the hidden layer, of each unit.
-      normalisation: `none` is the sum; `count` divides it by Σ_j m_j, so that scores do not grow with the history.
+      normalisation: `count` divides the sum by Σ_j m_j, so that scores do not grow with the history; `none` does not.
       softmax: over the experts.
     """
 
@@ -75,7 +75,7 @@ class AttentionGate(BehaviorGate):
         self,
         num_experts: int,
         units: int = 32,
-        normalisation: Normalisation = "none",
+        normalisation: Normalisation = "count",
         softmax: bool = False,
         name: str = "attention_gate",
     ):

@@ -107,7 +107,7 @@ class AwMoe(RankingModel):
 
     def expert_scores(self, batch: dict, training: bool | None = None) -> tf.Tensor:
         """Returns every expert's score, `[N, K]`."""
-        fields = tf.concat([self.embedding(batch), self.history_interest(batch)], axis=1)
+        fields = tf.concat([self.embedding(batch), self.history_interest(batch, training=training)], axis=1)
         if training and self.config.embedding_dropout:
             fields = tf.nn.dropout(fields, self.config.embedding_dropout)
         for layer in self.interacting_layers:

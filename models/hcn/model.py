@@ -74,6 +74,8 @@ class Hcn(RankingModel):
         # A layer, so that it can be frozen where nothing unshown is learnt from.
         self.unshown_shift = tf.keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros", name="unshown_shift")
         self.unshown_shift.build((None, 1))
+        self.distillation_loss = tf.keras.metrics.Mean("distillation_loss")
+        self.diversity_loss = tf.keras.metrics.Mean("diversity_loss")
 
     def _make_extractor(self, name: str):
         config = self.config
@@ -166,9 +168,13 @@ class Hcn(RankingModel):
             if "teacher_logit" not in inputs:
                 raise ValueError("`distillation` needs `teacher_logit` in the batches: give CoarseExamples a teacher.")
             taught = tf.nn.sigmoid_cross_entropy_with_logits(tf.sigmoid(inputs["teacher_logit"]), logits)
-            loss += config.distillation * tf.reduce_sum(weights * taught) / tf.reduce_sum(weights)
+            taught = tf.reduce_sum(weights * taught) / tf.reduce_sum(weights)
+            self.distillation_loss.update_state(taught)
+            loss += config.distillation * taught
         if config.diversity_weight:
-            loss += config.diversity_weight * redundancy(interests, valid, config.diversity_margin)
+            diversity = redundancy(interests, valid, config.diversity_margin)
+            self.diversity_loss.update_state(diversity)
+            loss += config.diversity_weight * diversity
         return loss, products
 
     @tf.function(autograph=False)

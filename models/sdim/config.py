@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from features.config import Strict
 from features.items.config import SimHashConfig
 
@@ -17,10 +19,15 @@ class HistoryConfig(Strict):
     Attributes:
       features: the history features that make up a behaviour's embedding; all of the spec's by default, without those
         that the model excludes.
-      short: attention over the short history; `cosine_attention` is `target_attention` over unit vectors.
+      short: attention over the short history. The default's weights add up to 1, so that scores do not drift where
+        histories grow longer than those that were trained on, as those of `din` do; `cosine_attention` is
+        `target_attention` over unit vectors.
       long: attention over the long history; `sdim` is the one that a server can afford.
       signature_source: of `sdim`: `two_tower` looks item signatures up (made once, by BehaviorSignatures), `end_to_end`
         hashes the ranker's own embeddings as they are now, as in the paper.
+      signature_dropout: of `two_tower`: the rate at which candidates lose their signatures in training, and the mean of
+        the history stands for their long interest. An item that came after the training has none: without this the
+        model would meet that case for the first time when it serves.
       simhash: of `end_to_end`; `two_tower` has its hash from the signatures.
       din_hidden_units: of `din`.
       recency: what models know of how long ago a behaviour was: `gap_and_rank`, buckets of the time before the request
@@ -29,9 +36,10 @@ class HistoryConfig(Strict):
     """
 
     features: tuple[str, ...] | None = None
-    short: Attention = "din"
+    short: Attention = "target_attention"
     long: Attention | Literal["sdim"] = "sdim"
     signature_source: Literal["two_tower", "end_to_end"] = "two_tower"
+    signature_dropout: float = Field(0.1, ge=0.0, lt=1.0)
     simhash: SimHashConfig = SimHashConfig()
     din_hidden_units: tuple[int, ...] = (36,)
     recency: RecencyKind = "gap_and_rank"

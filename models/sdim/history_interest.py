@@ -16,6 +16,7 @@ from models.sdim.config import HistoryConfig
 from models.sdim.recency import Recency
 from models.sdim.request_layout import RequestLayout
 from models.sdim.target_attention import DinAttention, DotProductAttention, mean_pooling
+from models.sdim.unsigned_field import UnsignedField
 
 
 class Behaviors(NamedTuple):
@@ -24,7 +25,7 @@ class Behaviors(NamedTuple):
     Attributes:
       values: [B, L, d_h], embeddings of their items alone: what is signed, and what an interest is made of.
       keys: [B, L, d_h], the same with their recency: what candidates are compared with.
-      bias: [B, L] or a scalar: the logarithm of the weight that their recency gives them.
+      bias: [B, L], the logarithm of the weight that their recency gives them.
       mask: [B, L], 1 for behaviours and 0 for padding.
       item_row: [B, L] int32 rows of the catalogue, or None.
     """
@@ -43,7 +44,9 @@ class HistoryInterest(tf.keras.layers.Layer):
     Recency (`models.sdim.recency`) is part of what candidates attend to, and weighs behaviours; the interest is made of
     items alone: what is added up over a history would else say how long it is, and so how far the log has got. An
     interest u of candidate q becomes the field `W [u, u ⊙ q / |q|]`: u alone says what the history holds, the product
-    how much of it is like the candidate. No behaviours, no interest: the field is exactly 0.
+    how much of it is like the candidate. No behaviours, no interest: the field is exactly 0. Where signatures are
+    looked up, candidates lose theirs at random in training, and the long field of one without a signature is
+    `UnsignedField`; at a rate of 0, where that would never be trained, it is 0.
 
     Args:
       embedding: the ranker's embedding, shared with the candidates.
@@ -82,7 +85,7 @@ class HistoryInterest(tf.keras.layers.Layer):
                 recency[window] = Recency(self.dim if compared else None, gaps, ranks, name=f"{window}_recency")
         self._recency = recency
         self._newer = {"short": 0, "long": encoding.spec.history.short_length}
-        self.simhash, self._signature_table = None, None
+        self.simhash, self._signature_table, self._unsigned = None, None, None
         if config.long == "sdim" and config.signature_source == "two_tower":
             if item_signatures is None:
                 raise ValueError(
@@ -92,6 +95,8 @@ class HistoryInterest(tf.keras.layers.Layer):
             # A variable, so that checkpoints and exports carry it and graphs need not.
             self._signature_table = tf.Variable(item_signatures.table(), trainable=False, name="item_signatures")
             self.simhash_config = item_signatures.config
+            if config.signature_dropout:
+                self._unsigned = UnsignedField(embedding.embedding_dim, name="unsigned_field")
         elif config.long == "sdim":
             self.simhash_config = config.simhash
             self.simhash = SimHash(self.dim, config.simhash)
@@ -132,32 +137,35 @@ class HistoryInterest(tf.keras.layers.Layer):
         recency = self.table_recency.weights if self.table_recency is not None else []
         return [self._embedding.table, *signatures, *recency]
 
-    def call(self, batch: dict) -> tf.Tensor:
+    def call(self, batch: dict, training: bool | None = None) -> tf.Tensor:
         """Returns the fields of a batch's candidates, `[N, len(field_names), d]`.
 
         `batch["history"]` holds the windows (docs/reference/data_formats.md); instead of `long` it may hold `long_sums`
-        `[B, G, 2^tau, d_h]`, the users' bucket sums.
+        `[B, G, 2^tau, d_h]`, the users' bucket sums. `batch["item_signature"]`, `[N, G]` int32, may give candidates
+        signatures that the catalogue lacks; -1 leaves them to it.
         """
         history, request_index = batch["history"], batch["request_index"]
         candidates = self.embed(batch["features"])
         sums = history.get("long_sums") if self.uses_table else None
         counted = sums if sums is not None else history[f"{self.windows[0]}_length"]
-        layout = RequestLayout(request_index, tf.shape(counted)[0])
+        layout = RequestLayout(request_index, counted.shape[0] or tf.shape(counted)[0])
         grid = layout.to_grid(candidates)
         fields = []
         for window in self.windows:
             if window in self._attention:
                 found = self.behaviors(history, window)
-                interest = layout.to_flat(
-                    self._attention[window](grid, found.values, found.mask, found.keys, found.bias)
-                )
+                parts = (layout.to_rows(part) for part in (found.values, found.mask, found.keys, found.bias))
+                interest = layout.to_flat(self._attention[window](grid, *parts))
             else:
                 if sums is None:
                     sums = self._bucket_sums(history)
-                signed = self._sign(candidates, batch.get("item_row"))
+                signed = self._sign_candidates(candidates, batch, training)
                 interest = sdim.look_up(sums, signed, request_index)
             match = interest * tf.math.l2_normalize(candidates, axis=-1)
-            fields.append(self._projections[window](tf.concat([interest, match], axis=-1)))
+            field = self._projections[window](tf.concat([interest, match], axis=-1))
+            if window == "long" and self._unsigned is not None:
+                field = tf.where(signed[:, :1] < 0, self._unsigned(sums, candidates, request_index), field)
+            fields.append(field)
         return tf.stack(fields, axis=1)
 
     def embed(self, features: dict) -> tf.Tensor:
@@ -176,12 +184,13 @@ class HistoryInterest(tf.keras.layers.Layer):
         """Embeds a window's behaviours; L is the longest history's length: what pads all requests is cut off."""
         ids, present = trim_window(history, window)
         values = keys = self.embed(ids)
-        bias = tf.zeros([], values.dtype)
+        mask = tf.cast(present, values.dtype)
+        bias = tf.zeros_like(mask)
         if window in self._recency:
             rank = tf.range(tf.shape(present)[1], 0, -1) + self._newer[window]
-            offset, bias = self._recency[window](ids.get(TIME_GAP), rank)
-            keys = values + offset
-        return Behaviors(values, keys, bias, tf.cast(present, values.dtype), ids.get("item_row"))
+            found = self._recency[window](ids.get(TIME_GAP), rank)
+            keys, bias = values + found.offset, bias + found.bias
+        return Behaviors(values, keys, bias, mask, ids.get("item_row"))
 
     def _by_table(self, window: str) -> bool:
         return getattr(self.config, window) == "sdim"
@@ -198,6 +207,16 @@ class HistoryInterest(tf.keras.layers.Layer):
             return sdim.signatures(self.simhash, values)
         signed = tf.cast(tf.gather(self._signature_table, item_row), tf.int32)
         return tf.where(item_row[..., tf.newaxis] > 0, signed, -1)
+
+    def _sign_candidates(self, candidates: tf.Tensor, batch: dict, training: bool | None) -> tf.Tensor:
+        signed = self._sign(candidates, batch.get("item_row"))
+        if "item_signature" in batch:
+            given = batch["item_signature"]
+            signed = tf.where(given[:, :1] < 0, signed, given)
+        if training and self._unsigned is not None:
+            lost = tf.random.uniform(tf.shape(signed)[:1]) < self.config.signature_dropout
+            signed = tf.where(lost[:, tf.newaxis], -1, signed)
+        return signed
 
     def _make_attention(self, window: str):
         kind = getattr(self.config, window)

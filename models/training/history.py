@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 from pydantic import BaseModel
 
@@ -24,6 +25,34 @@ class EpochRecord(BaseModel):
     losses: dict[str, float] = {}
 
 
+class ValidationRecord(BaseModel):
+    """A validation in the middle of an epoch, after `step` of its steps."""
+
+    epoch: int
+    step: int
+    val_log_loss: float
+    metrics: dict[str, float] = {}
+
+
+class Position(BaseModel):
+    """Where in a training a checkpoint was written.
+
+    Attributes:
+      epoch: from 1.
+      step: steps of the epoch before it; None: at its end.
+      seconds: of training in that epoch so far, without validation.
+    """
+
+    epoch: int
+    step: int | None = None
+    seconds: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """Of the checkpoint's files."""
+        return f"epoch-{self.epoch:04d}" + ("" if self.step is None else f"-step-{self.step:08d}")
+
+
 class TrainingHistory(BaseModel):
     """A training so far.
 
@@ -31,6 +60,8 @@ class TrainingHistory(BaseModel):
       fingerprint: of model, data and configuration: a checkpoint is resumed only under the same one.
       parameters: trainable parameters.
       epochs: one record a finished epoch.
+      validations: one record each validation in the middle of an epoch.
+      newest: where the newest checkpoint was written; None: before the first.
       maximize: the metric whose highest value is the best epoch's; None: the lowest validation loss is.
       finished: whether training ended (by epochs or early stopping), as opposed to being cut off.
     """
@@ -38,18 +69,30 @@ class TrainingHistory(BaseModel):
     fingerprint: str
     parameters: int = 0
     epochs: list[EpochRecord] = []
+    validations: list[ValidationRecord] = []
+    newest: Position | None = None
     maximize: str | None = None
     finished: bool = False
 
     @property
+    def judged(self) -> list[EpochRecord | ValidationRecord]:
+        """What was validated, in the order in which it was: epochs and steps in their middle."""
+        return sorted([*self.validations, *self.epochs], key=lambda each: (each.epoch, getattr(each, "step", math.inf)))
+
+    def badness(self, record: EpochRecord | ValidationRecord) -> float:
+        """What the best one has least of: the validation log loss, or `maximize` with its sign turned."""
+        return -record.metrics[self.maximize] if self.maximize else record.val_log_loss
+
+    @property
+    def best(self) -> Position:
+        """Where the weights were best: the first of the lowest `badness`; epoch 0 before the first validation."""
+        found = min(self.judged, key=self.badness, default=None)
+        return Position(epoch=found.epoch, step=getattr(found, "step", None)) if found else Position(epoch=0)
+
+    @property
     def best_epoch(self) -> int:
-        """The epoch of the lowest validation log loss, or of the highest `maximize`; 0 before the first."""
-
-        def badness(record: EpochRecord) -> float:
-            return -record.metrics[self.maximize] if self.maximize else record.val_log_loss
-
-        best = min(self.epochs, key=badness, default=None)
-        return best.epoch if best else 0
+        """The epoch that `best` lies in."""
+        return self.best.epoch
 
     def epochs_since_best(self) -> int:
         return len(self.epochs) - self.best_epoch

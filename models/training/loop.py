@@ -15,13 +15,17 @@ import tensorflow_recommenders as tfrs
 
 from features import storage
 from features.encoding.feature_encoding import FeatureEncoding
+from features.errors import InputError, RunError
+from models.embedding import require_float32
 from models.inputs.input_pipeline import count_candidates, make_dataset
 from models.ranking_model import RankingModel
+from models.training.averages import WeightAverages
 from models.training.checkpoints import Checkpoints
 from models.training.config import TrainingConfig
-from models.training.history import EpochRecord, TrainingHistory
-from models.training.optimizers import make_optimizer
+from models.training.history import EpochRecord, Position, TrainingHistory, ValidationRecord
+from models.training.optimizers import current_rate, make_optimizer, plateau_rate
 from models.training.progress import TrainingProgress
+from models.training.regularization import Regularizer
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
 """Of labels `[N]` and logits `[N]`."""
@@ -43,6 +47,16 @@ class Batches:
     make: Callable[[str, int], tf.data.Dataset]
     examples: int
     steps: int
+
+    def first(self, split: str) -> dict:
+        """Returns the first batch of a split.
+
+        Raises:
+          InputError: if it has none.
+        """
+        for batch in self.make(split, 0):
+            return batch
+        raise InputError(f"split `{split}` of the examples holds nothing to train on: no batch can be made of it.")
 
 
 def train(
@@ -76,7 +90,7 @@ def train(
       The model with the weights of its best epoch, and its history.
 
     Raises:
-      ValueError: as `train_on_batches`.
+      InputError, RunError: as `train_on_batches`.
     """
 
     def batches(split: str, epoch: int) -> tf.data.Dataset:
@@ -110,16 +124,16 @@ def train_on_batches(
 ) -> tuple[tfrs.Model, TrainingHistory]:
     """Trains a model.
 
-    After each epoch a checkpoint and `training_history.json` are written to `work_dir`; calling again with the same
-    arguments goes on after the last finished epoch (an interrupted epoch starts over). Batches come in the same order
-    as without the interruption; dropout masks do not. TensorBoard reads `work_dir/tensorboard`.
+    After each epoch, and in its middle every `checkpoint_steps`, a checkpoint and `training_history.json` are written
+    to `work_dir`; calling again with the same arguments goes on after the newest. Batches come in the same order as
+    without the interruption; dropout masks do not. TensorBoard reads `work_dir/tensorboard`.
 
     Args:
       make_model: builds the model, after the seed was set; it keeps its running loss in a mean named `log_loss`.
       batches: to train on.
       config: how to train.
       work_dir: for checkpoints; not shared between trainings.
-      validate: how the model is validated after each epoch.
+      validate: how the model is validated after each epoch and every `validation_steps`.
       maximize: the validation metric whose highest value makes an epoch the best; the lowest loss by default.
       fingerprint: names model and data; with `config` it decides whether a checkpoint in `work_dir` is this training's.
       show_progress: whether to draw a progress bar with examples a second.
@@ -128,37 +142,38 @@ def train_on_batches(
       The model with the weights of its best epoch, and its history.
 
     Raises:
-      ValueError: if `work_dir` holds the checkpoint of another training, or the loss is not finite.
+      InputError: if `work_dir` holds the checkpoint of another training, a split is empty, Keras is set to another
+        precision than float32, or it is called in the scope of a `tf.distribute.Strategy`.
+      RunError: if the loss is not finite; the message names the step.
     """
+    if tf.distribute.has_strategy():
+        raise InputError(
+            f"a training runs on one device. Received: {type(tf.distribute.get_strategy()).__name__}. "
+            "Call it outside of `strategy.scope()`."
+        )
     storage.make_folder(work_dir)
-    history = _history_of(work_dir, f"{fingerprint}\n{config.model_dump_json()}")
+    history = _history_of(work_dir, f"{fingerprint}\n{config.model_dump_json(exclude={'checkpoint_steps'})}")
+    history.maximize = maximize
     tf.keras.utils.set_random_seed(config.seed)
     model = make_model()
+    for layer in model.submodules:
+        if isinstance(layer, tf.keras.layers.Layer):
+            require_float32(layer)
     model.compile(optimizer=make_optimizer(config.optimizer, config.epochs * batches.steps))
-    build_variables(model, next(iter(batches.make("train", 0))))
+    build_variables(model, batches.first("train"))
+    batches.first("eval")
     history.parameters = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
-    checkpoints = Checkpoints(model, work_dir)
-    if history.epochs:
-        checkpoints.restore(len(history.epochs))
-    run_steps = step_runner(model)
-    writer = tf.summary.create_file_writer(storage.join(work_dir, "tensorboard"))
-    history.maximize = maximize
+    training = _Training(model, batches, config, work_dir, history, validate, show_progress)
     while not history.finished:
-        epoch = len(history.epochs) + 1
-        record = _run_epoch(model, run_steps, batches, epoch, config, validate, show_progress)
-        history.epochs.append(record)
-        history.finished = epoch >= config.epochs or history.epochs_since_best() >= config.patience
-        checkpoints.save(epoch)
-        history.save(work_dir)  # from here on the epoch counts
-        checkpoints.delete_all_but({epoch, history.best_epoch})
-        _summarise(writer, record)
-    checkpoints.restore(history.best_epoch)
+        training.run_epoch()
+    training.take_best()
     return model, history
 
 
 def predict(model: RankingModel, dataset: tf.data.Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Returns labels `[N]` and logits `[N]` of all candidates of a dataset."""
-    labels, logits = zip(*results_of(model.predict_next, dataset), strict=True)
+    nothing = (np.zeros(0, np.float32), np.zeros(0, np.float32))
+    labels, logits = zip(nothing, *results_of(model.predict_next, dataset), strict=True)
     return np.concatenate(labels), np.concatenate(logits)
 
 
@@ -176,31 +191,137 @@ def results_of(result_of_next: Callable[[tf.data.Iterator], Any], dataset: tf.da
     return results
 
 
-def _run_epoch(model, run_steps, batches, epoch, config, validate, show_progress) -> EpochRecord:
-    for metric in model.metrics:
-        metric.reset_state()
-    started = time.perf_counter()
-    iterator, going = iter(batches.make("train", epoch)), True
-    with TrainingProgress(epoch, batches.examples, enabled=show_progress) as progress:
-        while going:
-            going = bool(run_steps(iterator, config.steps_per_execution))
-            progress.update(int(model.log_loss.count), float(model.log_loss.result()))
-    seconds = time.perf_counter() - started
-    train_log_loss = float(model.log_loss.result())
-    val_log_loss, metrics = validate(model, batches.make("eval", 0))
-    if not np.isfinite([train_log_loss, val_log_loss]).all():
-        raise ValueError(
-            f"the loss is not finite in epoch {epoch} (train {train_log_loss}, validation {val_log_loss}). "
-            f"Lower `learning_rate` (now {config.optimizer.learning_rate}) or look for extreme numeric features."
+class _Training:
+    """A training on its way: what it reads and moves, and how far it is (`history`)."""
+
+    def __init__(self, model, batches, config, work_dir, history, validate, show_progress):
+        self._model, self._batches, self._config = model, batches, config
+        self._work_dir, self._history, self._validate = work_dir, history, validate
+        self._show_progress = show_progress
+        regularizer, averaging = Regularizer(model, config.regularization), config.regularization.averaging
+        self._averages = None
+        if averaging is not None:
+            self._averages = WeightAverages(model.trainable_variables, averaging, config.optimizer.name != "adam")
+        averages = {} if averaging is None else {"averages": self._averages}
+        self._checkpoints = Checkpoints(model, work_dir, penalty=regularizer.penalty_mean, **averages)
+        self._metrics = [*model.metrics, regularizer.penalty_mean]
+        self._run_steps = step_runner(model, regularizer, self._averages)
+        self._writer = tf.summary.create_file_writer(storage.join(work_dir, "tensorboard"))
+        if history.newest is not None:
+            self._checkpoints.restore(history.newest)
+        self._set_rate()
+
+    def run_epoch(self) -> None:
+        """Trains to the end of the epoch that is next or was cut off, and validates."""
+        history, config = self._history, self._config
+        epoch, step, seconds = len(history.epochs) + 1, 0, 0.0
+        if history.newest is not None and history.newest.epoch == epoch:
+            step, seconds = history.newest.step, history.newest.seconds
+        else:
+            for metric in self._metrics:
+                metric.reset_state()
+        iterator, going = iter(self._batches.make("train", epoch).skip(step)), True
+        with TrainingProgress(epoch, self._batches.examples, enabled=self._show_progress) as progress:
+            while going:
+                started = time.perf_counter()
+                wanted = min([config.steps_per_execution, *(each - step % each for each in self._stops())])
+                done, finite = (int(value) for value in self._run_steps(iterator, wanted))
+                step, going = step + done, done == wanted
+                if not finite:
+                    raise self._not_finite(epoch, step, "training loss")
+                seconds += time.perf_counter() - started
+                progress.update(int(self._model.log_loss.count), float(self._model.log_loss.result()))
+                if going:
+                    self._stop_at(Position(epoch=epoch, step=step, seconds=seconds))
+        self._end_epoch(epoch, step, seconds)
+
+    def take_best(self) -> None:
+        """Gives the model the weights of its best validation."""
+        self._checkpoints.restore(self._history.best)
+        if self._averages is not None:
+            self._averages.assign()
+
+    def _stops(self) -> list[int]:
+        """After how many steps of an epoch, and their multiples, there is something to do."""
+        return [steps for steps in (self._config.checkpoint_steps, self._config.validation_steps) if steps]
+
+    def _stop_at(self, position: Position) -> None:
+        """Does in the middle of an epoch what is due there. What is validated is kept: it may be the best."""
+        if not any(position.step % steps == 0 for steps in self._stops()):
+            return
+        if self._config.validation_steps and position.step % self._config.validation_steps == 0:
+            loss, metrics = self._validated(position.epoch, position.step)
+            record = ValidationRecord(epoch=position.epoch, step=position.step, val_log_loss=loss, metrics=metrics)
+            self._history.validations.append(record)
+            self._set_rate()
+            self._summarise("validation_by_step", {"log_loss": loss, **metrics}, int(self._model.optimizer.iterations))
+        self._keep(position)
+
+    def _end_epoch(self, epoch: int, step: int, seconds: float) -> None:
+        history, last = self._history, self._history.validations[-1:]
+        if last and (last[0].epoch, last[0].step) == (epoch, step):
+            val_log_loss, metrics = last[0].val_log_loss, last[0].metrics  # the epoch ended where it was validated
+        else:
+            val_log_loss, metrics = self._validated(epoch, step)
+        record = EpochRecord(
+            epoch=epoch,
+            train_log_loss=float(self._model.log_loss.result()),
+            val_log_loss=val_log_loss,
+            examples_per_second=self._batches.examples / seconds,
+            seconds=seconds,
+            metrics=metrics,
+            losses=self._other_losses(),
         )
-    return EpochRecord(
-        epoch=epoch,
-        train_log_loss=train_log_loss,
-        val_log_loss=val_log_loss,
-        examples_per_second=batches.examples / seconds,
-        seconds=seconds,
-        metrics=metrics,
-    )
+        rate = float(current_rate(self._model.optimizer))
+        history.epochs.append(record)
+        history.finished = epoch >= self._config.epochs or history.epochs_since_best() >= self._config.patience
+        self._set_rate()
+        self._keep(Position(epoch=epoch))
+        values = {"log_loss/train": record.train_log_loss, "log_loss/validation": val_log_loss, "learning_rate": rate}
+        values |= {"examples_per_second": record.examples_per_second}
+        values |= {f"loss/{name}": value for name, value in record.losses.items()}
+        self._summarise("", values | {f"validation/{name}": value for name, value in metrics.items()}, epoch)
+
+    def _validated(self, epoch: int, step: int) -> tuple[float, dict[str, float]]:
+        """Validates the weights, or their average, and leaves the running means of training as they are."""
+        running = [variable for metric in self._metrics for variable in metric.variables]
+        kept = [tf.identity(variable) for variable in running]
+        with self._averages.in_place() if self._averages is not None else contextlib.nullcontext():
+            loss, metrics = self._validate(self._model, self._batches.make("eval", 0))
+        for variable, value in zip(running, kept, strict=True):
+            variable.assign(value)
+        if not np.isfinite(loss):
+            raise self._not_finite(epoch, step, "validation loss")
+        return loss, metrics
+
+    def _not_finite(self, epoch: int, step: int, what: str) -> RunError:
+        return RunError(
+            f"the {what} is not finite at step {step} of epoch {epoch}. Lower `learning_rate` (now "
+            f"{float(current_rate(self._model.optimizer)):g}) or look for extreme numeric features."
+        )
+
+    def _other_losses(self) -> dict[str, float]:
+        """The running means of what stands in the loss beside `log_loss`."""
+        means = [each for each in self._metrics if isinstance(each, tf.keras.metrics.Mean)]
+        return {each.name: float(each.result()) for each in means if each.name != "log_loss" and float(each.count) > 0}
+
+    def _keep(self, position: Position) -> None:
+        """Writes a checkpoint, then the history, by which it counts, and deletes what is no longer needed."""
+        self._checkpoints.save(position)
+        self._history.newest = position
+        self._history.save(self._work_dir)
+        self._checkpoints.delete_all_but([position, self._history.best])
+
+    def _set_rate(self) -> None:
+        if self._config.optimizer.schedule == "plateau":
+            badness = [self._history.badness(record) for record in self._history.judged]
+            self._model.optimizer.learning_rate = plateau_rate(self._config.optimizer, badness)
+
+    def _summarise(self, prefix: str, values: Mapping[str, float], step: int) -> None:
+        with self._writer.as_default(step=step):
+            for name, value in values.items():
+                tf.summary.scalar(f"{prefix}/{name}" if prefix else name, value)
+        self._writer.flush()
 
 
 def _ranking_validation(metrics: Mapping[str, Metric]) -> Validate:
@@ -222,21 +343,45 @@ def build_variables(model: tfrs.Model, batch: dict) -> None:
     model.optimizer._create_all_weights(model.trainable_variables)
 
 
-def step_runner(model: tfrs.Model) -> Callable[[tf.data.Iterator, int], tf.Tensor]:
-    """A graph that trains on up to `steps` batches of an iterator and returns whether there may be more."""
-    # AutoGraph rewrites this loop alone: to rewrite model, Keras and optimiser takes longer than a small training.
-    train_step = tf.autograph.experimental.do_not_convert(model.train_step)
+def step_runner(
+    model: tfrs.Model, regularizer: Regularizer | None = None, averages: WeightAverages | None = None
+) -> Callable[[tf.data.Iterator, int], tuple[tf.Tensor, tf.Tensor]]:
+    """A graph that trains on up to `steps` batches of an iterator.
+
+    It returns how many there were, and whether the loss of the last was finite; it stops at one that was not.
+    """
+
+    # AutoGraph rewrites the loop alone: to rewrite model, Keras and optimiser takes longer than a small training.
+    @tf.autograph.experimental.do_not_convert
+    def train_step(batch):
+        with tf.GradientTape() as tape:
+            loss = model.compute_loss(batch, training=True)
+            loss += tf.add_n([tf.zeros([]), *(tf.reduce_sum(each) for each in model.losses)])
+            if regularizer is not None:
+                loss += regularizer.penalty(batch)
+        variables, optimizer = model.trainable_variables, model.optimizer
+        gradients = tape.gradient(loss, variables)
+
+        def apply():
+            if regularizer is not None:
+                regularizer.decay(variables, gradients, current_rate(optimizer))
+            optimizer.apply_gradients(zip(gradients, variables, strict=True))
+
+        apply() if averages is None else averages.step(gradients, apply)
+        return loss
 
     @tf.function
     def run(iterator, steps):
-        going = True
+        done, finite = 0, True
         for _ in tf.range(steps):
             batch = iterator.get_next_as_optional()
-            going = batch.has_value()
-            if not going:
+            if not batch.has_value():
                 break
-            train_step(batch.get_value())
-        return going
+            finite = tf.math.is_finite(train_step(batch.get_value()))
+            done += 1
+            if not finite:
+                break
+        return done, finite
 
     return lambda iterator, steps: run(iterator, tf.constant(steps))
 
@@ -245,21 +390,8 @@ def _history_of(work_dir: storage.AnyPath, identity: str) -> TrainingHistory:
     fingerprint = hashlib.sha256(identity.encode()).hexdigest()
     history = TrainingHistory.load(work_dir)
     if history is not None and history.fingerprint != fingerprint:
-        raise ValueError(
+        raise InputError(
             f"{work_dir} holds the checkpoint of another training (its model, data or configuration differ). "
             "Choose another directory, or delete it to start over."
         )
     return history or TrainingHistory(fingerprint=fingerprint)
-
-
-def _summarise(writer, record: EpochRecord) -> None:
-    values = {
-        "log_loss/train": record.train_log_loss,
-        "log_loss/validation": record.val_log_loss,
-        "examples_per_second": record.examples_per_second,
-        **{f"validation/{name}": value for name, value in record.metrics.items()},
-    }
-    with writer.as_default(step=record.epoch):
-        for name, value in values.items():
-            tf.summary.scalar(name, value)
-    writer.flush()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 from models.training.config import OptimizerConfig
@@ -69,3 +71,24 @@ def make_optimizer(config: OptimizerConfig, total_steps: int) -> tf.keras.optimi
     if config.name == "adagrad":
         return tf.keras.optimizers.legacy.Adagrad(rate)
     return {"adam": tf.keras.optimizers.legacy.Adam, "lazy_adam": LazyAdam}[config.name](rate, epsilon=1e-8)
+
+
+def current_rate(optimizer: tf.keras.optimizers.legacy.Optimizer) -> tf.Tensor:
+    """Returns the learning rate of the step that comes next."""
+    rate = optimizer.learning_rate
+    return rate(optimizer.iterations) if callable(rate) else tf.convert_to_tensor(rate)
+
+
+def plateau_rate(config: OptimizerConfig, badness: Sequence[float]) -> float:
+    """Returns the learning rate after some validations; a function of them alone, so that a resumed training has it.
+
+    Args:
+      config: how the rate is cut; with another schedule than `plateau` it never is.
+      badness: what each validation found, in their order; lower is better.
+    """
+    best, waited, rate = float("inf"), 0, config.learning_rate
+    for value in badness if config.schedule == "plateau" else ():
+        best, waited = min(best, value), 0 if value < best else waited + 1
+        if waited >= config.plateau_patience:
+            rate, waited = rate * config.plateau_factor, 0
+    return rate

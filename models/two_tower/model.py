@@ -75,16 +75,15 @@ class TwoTower(tfrs.Model):
         self.item_tower = _tower(config, "item_tower")
         self.retrieval = tfrs.tasks.Retrieval(
             loss=tf.keras.losses.CategoricalCrossentropy(from_logits=True),
-            temperature=config.temperature,
             remove_accidental_hits=True,
         )
-        self._probability = None
+        self._log_q = None
         if config.log_q == "counted":
             if train_counts is None or len(train_counts) != len(corpus):
                 raise ValueError("`log_q`='counted' needs `train_counts`, one count for each item of the corpus.")
-            # Relative to the most frequent item: the softmax is the same, and TFRS clips at 1e-6.
-            counts = np.maximum(train_counts, 1)
-            self._probability = tf.constant(counts / counts.max(), tf.float32)
+            counts = np.maximum(train_counts, 1).astype(np.float64)
+            # Logarithms in float64: the quotient of a rare item of a large log is below what TFRS lets pass.
+            self._log_q = tf.constant(np.log(counts) - np.log(counts.sum()), tf.float32)
         self._maskable = tuple(n for n in self.item_features if ssl.item_id == "feature" or n != "item_id")
         self._masks = None
         if ssl.method == "cfm":
@@ -140,15 +139,14 @@ class TwoTower(tfrs.Model):
             shape = [tf.size(rows), len(self.item_features)]
             masked = tf.random.uniform(shape) < self.config.ssl.dropout_rate
         own = tf.eye(tf.size(rows), dtype=tf.bool)
-        return self._softmax_loss(
-            tf.gather(self.embed_queries(batch), index),
-            self.embed_items(batch["features"], masked),
-            candidate_ids=rows,
-            candidate_sampling_probability=None
-            if self._probability is None
-            else tf.gather(self._probability, rows - 1),
-            score_mask=own | (index[:, tf.newaxis] != index),
-        )
+        queries = tf.gather(self.embed_queries(batch), index) / self.config.temperature
+        items = self.embed_items(batch["features"], masked)
+        if self._log_q is not None:
+            # One more coordinate, so that a product is `cos / τ - log Q`. TFRS itself would correct by probabilities,
+            # clipped at 1e-6: in a log of 10^8 takes all items with under a hundred would count alike.
+            queries = tf.concat([queries, tf.ones_like(queries[:, :1])], axis=1)
+            items = tf.concat([items, -tf.gather(self._log_q, rows - 1)[:, tf.newaxis]], axis=1)
+        return self._softmax_loss(queries, items, candidate_ids=rows, score_mask=own | (index[:, tf.newaxis] != index))
 
     @tf.function(reduce_retracing=True)
     def _softmax_loss(self, queries, items, **options) -> tf.Tensor:

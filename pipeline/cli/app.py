@@ -14,18 +14,22 @@ from pipeline.cli.console import LOG, err, explain
 #: Every command: where its function (or the group of its own commands) stands, and its line of `clickmill --help`.
 COMMANDS = {
     "run": ("pipeline.cli.run:run", "Run the pipeline: from raw logs to evaluated, blessed and pushed models."),
-    "logs": ("pipeline.cli.logs:logs", "Look at a log before it is run: what would be lost of it, and why."),
-    "spec": ("pipeline.cli.spec_init:spec", "Propose a feature spec and a profile for a log."),
-    "simulate": ("pipeline.cli.simulate:simulate", "Simulate a marketplace whose truth is known, and write its logs."),
+    "logs": ("pipeline.cli.data.logs:logs", "Look at a log before it is run: what would be lost of it, and why."),
+    "spec": ("pipeline.cli.data.spec_init:spec", "Propose a feature spec and a profile for a log."),
+    "simulate": (
+        "pipeline.cli.data.simulate:simulate",
+        "Simulate a marketplace whose truth is known, and write its logs.",
+    ),
     "rank": ("pipeline.cli.rank:rank", "Rank the candidates of one raw request with a pushed model."),
     "recommend": (
         "pipeline.cli.recommend:recommend",
         "Find the best items of the whole catalogue for one raw request.",
     ),
     "report": ("pipeline.cli.report:report", "Show a finished run's figures and draw its report page again."),
-    "dataset": ("pipeline.cli.dataset:dataset", "Download a public data set as log contract tables."),
+    "dataset": ("pipeline.cli.data.dataset:dataset", "Download a public data set as log contract tables."),
     "doctor": ("pipeline.cli.doctor:doctor", "Check this machine, and say how to get what is missing."),
-    "bse": ("pipeline.cli.bse:bse", "Bucket tables of long histories (BSE): build, read, append, verify."),
+    "anchor": ("pipeline.cli.anchor:anchor", "The version that the losses of later ones are judged against."),
+    "bse": ("pipeline.cli.bse:bse", "Bucket tables of long histories (BSE): sign, build, read, append, verify."),
 }
 _SETTINGS = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": None}
 

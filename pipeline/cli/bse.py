@@ -14,7 +14,7 @@ from pipeline.cli.console import err, out
 bse = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Bucket tables of long histories (BSE): build, read, append, verify.",
+    help="Bucket tables of long histories (BSE): sign, build, read, append, verify.",
 )
 
 Store = Annotated[Path, typer.Option("--store", "-s", help="The store: the folder of all its versions.")]
@@ -27,7 +27,52 @@ AsInt = Annotated[
     Literal["string", "int64"],
     typer.Option("--user-type", help="How the log holds user ids: a string and a number are two users."),
 ]
+Signatures = Annotated[
+    str | None,
+    typer.Option("--signatures", metavar="FOLDER", help="Signatures of items newer than the ranker (`bse sign`)."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@bse.command()
+def sign(
+    two_tower: Annotated[
+        str, typer.Option("--two-tower", metavar="FOLDER", help="Pushed two-tower whose item embeddings were signed.")
+    ],
+    items: Annotated[
+        str, typer.Option("--items", metavar="FILE", help="Parquet of raw items: item_id and the item features.")
+    ],
+    signatures: Annotated[
+        str,
+        typer.Option(
+            "--signatures",
+            metavar="FOLDER",
+            help="The signatures so far: a pushed ranker, which holds its own, or the folder of an earlier --out.",
+        ),
+    ],
+    output: Annotated[str, typer.Option("--out", "-o", metavar="FOLDER", help="Where all signatures are written.")],
+    as_json: Json = False,
+) -> None:
+    """Sign items that came after the training, from their features; those that are signed keep their signatures."""
+    with err().status("Signing items …"):
+        from features import arrow, storage
+        from serving.bse.item_signatures import load_signatures, sign_new_items
+
+        if not storage.is_file(items):
+            raise InputError(f"--items: {items} is no file. Give the Parquet file of the new items.")
+        before, table = load_signatures(signatures), arrow.read_parquet(items)
+        after = sign_new_items(two_tower, before, table)
+        after.save(output)
+    new = len(after.item_ids) - len(before.item_ids)
+    told = {"new": new, "signed_before": len(table) - new, "items": len(after.item_ids)}
+    if as_json:
+        print(json.dumps(told, indent=2))
+        return
+    out().print(
+        f"{output}: {new:,} new items signed, {told['signed_before']:,} keep the signature that they had, "
+        f"{told['items']:,} signatures in all",
+        soft_wrap=True,
+    )
 
 
 @bse.command()
@@ -46,6 +91,7 @@ def build(
             help="Build the tables of requests at this time (UTC); by default just after the newest behaviour.",
         ),
     ] = None,
+    signatures: Signatures = None,
     force: Annotated[bool, typer.Option("--force", help="Build even if nothing has changed.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -53,8 +99,10 @@ def build(
     with err().status("Building bucket tables …"):
         from serving.bse.table_job import SavedModelBehaviorEncoder, build_behavior_tables
 
-        SavedModelBehaviorEncoder(model)  # a ranker without tables is refused before anything runs
-        built = build_behavior_tables(model, behaviors, store, precision=precision, as_of=as_of, force=force)
+        SavedModelBehaviorEncoder(model, signatures)  # a ranker without tables is refused before anything runs
+        built = build_behavior_tables(
+            model, behaviors, store, precision=precision, as_of=as_of, signatures=signatures, force=force
+        )
     if as_json:
         print(json.dumps(built, indent=2))
         return
@@ -112,6 +160,7 @@ def append(
         ),
     ],
     user_type: AsInt = "string",
+    signatures: Signatures = None,
     expire: Annotated[bool, typer.Option("--expire", help="Take the behaviour out instead.")] = False,
 ) -> None:
     """Add a behaviour to a user's table; the ranker of the store's version embeds and signs it."""
@@ -120,7 +169,7 @@ def append(
         from serving.bse.store import BseStore
         from serving.bse.table_job import SavedModelBehaviorEncoder, encode_behavior
 
-        encoder = SavedModelBehaviorEncoder(model)
+        encoder = SavedModelBehaviorEncoder(model, signatures)
         # The version is the encoder's: a store of another ranker refuses it.
         with BseStore(store, encoder.version) as opened:
             encoded = encode_behavior(encoder, values, opened.header.get("as_of"))

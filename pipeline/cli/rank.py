@@ -22,6 +22,10 @@ def rank(
         str | None,
         typer.Option(metavar="FOLDER", help="Store of bucket tables: long histories are read from it."),
     ] = None,
+    signatures: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", help="Signatures of items newer than the model (`clickmill bse sign`)."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Rank the candidates of one raw request with a pushed model."""
@@ -30,7 +34,9 @@ def rank(
     with err().status("Loading the model …"):
         from serving.ranker import Ranker
 
-        ranker = Ranker(model) if tables is None else Ranker.with_store(model, tables)
+        ranker = (
+            Ranker(model, signatures=signatures) if tables is None else Ranker.with_store(model, tables, signatures)
+        )
         ranked = ranker.rank(values, top)
     if as_json:
         from dataclasses import asdict

@@ -27,6 +27,9 @@ def recommend(
     ] = None,
     coarse: Annotated[str | None, _folder("Pushed coarse ranker; without, none.", "--coarse")] = None,
     tables: Annotated[str | None, _folder("Store of bucket tables: long histories come from it.", "--tables")] = None,
+    signatures: Annotated[
+        str | None, _folder("Signatures of items newer than the ranker (`clickmill bse sign`).", "--signatures")
+    ] = None,
     retrieve: Annotated[int | None, typer.Option(help="Items that the two-tower finds, n1; 1000 by default.")] = None,
     passed: Annotated[
         int | None, typer.Option("--pass", help="Items that the coarse ranker passes on, n2; 200 by default.")
@@ -42,6 +45,7 @@ def recommend(
     from features.config import parse_model
 
     models = {"two_tower": two_tower, "ranker": ranker, "items": items, "coarse": coarse, "tables": tables}
+    models["signatures"] = signatures
     sizes = {"retrieve": retrieve, "passed": passed, "top": top}
     chosen = {name: value for name, value in {**models, **sizes}.items() if value is not None}
     if run is not None:

@@ -1,5 +1,9 @@
 """LogIngest: raw log tables to requests, behaviours and dead letters."""
 
+import contextlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+
 from tfx import types
 from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
 from tfx.proto import example_gen_pb2
@@ -7,12 +11,16 @@ from tfx.types import artifact_utils, component_spec
 from tfx.types.standard_artifacts import Examples
 
 from features import storage
+from features.errors import NotFoundError, UnscorableError
+from features.ingest.checking.kept import KeptFeatures
 from features.ingest.config import IngestConfig
 from features.log_contract import UntrainableLogError
 from features.spec import FeatureSpec
+from pipeline.anchor import pushed_versions, read_anchors
 from pipeline.artifacts import BehaviorLog, DeadLetters
 from pipeline.components.base import PropertyDriver
 from pipeline.components.fingerprint import fingerprint_paths
+from serving.saved.saved_model import read_spec
 
 
 class LogIngestSpec(component_spec.ComponentSpec):
@@ -21,6 +29,7 @@ class LogIngestSpec(component_spec.ComponentSpec):
     PARAMETERS = {
         "ingest_config": component_spec.ExecutionParameter(type=str),
         "feature_spec": component_spec.ExecutionParameter(type=str),
+        "push_dirs": component_spec.ExecutionParameter(type=str),
     }
     INPUTS = {}
     OUTPUTS = {
@@ -36,14 +45,35 @@ DATA_FORMAT = "3"
 
 
 class LogIngestDriver(PropertyDriver):
-    """Adds `input_fingerprint`, so that other files behind the same paths are ingested again, and `data_format`."""
+    """Adds what the examples depend on besides: other values mean another ingestion.
+
+    `input_fingerprint`: of the files behind the paths. `kept_features`: what the pushed models, and their anchors, read
+    that the spec does not name; `push_dirs`, where these are, is emptied, for other models of the same features need no
+    other examples. `data_format`: of the outputs.
+    """
 
     def resolve(self, execution_info) -> dict[str, str]:
-        config = IngestConfig.model_validate_json(execution_info.exec_properties["ingest_config"])
+        given = execution_info.exec_properties
+        config = IngestConfig.model_validate_json(given["ingest_config"])
+        spec = FeatureSpec.model_validate_json(given["feature_spec"])
+        kept = KeptFeatures.of(spec, compared_specs(json.loads(given["push_dirs"])))
         return {
             "input_fingerprint": fingerprint_paths(table.path for table in config.tables.given().values()),
+            "kept_features": kept.model_dump_json(),
+            "push_dirs": "",
             "data_format": DATA_FORMAT,
         }
+
+
+def compared_specs(push_dirs: Iterable[str]) -> Iterator[FeatureSpec]:
+    """Yields the features of all pushed versions of models and of their anchors, of each model the latest first.
+
+    All versions, not the live ones alone: what the examples hold must not change by the push that they lead to.
+    """
+    for push_dir in push_dirs:
+        for version in (*pushed_versions(push_dir), *(folder for folder, _ in read_anchors(push_dir))):
+            with contextlib.suppress(NotFoundError, UnscorableError):  # The evaluator says so.
+                yield read_spec(version)
 
 
 class LogIngestExecutor(base_beam_executor.BaseBeamExecutor):
@@ -54,11 +84,12 @@ class LogIngestExecutor(base_beam_executor.BaseBeamExecutor):
 
         config = IngestConfig.model_validate_json(exec_properties["ingest_config"])
         spec = FeatureSpec.model_validate_json(exec_properties["feature_spec"])
+        kept = KeptFeatures.model_validate_json(exec_properties["kept_features"])
         examples, behaviors, dead_letters = (
             artifact_utils.get_single_instance(output_dict[name]) for name in ("examples", "behaviors", "dead_letters")
         )
         with self._make_beam_pipeline() as root:
-            _ = root | IngestLogs(config, spec, examples.uri, behaviors.uri, dead_letters.uri)
+            _ = root | IngestLogs(config, spec, examples.uri, behaviors.uri, dead_letters.uri, kept=kept)
         try:
             counts = finalize_ingest(config, spec, examples.uri, dead_letters.uri)
         except UntrainableLogError as error:
@@ -73,17 +104,24 @@ class LogIngestExecutor(base_beam_executor.BaseBeamExecutor):
 
 
 class LogIngest(base_beam_component.BaseBeamComponent):
-    """Ingests the log (see features/ingest/ingest_logs.py). Its outputs are in docs/reference/data_formats.md."""
+    """Ingests the log (see features/ingest/ingest_logs.py). Its outputs are in docs/reference/data_formats.md.
+
+    Args:
+      ingest_config: tables, labels, split.
+      feature_spec: the features that models learn from.
+      push_dirs: where versions of the models are pushed to: what these read is kept, as far as the log has it.
+    """
 
     SPEC_CLASS = LogIngestSpec
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(LogIngestExecutor)
     DRIVER_CLASS = LogIngestDriver
 
-    def __init__(self, ingest_config: IngestConfig, feature_spec: FeatureSpec):
+    def __init__(self, ingest_config: IngestConfig, feature_spec: FeatureSpec, push_dirs: Sequence[str] = ()):
         super().__init__(
             LogIngestSpec(
                 ingest_config=ingest_config.model_dump_json(),
                 feature_spec=feature_spec.model_dump_json(),
+                push_dirs=json.dumps(list(push_dirs)),
                 examples=types.Channel(type=Examples),
                 behaviors=types.Channel(type=BehaviorLog),
                 dead_letters=types.Channel(type=DeadLetters),

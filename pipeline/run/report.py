@@ -8,7 +8,7 @@ from datetime import datetime
 from features import storage
 from pipeline.config import PipelineConfig
 from pipeline.lineage import ComponentRun, outputs_by_component
-from pipeline.run.outcomes import ModelOutcome
+from pipeline.run.outcomes import ModelOutcome, cascade_evaluation
 
 
 def write_report(
@@ -35,6 +35,7 @@ def write_report(
     from evaluation.report.data import RankerSummary, RetrieverSummary, RunInfo
     from evaluation.report.page import build_report
     from evaluation.report.training_record import load_training
+    from evaluation.report.verdicts import model_verdict
 
     outputs = outputs_by_component(components)
     ranker = next(iter(config.models.rankers), None)
@@ -43,14 +44,22 @@ def write_report(
         pushed = outcomes[ranker].pushed
 
     def summary(kind, name: str, **parts):
-        version = outcomes[name].pushed
         return kind(
             name=config.models.title(name),
-            pushed_version=storage.name(version) if version else None,
+            pushed_version=_version(outcomes[name].pushed),
             training=load_training(outputs[f"Trainer.{name}"]["model_run"]),
             **parts,
         )
 
+    verdicts = [
+        model_verdict(
+            config.models.title(name), config.models.stage(name), outcome.evaluation, _version(outcome.pushed)
+        )
+        for name, outcome in outcomes.items()
+    ]
+    cascade = cascade_evaluation(config, components)
+    if cascade is not None:
+        verdicts.append(model_verdict("Cascade", "cascade", cascade))
     data = collect(
         RunInfo(
             pipeline=config.name,
@@ -60,6 +69,7 @@ def write_report(
             seconds=seconds,
             simulated=config.simulate is not None,
         ),
+        verdicts=verdicts,
         counts=outputs["LogIngest"]["examples"],
         dead_letters=outputs["LogIngest"]["dead_letters"],
         training_history=outputs[f"Trainer.{ranker}"]["model_run"] if ranker else None,
@@ -81,11 +91,34 @@ def write_report(
         signatures=_signatures(components),
         behavior_tables=outputs.get(f"BehaviorTables.{ranker}", {}).get("tables"),
         cascade_evaluation=outputs.get("CascadeEvaluator", {}).get("evaluation"),
+        stages=_stages(config, outputs, outcomes),
         timings=config.timings_path,
         ranked_example=ranked_example,
-        pushed_version=storage.name(pushed) if pushed else None,
+        pushed_version=_version(pushed),
     )
     return build_report(data, config.report_dir)
+
+
+def _version(pushed: str | None) -> str | None:
+    return storage.name(pushed) if pushed else None
+
+
+def _stages(config: PipelineConfig, outputs: dict[str, dict[str, str]], outcomes: dict[str, ModelOutcome]):
+    """The cascade's coarse ranker beside its fine one, on the impressions that both scored; None without one."""
+    from evaluation.cascade.stage_comparison import compare_stages
+    from evaluation.config import KEY_COLUMNS
+    from features.arrow import read_parquet
+    from pipeline.components.evaluators.ranking_evaluator import PREDICTIONS_FILE
+
+    if config.cascade is None or (coarse := config.models.cascade_coarse) is None:
+        return None
+    names = (coarse, config.cascade_ranker)
+    paths = [storage.join(outputs[f"RankingEvaluator.{name}"]["evaluation"], PREDICTIONS_FILE) for name in names]
+    return compare_stages(
+        *(read_parquet(path, list(KEY_COLUMNS)) for path in paths),
+        tuple(config.models.title(name) for name in names),
+        interval_level=outcomes[config.cascade_ranker].evaluation.interval_level,
+    )
 
 
 def _signatures(components: Sequence[ComponentRun]) -> dict | None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from evaluation.report import format as fmt
 from evaluation.report.data import ReportData
 from evaluation.report.page import JSON_FILE
+from evaluation.report.verdicts import Comparison, ModelVerdict, stage_finding
 from evaluation.results import Estimate
 from features import storage
 from features.config import SpecError, parse_model
@@ -44,8 +47,13 @@ def _read(path: str) -> ReportData:
 
 
 def summary(data: ReportData) -> RenderableType:
-    """Returns the rows, the metrics beside the baselines, the gates that failed and the seconds, for rich to print."""
+    """Returns the verdicts, the rows, the metrics beside the baselines, the gates that failed and the seconds, for
+    rich to print."""
     parts: list[RenderableType] = []
+    if data.verdicts:
+        parts.append(_verdicts_table(data.verdicts))
+    if data.stages is not None:
+        parts.append(Text(stage_finding(data.stages)[0]))
     if data.counts is not None:
         parts.append(_rows_table(data))
         parts += [Text(f"warning: {warning}") for warning in data.counts.warnings]
@@ -75,6 +83,29 @@ def summary(data: ReportData) -> RenderableType:
         slowest = sorted(data.timings, key=lambda timing: -timing.seconds)[:3]
         parts.append("slowest components: " + ", ".join(f"{part.component} {part.seconds:.0f} s" for part in slowest))
     return Group(*parts)
+
+
+def _verdicts_table(verdicts: Sequence[ModelVerdict]) -> Table:
+    anchored = any(model.anchor is not None for model in verdicts)
+    columns = ["model", "stage", "verdict", "against live", *(["against anchor"] if anchored else [])]
+    table = Table(*columns, "headline metric", "failed gates", box=None, pad_edge=False)
+    for model in verdicts:
+        verdict = "blessed" if model.blessed else "not blessed"
+        headline = f"{fmt.metric_title(model.metric)} {fmt.metric(model.value.value)} {fmt.interval(model.value)}"
+        failed = ", ".join(gate.name for gate in model.failed) or "none"
+        compared = [model.live, *([model.anchor] if anchored else [])]
+        cells = [model.name, model.stage, verdict, *(_compared(other) for other in compared), headline, failed]
+        table.add_row(*(Text(cell) for cell in cells))
+    return table
+
+
+def _compared(other: Comparison | None) -> str:
+    if other is None:
+        return fmt.ABSENT
+    if other.verdict is None:
+        return other.reason
+    needed = "" if other.rows_needed is None else f" (about {fmt.count(other.rows_needed)} rows would tell)"
+    return f"{fmt.verdict(other.verdict)}{needed}"
 
 
 def _rows_table(data: ReportData) -> Table:

@@ -25,6 +25,7 @@ from features.histories.windows import TIMESTAMP
 from features.spec import HistorySpec
 from serving.bse.build import StoreBuilder, make_current
 from serving.bse.environment import StoreError
+from serving.bse.item_signatures import NewItemSignatures
 from serving.bse.record import Precision, RecordLayout
 from serving.bse.store import BseStore
 from serving.requests.tensors import feature_tensor
@@ -51,8 +52,14 @@ class SavedModelBehaviorEncoder:
       dim: width of an embedding.
     """
 
-    def __init__(self, model_dir: storage.AnyPath):
-        """Raises NotFoundError if there is no SavedModel, InputError if its ranker takes no bucket tables."""
+    def __init__(self, model_dir: storage.AnyPath, signatures: storage.AnyPath | None = None):
+        """Raises NotFoundError if there is no SavedModel, InputError if its ranker takes no bucket tables.
+
+        Args:
+          model_dir: where the ranker is.
+          signatures: where `clickmill bse sign` left those of items that it was not trained with, whose behaviours
+            would have none.
+        """
         self.directory = resolve_version(model_dir)
         inputs = HistoryInputs.load(self.directory)
         if inputs is None or inputs.simhash is None:
@@ -63,6 +70,7 @@ class SavedModelBehaviorEncoder:
         self.version = inputs.version
         self.simhash = inputs.simhash
         self.dim = inputs.dim
+        self.new_items = None if signatures is None else NewItemSignatures.load(signatures, self.directory)
         self.history = HistorySpec(
             features=inputs.long_features, short_length=inputs.short_length, long_length=inputs.long_length
         )
@@ -88,7 +96,10 @@ class SavedModelBehaviorEncoder:
         spec = self._ranker.spec
         tensors = {name: feature_tensor(spec[name], behaviors[name].combine_chunks()) for name in self.history.features}
         outputs = self._ranker.run(ENCODE_BEHAVIORS, tensors)
-        return outputs["embedding"], outputs["signature"], outputs["known"]
+        signatures, known = outputs["signature"], outputs["known"]
+        if self.new_items is not None:
+            signatures, known = self.new_items.complete(tensors["item_id"], signatures, known)
+        return outputs["embedding"], signatures, known
 
 
 def encode_behavior(
@@ -128,6 +139,7 @@ def build_behavior_tables(
     *,
     precision: Precision = "fp32",
     as_of: int | None = None,
+    signatures: storage.AnyPath | None = None,
     root=None,
     force: bool = False,
 ) -> dict:
@@ -143,6 +155,7 @@ def build_behavior_tables(
       store_dir: the store with all its versions.
       precision: of the sums in the store.
       as_of: UTC milliseconds; by default just after the newest behaviour of the log.
+      signatures: of items that the ranker was not trained with, as of `SavedModelBehaviorEncoder`.
       root: a Beam pipeline whose runner and options are taken; in-process by default.
       force: build even if nothing has changed.
 
@@ -155,14 +168,15 @@ def build_behavior_tables(
       InputError: if the ranker takes no tables, or the log does not fit it.
       StoreError: if another process builds here.
     """
-    encoder = SavedModelBehaviorEncoder(model_dir)
+    encoder = SavedModelBehaviorEncoder(model_dir, signatures)
     files = storage.entries(behaviors_dir, "behaviors-*.parquet")
     if not files:
         raise NotFoundError(f"`behaviors_dir` holds no behaviors-*.parquet: ingest first. Received: {behaviors_dir}")
     config = encoder.simhash
     layout = RecordLayout(config.num_groups, config.num_buckets, encoder.dim, precision)
     as_of = _end_of_log(files) if as_of is None else as_of
-    source = fingerprint(files, encoder.version, precision, as_of)
+    new_items = "" if encoder.new_items is None else encoder.new_items.fingerprint
+    source = fingerprint(files, encoder.version, precision, as_of, new_items)
     found = None if force else _built_from(store_dir, encoder.version, source)
     if found is not None:
         make_current(store_dir, encoder.version)
@@ -190,10 +204,10 @@ def build_behavior_tables(
     return {"built": True, **facts}
 
 
-def fingerprint(files: list[str], version: str, precision: str, as_of: int) -> str:
-    """Returns a digest of names, sizes and modification times of files, of the ranker version, precision and time."""
+def fingerprint(files: list[str], version: str, precision: str, as_of: int, new_items: str) -> str:
+    """Returns a digest of names, sizes and modification times of files, and of what else a build depends on."""
     listed = [(storage.name(path), storage.size(path), storage.modified(path)) for path in files]
-    return hashlib.sha256(json.dumps([listed, version, precision, as_of]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([listed, version, precision, as_of, new_items]).encode()).hexdigest()
 
 
 def _end_of_log(files: list[str]) -> int:

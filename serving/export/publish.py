@@ -12,10 +12,11 @@ import pyarrow as pa
 
 from features import storage
 from features.errors import OccupiedError
+from features.items.signatures import ItemSignatures
 from features.spec import FeatureSpec
 from serving.export.item_embeddings import ITEM_EMBEDDINGS_FILE, write_item_embeddings
 from serving.export.warmup import write_prediction_logs
-from serving.signature_specs import ATTENTION_FIELDS_FILE, SPEC_FILE, HistoryInputs
+from serving.signature_specs import ATTENTION_FIELDS_FILE, SIGNATURES_FOLDER, SPEC_FILE, HistoryInputs
 
 
 def publish_model(
@@ -27,6 +28,7 @@ def publish_model(
     history: HistoryInputs | None = None,
     warmup: list | None = None,
     item_embeddings: tuple[pa.Array, np.ndarray] | None = None,
+    item_signatures: ItemSignatures | None = None,
     attention_fields: Sequence[str] | None = None,
     overwrite: bool = False,
 ) -> str:
@@ -44,6 +46,7 @@ def publish_model(
       history: what the signatures take of behaviour histories.
       warmup: the requests that a server replays, `PredictionLog`s; None writes no warm-up file.
       item_embeddings: ids [n] and vectors [n, d] of the catalogue's items, for who reads them without TensorFlow.
+      item_signatures: those that the model looks up, for who signs or recognises items.
       attention_fields: names of the fields of the signature `explain`, in its order.
       overwrite: replace what stands at `directory`.
 
@@ -62,6 +65,8 @@ def publish_model(
             history.save(local)
         if item_embeddings is not None:
             write_item_embeddings(*item_embeddings, storage.join(local, ITEM_EMBEDDINGS_FILE))
+        if item_signatures is not None:
+            item_signatures.save(storage.join(local, SIGNATURES_FOLDER))
         if attention_fields is not None:
             storage.write_text(storage.join(local, ATTENTION_FIELDS_FILE), json.dumps(attention_fields))
         if warmup is not None:

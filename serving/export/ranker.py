@@ -18,8 +18,10 @@ from serving.signature_specs import (
     ENCODE_BEHAVIORS,
     EXPLAIN,
     GAP_WEIGHTS,
+    ITEM_SIGNATURE,
     LONG_SUMS,
     RANK_REQUESTS,
+    RANK_SIGNED,
     REQUEST_INDEX,
     SERVING_DEFAULT,
     HistoryInputs,
@@ -39,6 +41,9 @@ def export_ranker(
     overwrite: bool = False,
 ) -> str:
     """Exports a ranker with the signatures `serving_default` (one request) and `rank_requests` (B requests).
+
+    A ranker that looks item signatures up also has `rank_signed`: `serving_default` with an input `item_signature`
+    `[N, G]` int32, the signatures of candidates that came after the training (-1: the catalogue's own).
 
     A ranker that reads histories takes them as further inputs (`serving.signature_specs.HistoryInputs`). With SDIM,
     `serving_default` takes the user's bucket table from BSE, `rank_requests` the long history itself (the joint graph
@@ -73,6 +78,7 @@ def export_ranker(
         spec,
         lambda assets: _ranker_module(model, encoding, assets, history, item_signatures),
         history=history,
+        item_signatures=item_signatures if history is not None and model.history_interest.uses_item_rows else None,
         warmup=None if warmup_rows is None else ranker_requests(spec, warmup_rows, history),
         attention_fields=model.field_names if hasattr(model, "attention_maps") else None,
         overwrite=overwrite,
@@ -123,6 +129,9 @@ def _ranker_module(
     def rank_one(**inputs):
         return rank(one_request(inputs))
 
+    def rank_signed(**inputs):
+        return rank({**one_request(inputs), ITEM_SIGNATURE: inputs[ITEM_SIGNATURE]})
+
     def rank_many(**inputs):
         return rank(batch_of(inputs, inputs[REQUEST_INDEX]))
 
@@ -153,6 +162,10 @@ def _ranker_module(
             gaps = {"gap": tf.TensorSpec([None], tf.int32, name="gap")}
             signatures[GAP_WEIGHTS] = traced(gap_weights, gaps, autograph=True)
     signatures[SERVING_DEFAULT] = traced(rank_one, one, autograph=True)
+    if history_inputs is not None and model.history_interest.uses_item_rows:
+        shape = [None, history_inputs.simhash.num_groups]
+        given = {ITEM_SIGNATURE: tf.TensorSpec(shape, tf.int32, name=ITEM_SIGNATURE)}
+        signatures[RANK_SIGNED] = traced(rank_signed, one | given, autograph=True)
     signatures[RANK_REQUESTS] = traced(rank_many, many, autograph=True)
     if hasattr(model, "attention_maps"):
         signatures[EXPLAIN] = traced(explain, one, autograph=True)

@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
+from evaluation.cascade.metrics import dcg, sigmoid
 from features import arrow, storage
 from features.examples.shards import draw_requests, list_shards
 from features.histories.windows import attach_histories, read_behaviors
 from serving.cascade import COARSE, FINE, RETRIEVE, Cascade, best_first
+from serving.ranker import Ranker
+from serving.requests.item_catalogue import ItemCatalogue
 
 _CHUNK_ITEMS = 8192
 
@@ -25,17 +29,16 @@ class FineOverCatalogue:
     """The fine ranker over all items: the ideal that a cascade is measured against.
 
     Args:
-      cascade: its ranker and its catalogue are used.
+      ranker: the fine ranker.
+      catalogue: the items, with what the ranker takes of them.
     """
 
-    def __init__(self, cascade: Cascade):
+    def __init__(self, ranker: Ranker, catalogue: ItemCatalogue):
         import tensorflow as tf
 
-        self._ranker = cascade.ranker
-        size = len(cascade.catalogue)
-        chunks = (
-            cascade.catalogue.tensors(slice(start, start + _CHUNK_ITEMS)) for start in range(0, size, _CHUNK_ITEMS)
-        )
+        self._ranker = ranker
+        starts = range(0, len(catalogue), _CHUNK_ITEMS)
+        chunks = (catalogue.tensors(slice(start, start + _CHUNK_ITEMS)) for start in starts)
         self._chunks = [{name: tf.constant(values) for name, values in chunk.items()} for chunk in chunks]
 
     def logits(self, row: pa.Table) -> np.ndarray:
@@ -69,12 +72,28 @@ def sample_requests(
     return tables
 
 
+@dataclass(frozen=True)
+class References:
+    """What lists beside a cascade are made of.
+
+    Attributes:
+      popularity: [n] how often each item of the catalogue was clicked in train, in its order.
+      draw: S, how many items of the catalogue a random retrieval finds for a request; at most n.
+      seed: of that draw.
+    """
+
+    popularity: np.ndarray
+    draw: int
+    seed: int = 0
+
+
 def score_cascade(
     cascade: Cascade,
     requests: list[pa.Table],
     width: int,
     top_k: int,
     progress: Callable[[int], None] | None = None,
+    references: References | None = None,
 ) -> pa.Table:
     """Scores requests by every stage, and the whole catalogue by the fine ranker.
 
@@ -84,16 +103,19 @@ def score_cascade(
       width: W, how many retrieved items are scored by the coarse and the fine ranker.
       top_k: of the ideal list.
       progress: called with the number of requests done.
+      references: lists that no stage made, to be scored beside; None: none are.
 
     Returns:
       One row a request: `request_id`, `user_id`, `retrieved` [W] (catalogue rows, -1 where fewer were found), `coarse`
       [W] (only where there is a coarse ranker), `fine` [W] logits, `ideal` [K] and `ideal_logit` [K], the impressions'
       `item`, `label` and `logit` (without those of items that the catalogue does not hold: `unknown_items` counts
-      them), and `ideal_seconds` of scoring the whole catalogue.
+      them), and `ideal_seconds` of scoring the whole catalogue. With `references` also the fields of
+      `evaluation.cascade.scores.ReferenceScores`.
     """
-    fine, label = FineOverCatalogue(cascade), cascade.ranker.spec.label
+    fine, label = FineOverCatalogue(cascade.ranker, cascade.catalogue), cascade.ranker.spec.label
     width, top_k = min(width, len(cascade.catalogue)), min(top_k, len(cascade.catalogue))
-    rows, done = [], 0
+    beside = None if references is None else _ReferenceLists(cascade, references, top_k)
+    records, done = [], 0
     for table in requests:
         logged_ids, labels = (table[name].combine_chunks() for name in ("item_id", label))
         for number in range(len(table)):
@@ -102,7 +124,7 @@ def score_cascade(
             logits = fine.logits(row)
             seconds = time.perf_counter() - started
             found, _ = cascade.retrieve(row, width)
-            ideal = _top(logits, top_k)
+            ideal = best_rows(logits, top_k)
             logged = cascade.catalogue.rows(logged_ids[number].values)
             known = logged >= 0
             logged = logged[known]
@@ -121,11 +143,58 @@ def score_cascade(
             }
             if cascade.coarse is not None:
                 record["coarse"] = _padded(cascade.coarse_scores(row, found), width, -np.inf, np.float32)
-            rows.append(record)
+            if beside is not None:
+                record |= beside.add(logits, ideal, logged)
+            records.append(record)
             done += 1
             if progress is not None:
                 progress(done)
-    return pa.table({name: [record[name] for record in rows] for name in rows[0]}) if rows else pa.table({})
+    if not records:
+        return pa.table({})
+    if beside is not None:
+        rows = [table.slice(number, 1) for table in requests for number in range(len(table))]
+        records = [record | more for record, more in zip(records, beside.finish(rows, records), strict=True)]
+    return pa.table({name: [record[name] for record in records] for name in records[0]})
+
+
+class _ReferenceLists:
+    """Collects, request by request, what `ReferenceScores` holds."""
+
+    def __init__(self, cascade: Cascade, references: References, top_k: int):
+        size = len(cascade.catalogue)
+        if references.popularity.shape != (size,):
+            raise ValueError(f"`popularity` must be [{size}]. Received shape {references.popularity.shape}.")
+        self._cascade, self._popularity, self._top_k = cascade, references.popularity, top_k
+        self._popular = best_first(references.popularity, np.arange(size))[:top_k].astype(np.int32)
+        self._draw, self._random = min(references.draw, size), np.random.default_rng(references.seed)
+        self._sum = np.zeros(size)
+
+    def add(self, logits: np.ndarray, ideal: np.ndarray, logged: np.ndarray) -> dict:
+        """The fields of one request that its logits [n] of the whole catalogue suffice for."""
+        probability = sigmoid(logits)
+        self._sum += probability / dcg(probability[ideal][np.newaxis])[0]
+        drawn = self._random.choice(len(logits), self._draw, replace=False).astype(np.int32)
+        return {
+            "mean_probability": float(probability.mean()),
+            "random": drawn,
+            "random_logit": logits[drawn],
+            "popular": self._popular,
+            "popular_logit": logits[self._popular],
+            "popularity": self._popularity[logged].astype(np.float64),
+        }
+
+    def finish(self, rows: list[pa.Table], records: list[dict]) -> list[dict]:
+        """The fields of the best single list, which is known when all requests are: its few items are scored again."""
+        single = best_first(self._sum, np.arange(len(self._sum)))[: self._top_k].astype(np.int32)
+        tensors = self._cascade.catalogue.tensors(single)
+        return [
+            {
+                "single": single,
+                "single_logit": self._cascade.ranker.score_items(row, tensors)["logit"],
+                "single_score": self._sum[record["item"]],
+            }
+            for row, record in zip(rows, records, strict=True)
+        ]
 
 
 def measure_stages(
@@ -164,7 +233,7 @@ def measure_stages(
     return {stage: (np.array(sizes), np.array(times)) for stage, times in seconds.items() if times}
 
 
-def _top(logits: np.ndarray, count: int) -> np.ndarray:
+def best_rows(logits: np.ndarray, count: int) -> np.ndarray:
     """Rows of the highest logits, best first; of equal ones the earlier item."""
     bound = np.partition(logits, len(logits) - count)[len(logits) - count]
     rows = np.flatnonzero(logits >= bound)

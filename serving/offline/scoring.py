@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 
+from evaluation.config import SIGNED_ITEM
 from features import arrow, storage
 from features.config import nearest
 from features.errors import InputError
-from features.examples.shards import list_shards
+from features.examples.shards import list_shards, request_batches
 from features.histories.windows import attach_histories, read_behaviors
-from features.spec import FeatureSpec
+from features.items.catalogue import item_rows
 from serving.requests.tensors import candidate_counts, flatten_candidates, tensors_from_table
 from serving.saved.ranker import SavedRanker
 from serving.signature_specs import RANK_REQUESTS, REQUEST_INDEX
@@ -43,12 +44,13 @@ def score_examples(
 
     Returns:
       One row a candidate, in the order of the files: `request_id`, `user_id`, `item_id`, `timestamp`, `position`,
-      `label` float32, `score` float32 (probability), `history_end`, and the slice features.
+      `label` float32, `score` float32 (probability), `history_end`, and the slice features; of a ranker that looks
+      item signatures up also `signed_item`, `signed` or `unsigned`.
 
     Raises:
       FileNotFoundError: if there is no model, no such split or no behaviours of a shard.
-      ValueError: if a slice feature is unknown, the label or another column is missing, or the ranker takes
-        histories and there is no `behaviors_dir`.
+      UnscorableError: if a column that the ranker reads is missing, or has another form.
+      ValueError: if a slice feature is unknown, or the ranker takes histories and there is no `behaviors_dir`.
     """
     if batch_requests < 1:
         raise ValueError(f"`batch_requests` must be positive. Received: `batch_requests`={batch_requests}.")
@@ -60,30 +62,16 @@ def score_examples(
     if ranker.history is not None and behaviors_dir is None:
         raise InputError(f"`behaviors_dir` is needed: the ranker in {ranker.directory} takes behaviour histories.")
     tables = []
+    columns = [*_REQUEST_COLUMNS, *_CANDIDATE_COLUMNS, ranker.spec.label]
     for path in list_shards(raw_examples_dir, split):
         history = ranker.history and ranker.spec.history
         behaviors = read_behaviors(behaviors_dir, path, history) if history else None
-        for batch in _batches(ranker.spec, path, batch_requests, with_histories=bool(history)):
+        wanted = [*columns, "user_index"] if history else columns
+        for batch in request_batches(path, wanted, ranker.spec.features, batch_requests):
             if history:
                 batch = attach_histories(batch, behaviors, history)
             tables.append(_scored(ranker, batch, slice_features))
     return pa.concat_tables(tables)
-
-
-def _batches(spec: FeatureSpec, path: storage.AnyPath, batch_requests: int, with_histories: bool) -> Iterator[pa.Table]:
-    """Reads only the columns that are needed; an empty file gives one empty table, which keeps its columns."""
-    wanted = {*_REQUEST_COLUMNS, *_CANDIDATE_COLUMNS, spec.label, *(feature.name for feature in spec.features)}
-    if with_histories:
-        wanted.add("user_index")
-    with arrow.open_parquet(path) as file:
-        columns = [name for name in file.schema_arrow.names if name in wanted]
-        missing = sorted(wanted - set(columns))
-        if missing:
-            raise InputError(f"{path} has no column `{missing[0]}`.{nearest(missing[0], file.schema_arrow.names)}")
-        if file.metadata.num_rows == 0:
-            yield file.read(columns=columns)
-        for batch in file.iter_batches(batch_requests, columns=columns):
-            yield pa.Table.from_batches([batch])
 
 
 def _scored(ranker: SavedRanker, batch: pa.Table, slice_features: Sequence[str]) -> pa.Table:
@@ -101,6 +89,9 @@ def _scored(ranker: SavedRanker, batch: pa.Table, slice_features: Sequence[str])
     columns["label"] = per_candidate(ranker.spec.label, False).cast(pa.float32())
     columns["score"] = pa.array(scores, pa.float32())
     ordered = {name: columns[name] for name in _COLUMN_ORDER}
+    if ranker.signed_items is not None:
+        rows = item_rows(ranker.signed_items, columns["item_id"].cast(ranker.signed_items.type))
+        ordered[SIGNED_ITEM] = pa.array(np.where(rows > 0, "signed", "unsigned"))
     for name in slice_features:
         if name not in ordered:
             ordered[name] = per_candidate(name, ranker.spec[name].scope == "request")

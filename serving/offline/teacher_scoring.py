@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +21,7 @@ from features.examples.teacher_list_files import (
 )
 from features.histories.windows import attach_histories, read_behaviors
 from features.items.catalogue import CATALOGUE_FILE
+from serving.offline.cascade_scoring import FineOverCatalogue, best_rows
 from serving.ranker import Ranker
 from serving.requests.item_catalogue import ItemCatalogue
 from serving.saved.two_tower import RetrievedRows
@@ -76,6 +78,61 @@ def make_teacher_lists(
         totals["requests"] += sum(len(each.requests) for each in lists)
         totals["scored"] += sum(each.logits.size for each in lists)
     return totals
+
+
+class BestItems(NamedTuple):
+    """What a fine ranker lists for drawn requests.
+
+    Attributes:
+      requests: files of raw requests, and the rows that were drawn of each, R in all.
+      user_ids: [R] whose each request is.
+      item_ids: [R · top] request after request, best first; of equal scores the earlier item of the catalogue.
+      top: how many items a list has.
+    """
+
+    requests: list[tuple[str, np.ndarray]]
+    user_ids: pa.Array
+    item_ids: pa.Array
+    top: int
+
+
+def list_best_items(
+    raw_dir: storage.AnyPath,
+    behaviors_dir: storage.AnyPath,
+    split: str,
+    teacher: storage.AnyPath,
+    count: int,
+    top: int,
+    seed: int = 0,
+) -> BestItems:
+    """Draws requests of a split, and has the fine ranker score the whole catalogue for each.
+
+    Args:
+      raw_dir: raw examples, with their catalogue.
+      behaviors_dir: the raw behaviour log.
+      split: whose requests.
+      teacher: an exported fine ranker.
+      count: how many requests; all where there are fewer.
+      top: how many items a list has; all where there are fewer.
+      seed: of the draw.
+
+    Raises:
+      NotFoundError: if the split holds no file, or there is no catalogue.
+    """
+    ranker = Ranker(teacher)
+    catalogue = ItemCatalogue.load(storage.join(raw_dir, CATALOGUE_FILE), ranker.spec)
+    fine, top = FineOverCatalogue(ranker, catalogue), min(top, len(catalogue))
+    drawn, users, best = draw_requests(list_shards(raw_dir, split), count, seed), [], []
+    for path, rows in drawn:
+        table = arrow.read_parquet(path).take(pa.array(rows))
+        if ranker.spec.history is not None:
+            table = attach_histories(
+                table, read_behaviors(behaviors_dir, path, ranker.spec.history), ranker.spec.history
+            )
+        users.append(arrow.one_chunk(table["user_id"]))
+        best += [best_rows(fine.logits(table.slice(i, 1)), top) for i in range(len(table))]
+    items = catalogue.item_ids.take(pa.array(np.concatenate([np.zeros(0, np.int64), *best])))
+    return BestItems(drawn, pa.concat_arrays(users) if users else pa.array([], pa.string()), items, top)
 
 
 class _ListMaker:

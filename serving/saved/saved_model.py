@@ -7,9 +7,10 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
+from pydantic import ValidationError
 
 from features import storage
-from features.errors import InputError, NotFoundError
+from features.errors import NotFoundError, UnscorableError
 from features.histories.time_gaps import NUM_GAP_BUCKETS
 from features.spec import FeatureSpec
 from serving.signature_specs import GAP_WEIGHTS, SPEC_FILE, HistoryInputs
@@ -39,6 +40,26 @@ def resolve_version(model_dir: storage.AnyPath) -> str:
     return max(versions, key=lambda path: int(storage.name(path)))
 
 
+def read_spec(saved_model: storage.AnyPath, kind: str = "model") -> FeatureSpec:
+    """Reads the features of an export, without TensorFlow.
+
+    Args:
+      saved_model: one version.
+      kind: what it is, for messages.
+
+    Raises:
+      NotFoundError: if it was not written by an exporter of Clickmill.
+      UnscorableError: if it was written by one of another version.
+    """
+    path = storage.join(saved_model, SPEC_FILE)
+    if not storage.is_file(path):
+        raise NotFoundError(f"{saved_model} has no `{SPEC_FILE}`: it is not a {kind} exported by Clickmill.")
+    try:
+        return FeatureSpec.model_validate_json(storage.read_bytes(path))
+    except ValidationError as error:
+        raise UnscorableError(f"{path} is of another version of Clickmill: {error}") from error
+
+
 class SavedModel:
     """An exported model, opened. TensorFlow reads local files: one that lies elsewhere is copied while it is loaded.
 
@@ -47,7 +68,7 @@ class SavedModel:
 
     Raises:
       NotFoundError: if there is none, or it was not written by the exporter of its kind.
-      InputError: if it is damaged.
+      UnscorableError: if it is damaged, or of another version of Clickmill.
 
     Attributes:
       directory: the SavedModel directory (one version).
@@ -63,19 +84,18 @@ class SavedModel:
         import tensorflow as tf
 
         self.directory = resolve_version(model_dir)
-        spec_file = storage.join(self.directory, SPEC_FILE)
-        if not storage.is_file(spec_file):
-            raise NotFoundError(
-                f"{self.directory} has no `{SPEC_FILE}`: it is not a {self.kind} exported by Clickmill."
-            )
-        self.spec = FeatureSpec.model_validate_json(storage.read_bytes(spec_file))
-        self.history = HistoryInputs.load(self.directory)
+        self.spec = read_spec(self.directory, self.kind)
+        try:
+            self.history = HistoryInputs.load(self.directory)
+        except ValidationError as error:
+            raise UnscorableError(f"{self.directory} is of another version of Clickmill: {error}") from error
         try:
             with storage.local_copy(self.directory) as local:
                 self._module = tf.saved_model.load(local)
         except Exception as error:  # of many classes: what a cut or changed file does to a graph is anyone's guess
             said = next(iter(str(error).splitlines()), "")
-            raise InputError(f"{self.directory}: TensorFlow cannot load it: {said} Push or copy it again.") from error
+            said = f"{self.directory}: TensorFlow cannot load it: {said} Push or copy it again."
+            raise UnscorableError(said) from error
         if self.signature not in self._module.signatures:
             raise NotFoundError(
                 f"{self.directory} has no signature `{self.signature}`: it is not a {self.kind} exported by Clickmill."
@@ -110,6 +130,9 @@ class SavedModel:
         import tensorflow as tf
 
         wanted = self.inputs(signature)
+        missing = [name for name in wanted if name not in tensors]
+        if missing:
+            raise UnscorableError(f"{self.directory}: `{signature}` takes {', '.join(missing)}, which are not given.")
         found = self._module.signatures[signature](
             **{name: tf.constant(tensors[name], wanted[name].dtype) for name in wanted}
         )

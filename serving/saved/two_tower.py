@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import NamedTuple
+
 import numpy as np
 import pyarrow as pa
 
 from features import arrow, storage
+from features.config import nearest
 from features.errors import InputError
-from features.examples.shards import list_shards
+from features.examples.shards import list_shards, request_batches
 from features.histories.windows import attach_histories, read_behaviors
 from features.items.catalogue import item_rows
 from serving.export.item_embeddings import ITEM_EMBEDDINGS_FILE, read_item_embeddings
-from serving.requests.tensors import request_tensors
+from serving.requests.tensors import feature_tensor, request_tensors
 from serving.saved.saved_model import SavedModel
-from serving.signature_specs import RETRIEVE, USER_EMBEDDING
+from serving.signature_specs import ITEM_EMBEDDING, RETRIEVE, USER_EMBEDDING
 
 _BATCH_REQUESTS = 4096
+_BATCH_ITEMS = 4096
+
+
+class EmbeddedTakes(NamedTuple):
+    """A split's takes.
+
+    Attributes:
+      queries: [Q, d] float32, of the requests.
+      item_ids: [Q] of the items taken.
+      user_ids: [Q] of those who took them.
+    """
+
+    queries: np.ndarray
+    item_ids: pa.Array
+    user_ids: pa.Array
 
 
 class SavedTwoTower(SavedModel):
@@ -62,13 +81,34 @@ class SavedTwoTower(SavedModel):
         ids = pa.array(found["item_id"].ravel())
         return ids.cast(pa.string()) if pa.types.is_binary(ids.type) else ids, found["score"]
 
+    def embed_items(self, items: pa.Table) -> np.ndarray:
+        """Embeds raw items, also such as the index does not hold, [n, d] float32.
+
+        Args:
+          items: the raw features of `items` that the item tower reads; other columns are ignored.
+
+        Raises:
+          InputError: if a column is missing or does not fit its feature.
+        """
+        names = list(self.inputs(ITEM_EMBEDDING))
+        missing = [name for name in names if name not in items.column_names]
+        if missing:
+            raise InputError(
+                f"the items have no column `{missing[0]}`, which the item tower reads: add it, with null where an item "
+                f"has no value.{nearest(missing[0], items.column_names)}"
+            )
+        found = [np.zeros((0, self._module.signatures[ITEM_EMBEDDING].structured_outputs["embedding"].shape[1]))]
+        for start in range(0, len(items), _BATCH_ITEMS):
+            part = items.slice(start, _BATCH_ITEMS)
+            tensors = {name: feature_tensor(self.spec[name], arrow.one_chunk(part[name])) for name in names}
+            found.append(self.run(ITEM_EMBEDDING, tensors)["embedding"])
+        return np.concatenate(found).astype(np.float32)
+
     def _tensors(self, requests: pa.Table) -> dict:
         """Inputs of `user_embedding`."""
         return request_tensors(self.spec, requests, self._request_features, self._windows)
 
-    def embed_takes(
-        self, examples_dir: storage.AnyPath, behaviors_dir: storage.AnyPath, split: str
-    ) -> tuple[np.ndarray, pa.Array]:
+    def embed_takes(self, examples_dir: storage.AnyPath, behaviors_dir: storage.AnyPath, split: str) -> EmbeddedTakes:
         """Embeds the requests of a split's takes: one row a (request, item with a positive label) pair.
 
         Args:
@@ -76,31 +116,49 @@ class SavedTwoTower(SavedModel):
           behaviors_dir: the raw behaviour log.
           split: `eval`, `test` or `train`.
 
-        Returns:
-          Queries [Q, d] float32 and the ids of the items taken [Q].
-
         Raises:
           FileNotFoundError: if the split holds no file.
+          UnscorableError: if a column that the model reads is missing, or has another form.
         """
-        columns = [*self._request_features, "item_id", self.spec.label, "user_index", "history_end"]
-        queries, taken = [], []
+        columns = ["user_id", "item_id", self.spec.label, "user_index", "history_end"]
+        features = [self.spec[name] for name in self._request_features]
+        queries, taken, users = [], [], []
         for path in list_shards(examples_dir, split):
             behaviors = read_behaviors(behaviors_dir, path, self.spec.history) if self._windows else None
-            with arrow.open_parquet(path) as file:
-                for batch in file.iter_batches(_BATCH_REQUESTS, columns=list(dict.fromkeys(columns))):
-                    request, items = _takes(pa.Table.from_batches([batch]), self.spec.label)
-                    table = pa.Table.from_batches([batch]).take(pa.array(np.unique(request)))
-                    if not len(table):
-                        continue
-                    if behaviors is not None:
-                        table = attach_histories(table, behaviors, self.spec.history, windows=("short",))
-                    rows = np.unique(request, return_inverse=True)[1]
-                    queries.append(self.embed_users(table)[rows])
-                    taken.append(items)
-        if not queries:
-            outputs = self._module.signatures[USER_EMBEDDING].structured_outputs
-            return np.zeros((0, outputs["embedding"].shape[1]), np.float32), pa.array([])
-        return np.concatenate(queries), pa.concat_arrays(taken)
+            for table in request_batches(path, columns, features, _BATCH_REQUESTS):
+                request, items = _takes(table, self.spec.label)
+                taken.append(items)
+                users.append(arrow.one_chunk(table["user_id"]).take(pa.array(request)))
+                table = table.take(pa.array(np.unique(request)))
+                if not len(table):
+                    continue
+                if behaviors is not None:
+                    table = attach_histories(table, behaviors, self.spec.history, windows=("short",))
+                rows = np.unique(request, return_inverse=True)[1]
+                queries.append(self.embed_users(table)[rows])
+        dim = self._module.signatures[USER_EMBEDDING].structured_outputs["embedding"].shape[1]
+        queries.append(np.zeros((0, dim), np.float32))
+        return EmbeddedTakes(np.concatenate(queries), pa.concat_arrays(taken), pa.concat_arrays(users))
+
+    def embed_drawn(self, requests: Iterable[tuple[str, np.ndarray]], behaviors_dir: storage.AnyPath) -> np.ndarray:
+        """Embeds drawn requests, [R, d] float32, in the order of the draw.
+
+        Args:
+          requests: files of raw requests, and rows of each (`features.examples.shards.draw_requests`).
+          behaviors_dir: the raw behaviour log.
+
+        Raises:
+          UnscorableError: if a column that the model reads is missing, or has another form.
+        """
+        features, found = [self.spec[name] for name in self._request_features], []
+        for path, rows in requests:
+            read = request_batches(path, ["user_index", "history_end"], features, _BATCH_REQUESTS)
+            table = pa.concat_tables(read).take(pa.array(rows))
+            if self._windows:
+                behaviors = read_behaviors(behaviors_dir, path, self.spec.history)
+                table = attach_histories(table, behaviors, self.spec.history, windows=("short",))
+            found.append(self.embed_users(table))
+        return np.concatenate(found)
 
 
 class RetrievedRows:

@@ -62,14 +62,19 @@ def export_models(encoded, encoding_dir, work) -> None:
     tf.keras.utils.set_random_seed(1)
     counts = count_positives(encoded, "train", "click", len(corpus))
     two_tower = TwoTower(encoding, corpus, TwoTowerConfig(), train_counts=counts)
-    signatures = sign_items(corpus.item_ids, np.random.default_rng(1).normal(size=(len(corpus), 12)))
-    ranker = AutoInt(encoding, AutoIntConfig.model_validate(AUTOINT), signatures)
-    coarse = Hcn(encoding, HcnConfig(dim=16, hidden_units=(16,), num_layers=2))
-    for model, long_history in ((two_tower, False), (coarse, True), (ranker, True)):
+
+    def grown(model, long_history=True):
+        """The model with weights of a size: at initial weights all users are alike."""
         small = InputConfig(batch_size=64)
         model(next(iter(make_dataset(encoded, "eval", encoding, small, histories=True, long_history=long_history))))
-        for weight in model.trainable_weights:  # at initial weights all users are alike
+        for weight in model.trainable_weights:
             weight.assign(tf.random.normal(weight.shape, stddev=0.3))
+        return model
+
+    two_tower = grown(two_tower, long_history=False)
+    signatures = sign_items(corpus.item_ids, two_tower.embed_corpus())
+    coarse = grown(Hcn(encoding, HcnConfig(dim=16, hidden_units=(16,), num_layers=2)))
+    ranker = grown(AutoInt(encoding, AutoIntConfig.model_validate(AUTOINT), signatures))
     export_two_tower(two_tower, encoding, work / "two_tower" / "1")
     export_coarse(coarse, encoding, work / "hcn" / "1", corpus)
     export_ranker(ranker, encoding, work / "autoint" / "1", item_signatures=signatures)

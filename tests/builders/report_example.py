@@ -1,13 +1,10 @@
 """A whole run's report, built of the real result models, for the tests of the report."""
 
+import functools
 from datetime import datetime, timezone
 
 import numpy as np
 
-from evaluation.cascade.config import CascadeConfig, CascadeEvaluationConfig
-from evaluation.cascade.costs import CascadeCosts, StageCost
-from evaluation.cascade.evaluate import evaluate_cascade
-from evaluation.cascade.scores import CascadeScores
 from evaluation.report.data import (
     BehaviorTableFigures,
     ComponentTiming,
@@ -20,6 +17,7 @@ from evaluation.report.data import (
     SignatureFigures,
 )
 from evaluation.report.training_record import Epoch, Training
+from evaluation.report.verdicts import model_verdict
 from evaluation.results import (
     Counts,
     Estimate,
@@ -33,7 +31,9 @@ from evaluation.results import (
 )
 from evaluation.retrieval import Takes, evaluate_retrieval
 from features.ingest.counts import IngestCounts, TableCounts
+from tests.evaluation.cascade.judged_cascade import cascade, stages
 
+UNJUDGED = "41 rows of 3 users are too few for an interval."
 METRICS = {
     "auc": 0.7421,
     "gauc_user": 0.7012,
@@ -125,9 +125,30 @@ def evaluation(seed=0, live=True):
         )
         for low, high in zip(edges[:-1], edges[1:], strict=True)
     ]
+    slices[-1] = slices[-1].model_copy(update={"unjudged": UNJUDGED})
     auc = METRICS["auc"]
     difference = MetricDifference(model=auc, live=0.7388, difference=estimate(auc - 0.7388, 0.0021))
+    compared = (
+        GateResult(
+            name="live_auc",
+            value=0.0012,
+            minimum=-0.005,
+            passed=True,
+            reason="The model’s AUC is 0.0033 above that of the live one.",
+            verdict="better",
+        ),
+        GateResult(
+            name="anchor_auc",
+            value=-0.0061,
+            minimum=-0.005,
+            passed=True,
+            reason="The rows do not show whether more than 0.005 of the anchor’s AUC was lost.",
+            verdict="cannot_tell",
+            rows_needed=30_200,
+        ),
+    )
     gates = (
+        GateResult(name="min_rows", value=19_899, minimum=1_000, passed=True, reason="Found: 19899 rows."),
         GateResult(
             name="auc_over_item_ctr", value=0.0412, minimum=0.03, passed=True, reason="Beats item CTR by 0.0412."
         ),
@@ -151,14 +172,15 @@ def evaluation(seed=0, live=True):
         lead_share=estimate(0.5691, 0.03),
         slices=tuple(slices),
         reliability=tuple(bins),
-        live=LiveComparison(rows=19_899, metrics={"auc": difference}) if live else None,
-        gates=gates,
+        live=LiveComparison(rows=19_899, metrics={"auc": difference}, version="1702") if live else None,
+        anchor=LiveComparison(rows=19_899, metrics={"auc": difference}, version="1650") if live else None,
+        gates=(*gates, *(compared if live else ())),
         blessed=False,
         interval_level=0.95,
     )
 
 
-def training():
+def training(parameters=184_321, **parts):
     losses = [(0.341, 0.329, 0.7102), (0.322, 0.318, 0.7331), (0.314, 0.3131, 0.7408), (0.307, 0.3142, 0.7399)]
     epochs = [
         Epoch(
@@ -168,12 +190,14 @@ def training():
             val_auc=c,
             examples_per_second=21_000 + 900 * i,
             seconds=7.6 - i / 10,
+            losses={name: first - 0.0777 * i for name, first in parts.items()},
         )
         for i, (a, b, c) in enumerate(losses)
     ]
-    return Training(epochs=tuple(epochs), best_epoch=3, parameters=184_321)
+    return Training(epochs=tuple(epochs), best_epoch=3, parameters=parameters)
 
 
+@functools.cache
 def retrieval(live=True):
     rng = np.random.default_rng(4)
     takes = rng.integers(0, 500, 900)
@@ -187,7 +211,12 @@ def retrieval(live=True):
 def retrieval_training():
     epochs = [
         Epoch(
-            epoch=i + 1, train_log_loss=5.1 - i, val_log_loss=5.3 - i, metrics={"recall@50": 0.11 + i / 50}, seconds=4
+            epoch=i + 1,
+            train_log_loss=5.1 - i,
+            val_log_loss=5.3 - i,
+            metrics={"recall@50": 0.11 + i / 50},
+            seconds=4,
+            losses={"ssl_loss": 2.0123 - i / 10},
         )
         for i in range(3)
     ]
@@ -221,37 +250,36 @@ TIMINGS = (
 def rankers():
     other = {name: estimate(value - 0.01) for name, value in METRICS.items()}
     return (
-        RankerSummary(name="AutoInt", metrics=evaluation().model.metrics, blessed=False, failed_gates=("pcoc",)),
-        RankerSummary(name="AW-MoE", metrics=other, blessed=True, pushed_version="1763", training=training()),
+        RankerSummary(
+            name="AutoInt",
+            metrics=evaluation().model.metrics,
+            blessed=False,
+            failed_gates=("pcoc",),
+            training=training(),
+        ),
+        RankerSummary(
+            name="AW-MoE",
+            metrics=other,
+            blessed=True,
+            pushed_version="1763",
+            training=training(99_001, contrastive_loss=1.31),
+        ),
     )
 
 
-def cascade():
-    """A cascade of 60 requests over 40 items, judged at n₁ = 20, n₂ = 10."""
-    rng = np.random.default_rng(3)
-    fine = rng.normal(size=(60, 40)).astype(np.float32)
-    retrieved = np.argsort(-(fine + rng.normal(size=fine.shape)), axis=1).astype(np.int32)
-    ideal = np.argsort(-fine, axis=1)[:, :5]
-    rows, request = np.arange(60)[:, np.newaxis], np.repeat(np.arange(60), 4)
-    item = rng.integers(0, 40, 240)
-    scores = CascadeScores(
-        catalogue_size=40,
-        user=np.arange(60) // 2,
-        retrieved=retrieved,
-        coarse=(fine + 0.3 * rng.normal(size=fine.shape))[rows, retrieved],
-        fine=fine[rows, retrieved],
-        ideal=ideal,
-        ideal_logit=fine[rows, ideal],
-        request=request,
-        item=item,
-        label=rng.random(240) < 0.3,
-        logit=fine[request, item],
-        unknown_items=17,
+def verdicts():
+    """One row a model of `report_data`; what could not be compared says why."""
+    unscored = LiveComparison(
+        rows=0, metrics={}, version="1699", unscored="The live model reads `brand`, which the log lacks."
     )
-    stage = StageCost(fixed=0.001, per_item=1e-5)
-    costs = CascadeCosts(retrieve=stage, coarse=stage, fine=stage, ideal_seconds=0.0123)
-    config = CascadeEvaluationConfig(retrieve_grid=(10, 20, 40), coarse_grid=(5, 10), bootstrap_replicates=20)
-    return evaluate_cascade(scores, CascadeConfig(retrieve=20, coarse=10, top_k=5), config, costs, "autoint")
+    coarse = evaluation().model_copy(update={"live": unscored, "anchor": None, "gates": (), "blessed": True})
+    return (
+        model_verdict("SSL two-tower", "retrieval", retrieval(), "1762"),
+        model_verdict("AutoInt", "fine", evaluation()),
+        model_verdict("HCN", "coarse", coarse, "1764"),
+        model_verdict("AW-MoE", "fine", evaluation(live=False)),
+        model_verdict("Cascade", "cascade", cascade()),
+    )
 
 
 def report_data(**changes):
@@ -265,6 +293,7 @@ def report_data(**changes):
             simulated=True,
             versions={"python": "3.10.14", "clickmill": "0.1.0", "tfx": "1.16.0", "tensorflow": "2.16.2"},
         ),
+        "verdicts": verdicts(),
         "counts": counts(),
         "dead_letter_sample": (
             DeadLetter(
@@ -288,6 +317,7 @@ def report_data(**changes):
         "signatures": SIGNATURES,
         "behavior_tables": TABLES,
         "cascade": cascade(),
+        "stages": stages(),
         "pushed_version": None,
         "timings": TIMINGS,
         "ranked_example": tuple(ExampleItem(item=f"i{n}", score=0.41 / (n + 1)) for n in range(8)),

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from pipeline.cli import app as cli
 
 ROOT = Path(__file__).parents[2]
-HEAVY = ("tensorflow", "tf_keras", "tfx", "apache_beam", "pyarrow", "numpy", "pandas", "yaml", "plotly")
+HEAVY = ("tensorflow", "tf_keras", "tfx", "apache_beam", "pyarrow", "numpy", "pandas", "yaml")
 #: Arguments that a command refuses; {tmp} is an empty folder, {file} a file of random bytes.
 BAD = {
     "run": [
@@ -53,6 +53,8 @@ BAD = {
         ["impressions={file}", "--spec", "tfx_config/features_simulated.yaml"],
     ],
     "spec init": [[], ["{tmp}"], ["no/such"], ["impressions={file}"], ["{file}", "--out", "{file}"]],
+    "anchor show": [["-m", "no/such"], ["-m", "{file}"]],
+    "anchor set": [["-m", "no/such"], ["-m", "{tmp}"], ["-m", "{tmp}", "--version", "7"]],
     "bse build": [["-m", "{tmp}", "-b", "{tmp}", "-s", "{tmp}"], ["-m", "{file}", "-b", "{tmp}", "-s", "{tmp}"]],
     "bse get": [
         ["-s", "{tmp}", "-u", "u1"],
@@ -123,7 +125,7 @@ def test_a_command_explains_itself_without_heavy_imports(helped, words):
 
 
 def test_every_file_is_a_command_and_its_line_is_its_own():
-    files = {path.stem for path in (ROOT / "pipeline" / "cli").glob("*.py")} - {"__init__", "app", "console"}
+    files = {path.stem for path in (ROOT / "pipeline" / "cli").rglob("*.py")} - {"__init__", "app", "console"}
     assert files == {target.split(":")[0].split(".")[-1] for target, _ in cli.COMMANDS.values()}
     root = typer.main.get_command(cli.app)
     for name, (_, line) in cli.COMMANDS.items():

@@ -34,7 +34,7 @@ def outputs(first):
 
 def test_every_component_ran_and_the_models_are_blessed_and_pushed(first, root):
     assert {run.state for run in first.components} == {"COMPLETE"}
-    assert len(first.components) == 28
+    assert len(first.components) == 33
     assert list(first.models) == ["two_tower", "autoint", "aw_moe", "retrieval", "hcn"]
     for name, outcome in first.models.items():
         assert outcome.blessed, (name, outcome.failed_gates)
@@ -143,6 +143,14 @@ def test_the_report_tells_the_run(first, outputs):
     own = report["retrievers"][0]
     assert own["evaluation"]["items"] == report["signatures"]["items"] == 1_000
     assert own["evaluation"]["model"]["slices"]["all"]["recall@100"] > 0.1
+    titles = ["SSL two-tower", "AutoInt", "AW-MoE", "Distilled two-tower", "HCN", "Cascade"]
+    assert sorted(model["name"] for model in report["verdicts"]) == sorted(titles)
+    assert all(model["live"]["reason"] for model in report["verdicts"])  # of a first run, none can be compared
+    stages = report["stages"]
+    assert (stages["coarse"], stages["fine"]) == ("HCN", "AutoInt")
+    assert stages["rows"] == report["evaluation"]["counts"]["rows"]
+    assert stages["metrics"]["auc"]["fine"] == pytest.approx(report["evaluation"]["model"]["metrics"]["auc"]["value"])
+    assert Path(first.report).stat().st_size < 1_500_000
     assert len(own["training"]["epochs"]) == 2 and own["pushed_version"] == Path(first.models["two_tower"].pushed).name
     assert report["behavior_tables"]["users"] > 50 and report["behavior_tables"]["record_bytes"] > 16_384
 
@@ -161,6 +169,9 @@ def test_the_cascade_is_judged_as_one(first, outputs, root):
     assert {(n1, n2) for n1 in (50, 100, 400) for n2 in (20, 50)} <= set(kept)
     assert kept[50, 20] <= kept[50, 50] and kept[400, 20] <= kept[400, 50]  # the fine ranker sees more
     assert set(result.chosen.seconds) == {"retrieve", "coarse", "fine"} and result.chosen.cost_share > 0
+    lists = ["random_list", "popularity", "one_list", "random_fine", "retrieval_alone", "coarse_alone"]
+    assert list(result.references) == lists
+    assert all(0 < found["ndcg"].low <= found["ndcg"].high <= 1.0 for found in result.references.values())
     report = json.loads(Path(first.report_json).read_text())
     assert CascadeEvaluation.model_validate(report["cascade"]) == result
     # The scores are kept: other sizes can be looked at without scoring again.

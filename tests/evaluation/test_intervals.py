@@ -3,10 +3,15 @@
 import numpy as np
 import pytest
 
+from benchmarks.evaluation.retrains import users_rows
 from evaluation.intervals import MetricStatistics, effective_users, estimate, t_quantile
 from evaluation.metrics.registry import compute_metrics
 from evaluation.metrics.rows import ScoredRows
-from tests.builders.clustered_rows import sample
+
+
+def sample(seed, users=150, spread=0.0):
+    return users_rows(np.random.default_rng(seed), users, spread, -2.0)
+
 
 NAMES = ("auc", "gauc_user", "log_loss", "normalized_entropy", "pcoc", "ndcg@5", "mrr")
 

@@ -338,3 +338,24 @@ def test_addresses_stay_as_they_were_given(tmp_path):
     assert nodes["RankingEvaluator.autoint"].exec_properties["serving_dir"] == "s3://models/live/shop_autoint"
     assert '"s3://models/live/shop_autoint"' in nodes["Pusher.autoint"].exec_properties["push_destination"]
     assert trainer_config(config, "autoint")["work_dir"] == "gs://bucket/run/training"
+
+
+def test_a_model_s_folder_is_not_one_that_lies_beside_another_s(tmp_path):
+    models = {"autoint": {}, "autoint_anchor": {"kind": "autoint"}}
+    with pytest.raises(SpecError, match="`models.autoint_anchor`: its folder would be one that `autoint` has"):
+        load_config(write(tmp_path, models=models))
+
+
+def test_a_retrieval_that_is_taught_is_judged_with_its_teacher_and_the_anchor_after_the_push(tmp_path):
+    from pipeline.pipeline import create_pipeline
+
+    models = {"two_tower": {}, "autoint": {}, "retrieval": {"kind": "two_tower", "teacher": "autoint"}}
+    spec = {**MINIMAL["feature_spec"], "history": {"features": ["brand"]}}
+    config = load_config(write(tmp_path, models=models, feature_spec=spec))
+    nodes = {node.id: node for node in create_pipeline(config).components}
+    asked = {name: set(nodes[f"RetrievalEvaluator.{name}"].inputs) for name in ("two_tower", "retrieval")}
+    assert asked["retrieval"] - asked["two_tower"] == {"teacher", "two_tower"}
+    for name in models:
+        anchor = nodes[f"ModelAnchor.{name}"]
+        assert [node.id for node in anchor.upstream_nodes if node.id.startswith("Pusher")] == [f"Pusher.{name}"]
+        assert anchor.exec_properties["serving_dir"].endswith(f"shop_{name}")

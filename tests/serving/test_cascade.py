@@ -7,6 +7,7 @@ import pytest
 
 from evaluation.cascade.config import CascadeConfig, CascadeEvaluationConfig, CascadeGates
 from evaluation.cascade.evaluate import evaluate_cascade
+from evaluation.cascade.metrics import dcg, sigmoid
 from evaluation.cascade.scores import CascadeScores, select
 from features import storage
 from features.examples.raw_sample import json_request
@@ -16,6 +17,7 @@ from serving.bse.table_job import build_behavior_tables
 from serving.cascade import Cascade, best_first
 from serving.offline.cascade_scoring import (
     FineOverCatalogue,
+    References,
     measure_stages,
     sample_requests,
     score_cascade,
@@ -102,7 +104,7 @@ def test_a_json_request_is_its_row(cascade, row):
 def test_passing_everything_lists_the_ideal(work, coarse, row):
     size = len(cascade_example.load(work).catalogue)
     whole = cascade_example.load(work, coarse, retrieve=size, coarse=size)
-    logits = FineOverCatalogue(whole).logits(row)
+    logits = FineOverCatalogue(whole.ranker, whole.catalogue).logits(row)
     best = best_first(logits, np.arange(size))[:5]
     listed = whole.recommend_row(row)
     assert [item.item_id for item in listed] == whole.catalogue.item_ids.take(pa.array(best)).to_pylist()
@@ -241,6 +243,36 @@ def test_scored_requests_select_what_the_cascade_lists(cascade, requests):
     config = CascadeEvaluationConfig(retrieve_grid=(20, 100), coarse_grid=(10,), gates=gates)
     result = evaluate_cascade(scores, cascade.config, config)
     assert result.blessed and 0 < result.chosen.metrics["ndcg"].value < 1
+
+
+def test_references_are_what_the_ranker_says_of_them(cascade, requests):
+    """Every list beside the cascade, scored again item by item over the whole catalogue."""
+    size = len(cascade.catalogue)
+    popularity = np.random.default_rng(2).integers(0, 9, size)
+    table = score_cascade(cascade, requests, width=60, top_k=5, references=References(popularity, draw=30, seed=4))
+    scores = CascadeScores.from_table(table, size)
+    found = scores.references
+    rows = [part.slice(i, 1) for part in requests for i in range(len(part))]
+    everything = FineOverCatalogue(cascade)
+    logits = np.stack([everything.logits(row) for row in rows])
+    np.testing.assert_allclose(found.mean_probability, sigmoid(logits).mean(axis=1), rtol=1e-5)
+    for name in ("random", "popular", "single"):
+        listed = getattr(found, name)
+        expected = np.take_along_axis(logits, listed.astype(np.int64), axis=1)
+        np.testing.assert_allclose(getattr(found, f"{name}_logit"), expected, atol=1e-5)
+    assert found.random.shape == (25, 30) and all(len(set(drawn)) == 30 for drawn in found.random.tolist())
+    assert len({tuple(drawn) for drawn in found.random.tolist()}) == 25  # a draw of its own for each request
+    assert (np.diff(popularity[found.popular[0]]) <= 0).all() and (found.popular == found.popular[0]).all()
+    assert popularity[found.popular[0]].min() >= np.sort(popularity)[-5]
+    np.testing.assert_array_equal(found.popularity, popularity[scores.item])
+    worth = (sigmoid(logits) / dcg(sigmoid(scores.ideal_logit))[:, np.newaxis]).sum(axis=0)
+    assert set(found.single[0]) == set(np.argsort(-worth)[:5]) and (found.single == found.single[0]).all()
+    np.testing.assert_allclose(found.single_score, worth[scores.item], rtol=1e-5)
+    # The same without references: nothing else changes.
+    bare = score_cascade(cascade, requests, width=60, top_k=5).drop(["ideal_seconds"])
+    assert table.select(bare.column_names).equals(bare)
+    with pytest.raises(ValueError, match=rf"`popularity` must be \[{size}\]"):
+        score_cascade(cascade, requests, width=60, top_k=5, references=References(popularity[:-1], draw=30))
 
 
 def test_the_sample_is_uniform_and_repeatable(work, cascade, requests):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import pyarrow as pa
 
@@ -97,8 +97,13 @@ class TablePlan:
         return pa.RecordBatch.from_arrays(arrays, names=[name for name, _ in fields])
 
 
-def plan_tables(config: IngestConfig, spec: FeatureSpec) -> dict[str, TablePlan]:
+def plan_tables(config: IngestConfig, spec: FeatureSpec, kept: Collection[str] = ()) -> dict[str, TablePlan]:
     """Looks at the files of each table and decides which columns are read, with which types.
+
+    Args:
+      config: tables and labels.
+      spec: the features.
+      kept: those that no model learns from: no row is refused for their values.
 
     Raises:
       LogContractError: if a table that the spec needs is not given, a file is of another table, a required, feature,
@@ -120,7 +125,7 @@ def plan_tables(config: IngestConfig, spec: FeatureSpec) -> dict[str, TablePlan]
     labels = tuple(label.column for label in config.label_configs(spec))
     plans = {}
     for name, table in tables.items():
-        columns = list(_columns(name, config, spec, key_types, found[name]))
+        columns = list(_columns(name, config, spec, key_types, found[name], kept))
         required = [column.source for column in columns if column.role in (*KEY_COLUMNS, "request_part")]
         for file in found[name].files:
             check_columns(file, name, required)
@@ -175,7 +180,12 @@ def _label_sources(table: str, label: LabelConfig, config: IngestConfig) -> list
 
 
 def _columns(
-    table: str, config: IngestConfig, spec: FeatureSpec, key_types: dict[str, str], files: TableFiles
+    table: str,
+    config: IngestConfig,
+    spec: FeatureSpec,
+    key_types: dict[str, str],
+    files: TableFiles,
+    kept: Collection[str],
 ) -> Iterator[Column]:
     contract, source = TABLES[table], config.tables.given()[table].source
     types = {**key_types, "request_id": "string", "timestamp": "int64"}
@@ -208,7 +218,8 @@ def _columns(
         yield Column(source(config.split.column), "_split", "string", "split")
     for feature in spec.features:
         if feature.table == table and feature.column not in KEY_COLUMNS:
-            yield Column(source(feature.column), f"f:{feature.name}", target_of(feature), "value")
+            role = "kept" if feature.name in kept else "value"
+            yield Column(source(feature.column), f"f:{feature.name}", target_of(feature), role)
 
 
 def _check_present(name: str, columns: list[Column], files: TableFiles, table: TableConfig) -> None:

@@ -119,7 +119,7 @@ class RowChecker:
             code = pc.index_in(array, pa.array(SPLITS))
             flag(Reason.BAD_SPLIT, code.is_null(), f"must be one of {', '.join(SPLITS)}")
             array = code.cast(pa.int8())
-        else:
+        elif role != "kept":
             flag(Reason.BAD_VALUE, misfit, _must_be(column.target))
         return array
 

@@ -16,6 +16,7 @@ from apache_beam.pvalue import TaggedOutput
 from features import storage
 from features.arrow import columns_of
 from features.encoding.hashing import hash64
+from features.examples.shards import KEPT_DIR
 from features.ingest.checking.plan import TablePlan
 from features.ingest.checking.validate import RowChecker
 from features.ingest.config import SPLITS, IngestConfig
@@ -245,10 +246,16 @@ class RouteClicks(beam.DoFn):
 
 @dataclasses.dataclass(eq=False, repr=False)
 class BuildShard(beam.DoFn):
-    """Builds and writes the requests and the behaviour log of a shard; memory holds one shard at a time."""
+    """Builds and writes the requests and the behaviour log of a shard; memory holds one shard at a time.
+
+    Attributes:
+      spec: the features that models learn from.
+      whole: these, and those that are kept for models that they are compared with.
+    """
 
     config: IngestConfig
     spec: FeatureSpec
+    whole: FeatureSpec
     num_shards: int
     units: dict[str, list[ReadUnit]]
     examples_dir: str
@@ -305,7 +312,7 @@ class BuildShard(beam.DoFn):
             user_ids, item_ids, actions = column["user_id"], column["item_id"], column.get("action")
             times, ties = column["timestamp"].to_numpy(), column["_order"].to_numpy()
         log = ShardBehaviors.build(user_ids, times, ties)
-        table = behavior_table(self.spec, log, item_ids, actions, items)
+        table = behavior_table(self.whole, log, item_ids, actions, items)
         write_shard(table, self.behaviors_dir, "behaviors", shard, self.num_shards)
         tally["behaviors",] += len(times)
         tally["behavior_users",] += table.num_rows
@@ -320,7 +327,9 @@ class BuildShard(beam.DoFn):
         users: SideTable,
         tally: Counter,
     ) -> None:
-        examples = RequestTable(self.spec, requests, items, users, behaviors)
+        examples = RequestTable(self.whole, requests, items, users, behaviors)
+        learnt = {feature.name for feature in self.spec.features}
+        kept = [feature.name for feature in self.whole.features if feature.name not in learnt]
         if self.config.tables.items is not None:
             tally["unknown_items",] += examples.unknown_items
         if self.config.tables.users is not None:
@@ -330,12 +339,15 @@ class BuildShard(beam.DoFn):
             code = SPLITS.index(name)
             table = examples.split(code)
             folder = storage.join(self.examples_dir, f"Split-{name}")
-            write_shard(table, folder, "requests", shard, self.num_shards)
+            write_shard(table.drop(kept), folder, "requests", shard, self.num_shards)
+            if kept and name != "train":  # Nothing is judged on what it was trained on.
+                folder = storage.join(self.examples_dir, KEPT_DIR, f"Split-{name}")
+                write_shard(table.select(kept), folder, "requests", shard, self.num_shards)
             tally["requests", name] += table.num_rows
             tally["impressions", name] += int((candidates == code).sum())
             for label, values in requests.labels.items():
                 tally["positives", label, name] += int((values[candidates == code] > 0).sum())
-        tally.update({("missing", feature): nulls for feature, nulls in examples.missing.items()})
+        tally.update({("missing", name): nulls for name, nulls in examples.missing.items() if name in learnt})
 
 
 @dataclasses.dataclass(eq=False, repr=False)

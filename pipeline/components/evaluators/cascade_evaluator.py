@@ -48,14 +48,17 @@ def CascadeEvaluator(
 
 def judge(cascade, section: CascadeSection, examples_dir: str, behaviors_dir: str, split: str, ranker: str):
     """Returns the scores of the sampled requests (one row each) and the `CascadeEvaluation`."""
+    from evaluation.baselines import count_items
     from evaluation.cascade.costs import CascadeCosts, StageCost
     from evaluation.cascade.evaluate import evaluate_cascade
     from evaluation.cascade.scores import CascadeScores
-    from serving.offline.cascade_scoring import measure_stages, sample_requests, score_cascade
+    from serving.offline.cascade_scoring import References, measure_stages, sample_requests, score_cascade
 
     requests = sample_requests(examples_dir, behaviors_dir, split, cascade, section.sample_requests, section.seed)
     width = max(section.retrieve, *section.evaluation.retrieve_grid)
-    table = score_cascade(cascade, requests, width, section.top_k)
+    popularity = count_items(examples_dir, cascade.ranker.spec.label).clicks_of(cascade.catalogue.item_ids)
+    references = References(popularity, section.retrieve, section.seed)
+    table = score_cascade(cascade, requests, width, section.top_k, references=references)
     sizes = tuple(dict.fromkeys([section.coarse, *section.evaluation.retrieve_grid, section.retrieve]))
     timed = measure_stages(cascade, requests, sizes, section.timed_requests)
     costs = CascadeCosts(

@@ -1,5 +1,8 @@
 """What every evaluator is: its interface, the model that serves now, the blessing that the standard Pusher reads."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from tfx import types
 from tfx.components.evaluator import constants
 from tfx.dsl.components.base import base_component
@@ -9,9 +12,13 @@ from tfx.utils import path_utils
 
 from features import storage
 from features.config import Strict
+from features.errors import NotFoundError, UnscorableError
 from pipeline.artifacts import BehaviorLog
 from pipeline.components.base import PropertyDriver
-from pipeline.components.evaluators.live_model import find_live_model
+from pipeline.components.evaluators.live_model import find_compared_models
+from serving.saved.saved_model import read_spec
+
+_Scored = TypeVar("_Scored")
 
 
 class EvaluatorSpec(component_spec.ComponentSpec):
@@ -35,12 +42,11 @@ class EvaluatorSpec(component_spec.ComponentSpec):
 
 
 class LiveModelDriver(PropertyDriver):
-    """Adds `live_model`: the pushed version to compare with, or ''. Another live model means another evaluation."""
+    """Adds `live_model` and `anchor_model`: the models to compare with, or ''. Other ones mean another evaluation."""
 
     def resolve(self, execution_info) -> dict[str, str]:
         candidate = serving_path(execution_info.input_dict)
-        live = find_live_model(execution_info.exec_properties["serving_dir"], candidate)
-        return {"live_model": str(live or "")}
+        return find_compared_models(execution_info.exec_properties["serving_dir"], candidate)
 
 
 class Evaluator(base_component.BaseComponent):
@@ -71,6 +77,32 @@ def serving_path(input_dict, key: str = "model") -> str:
     """The files of a Model artifact."""
     model = artifact_utils.get_single_instance(input_dict[key])
     return path_utils.serving_model_path(model.uri, path_utils.is_old_model_artifact(model))
+
+
+def scored_beside(
+    who: str, saved_model: str, label: str, score: Callable[[str], _Scored]
+) -> tuple[_Scored | None, str]:
+    """Scores another model, for a comparison; where it cannot be scored, says why: that must not fail a run.
+
+    Args:
+      who: `live` or `anchor`.
+      saved_model: where it lies; '' for none.
+      label: what the judged model predicts.
+      score: scores a SavedModel.
+
+    Returns:
+      What `score` found, None where there is no such model or it cannot be scored; and why not, as a sentence.
+    """
+    if not saved_model:
+        return None, ""
+    name = {"live": "The live model", "anchor": "The anchor"}[who]
+    try:
+        of = read_spec(saved_model).label
+        if of != label:
+            raise UnscorableError(f"it predicts `{of}`, this one `{label}`.")
+        return score(saved_model), ""
+    except (UnscorableError, NotFoundError) as error:
+        return None, f"{name} (version {storage.name(saved_model)}) could not be scored: {error}"
 
 
 def mark_blessing(blessing, result, model, live: str) -> None:

@@ -1,11 +1,9 @@
-"""Which model serves now, as far as a candidate has to beat it."""
+"""Which models a candidate has to stand beside: the one that serves now, and the anchor."""
 
 from __future__ import annotations
 
 from features import storage
-
-#: Written into every SavedModel by TensorFlow; holds a random id, so two exports never share it.
-FINGERPRINT_FILE = "fingerprint.pb"
+from pipeline.anchor import find_anchor, identity, pushed_versions
 
 
 def find_live_model(serving_dir: storage.AnyPath, candidate: storage.AnyPath) -> str | None:
@@ -18,14 +16,14 @@ def find_live_model(serving_dir: storage.AnyPath, candidate: storage.AnyPath) ->
       serving_dir: `serving_models/<name>/`, holding versions as directories named by numbers.
       candidate: the SavedModel that is judged.
     """
-    own = _identity(candidate)
-    versions = [path for path in storage.entries(serving_dir) if storage.name(path).isdecimal()]
-    for path in sorted(versions, key=lambda path: int(storage.name(path)), reverse=True):
-        if storage.is_file(storage.join(path, "saved_model.pb")) and _identity(path) != own:
-            return path
-    return None
+    own = identity(candidate)
+    return next((path for path in pushed_versions(serving_dir) if identity(path) != own), None)
 
 
-def _identity(saved_model: storage.AnyPath) -> bytes:
-    file = storage.join(saved_model, FINGERPRINT_FILE)
-    return storage.read_bytes(file if storage.is_file(file) else storage.join(saved_model, "saved_model.pb"))
+def find_compared_models(serving_dir: storage.AnyPath, candidate: storage.AnyPath) -> dict[str, str]:
+    """Returns `live_model` and `anchor_model`: where they lie, '' for none; the same path where they are one model."""
+    live = find_live_model(serving_dir, candidate) or ""
+    anchor = find_anchor(serving_dir, candidate) or ""
+    if live and anchor and identity(live) == identity(anchor):
+        anchor = live
+    return {"live_model": live, "anchor_model": anchor}

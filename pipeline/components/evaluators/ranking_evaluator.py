@@ -4,12 +4,19 @@ import pyarrow as pa
 from tfx.dsl.components.base import base_executor, executor_spec
 from tfx.types import artifact_utils, component_spec
 
-from evaluation.baselines import count_items, oracle
+from evaluation.baselines import Baseline, ItemCounts, count_items, oracle
 from evaluation.ranking import KEY_COLUMNS, EvaluationConfig, evaluate
-from evaluation.slices import HISTORY_LENGTH
+from evaluation.results import EvaluationResult, LiveComparison
+from evaluation.slices import HISTORY_LENGTH, SIGNED_ITEM
 from features import storage
 from features.arrow import write_parquet
-from pipeline.components.evaluators.evaluator import Evaluator, EvaluatorSpec, mark_blessing, serving_path
+from pipeline.components.evaluators.evaluator import (
+    Evaluator,
+    EvaluatorSpec,
+    mark_blessing,
+    scored_beside,
+    serving_path,
+)
 
 PREDICTIONS_FILE = "predictions.parquet"
 
@@ -29,19 +36,26 @@ class RankingEvaluatorExecutor(base_executor.BaseExecutor):
         config = EvaluationConfig.model_validate_json(exec_properties["evaluation_config"])
         examples = artifact_utils.get_single_instance(input_dict["examples"])
         model = artifact_utils.get_single_instance(input_dict["model"])
-        split, live = exec_properties["split"], exec_properties["live_model"]
-
+        label, split = exec_properties["label"], exec_properties["split"]
+        live, anchor = exec_properties["live_model"], exec_properties["anchor_model"]
         behaviors = artifact_utils.get_single_instance(input_dict["behaviors"]).uri
-        columns = slice_columns(config)
-        scored = score_examples(serving_path(input_dict), examples.uri, split, columns, behaviors_dir=behaviors)
-        live_scored = score_examples(live, examples.uri, split, behaviors_dir=behaviors) if live else None
-        items = count_items(examples.uri, exec_properties["label"])
-        baselines = [items.popularity(scored["item_id"]), items.click_rate(scored["item_id"])]
-        truth = exec_properties["truth"]
-        if truth and storage.is_folder(truth):
-            baselines.append(oracle(scored, truth))
-        result = evaluate(scored, config, live_predictions=live_scored, baselines=baselines)
 
+        def scores(saved_model: str, columns: tuple[str, ...] = ()) -> pa.Table:
+            return score_examples(saved_model, examples.uri, split, columns, behaviors_dir=behaviors)
+
+        scored = scores(serving_path(input_dict), slice_columns(config))
+        live_scored, unscored = scored_beside("live", live, label, scores)
+        anchor_scored, lost = scored_beside("anchor", anchor if anchor != live else "", label, scores)
+        baselines = _baselines(scored, count_items(examples.uri, label), exec_properties["truth"])
+        result = evaluate(
+            scored,
+            config,
+            live_predictions=live_scored,
+            baselines=baselines,
+            anchor_predictions=anchor_scored,
+            unscored=unscored,
+        )
+        result = with_versions(result, live, anchor, lost)
         evaluation = artifact_utils.get_single_instance(output_dict["evaluation"])
         result.save(evaluation.uri)
         write_predictions(storage.join(evaluation.uri, PREDICTIONS_FILE), scored, live_scored)
@@ -52,16 +66,36 @@ class RankingEvaluator(Evaluator):
     """Evaluates a ranker on `split` of the raw examples and blesses it if it passes every gate.
 
     Outputs: `evaluation` (evaluation.json and predictions.parquet) and `blessing`, both standard artifacts. Beside the
-    model stand popularity, the items' click rates and, on a simulated log, the oracle; none of them decides a gate.
+    model stand popularity, the items' click rates and, on a simulated log, the oracle; the live model and the anchor
+    are scored on the same rows.
     """
 
     SPEC_CLASS = RankingEvaluatorSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(RankingEvaluatorExecutor)
 
 
+def _baselines(scored: pa.Table, items: ItemCounts, truth: str) -> list[Baseline]:
+    """Popularity and click rates, and the oracle where there is a folder of the truth."""
+    ids = scored["item_id"]
+    oracles = [oracle(scored, truth)] if truth and storage.is_folder(truth) else []
+    return [items.popularity(ids), items.click_rate(ids), *oracles]
+
+
+def with_versions(result: EvaluationResult, live: str, anchor: str, lost: str) -> EvaluationResult:
+    """Notes which versions the model was compared with, and why the anchor could not be scored ('' where it was)."""
+    beside = {
+        "live": result.live,
+        "anchor": LiveComparison(rows=0, metrics={}, unscored=lost) if lost else result.anchor,
+    }
+    versions = {"live": storage.name(live), "anchor": storage.name(anchor)}
+    noted = {name: found and found.model_copy(update={"version": versions[name]}) for name, found in beside.items()}
+    return result.model_copy(update=noted)
+
+
 def slice_columns(config: EvaluationConfig) -> tuple[str, ...]:
     """The features whose raw values must stand beside the scores for the declared slices."""
-    return tuple(name for name in config.slices.features if name != HISTORY_LENGTH and name not in KEY_COLUMNS)
+    computed = (HISTORY_LENGTH, SIGNED_ITEM, *KEY_COLUMNS)
+    return tuple(name for name in config.slices.features if name not in computed)
 
 
 def write_predictions(path: str, scored: pa.Table, live: pa.Table | None) -> None:

@@ -156,7 +156,7 @@ def test_a_naive_cascade_agrees(n1, n2, ties):
     scores = make_scores(retrieval, coarse, fine, impressions, width=max(n1, 20))
     selection = select(scores, n1, n2, 5)
     kept, clicked = naive(scores, retrieval, coarse, fine, n1, n2, 5)
-    np.testing.assert_allclose(kept_ndcg(scores, selection), kept, rtol=1e-12)
+    np.testing.assert_allclose(kept_ndcg(scores, selection.listed_logit, 5), kept, rtol=1e-12)
     np.testing.assert_allclose(clicked_ndcg(scores, selection.listed), clicked, rtol=1e-12)
 
 
@@ -199,7 +199,9 @@ def test_pads_are_never_listed():
     for name in ("fine", "coarse"):
         short[name] = np.where(short["retrieved"] < 0, -np.inf, getattr(scores, name))
     padded = select(CascadeScores(**short), 30, 20, 10)
-    assert ((padded.listed >= 0).sum(axis=1) == 8).all() and np.isfinite(kept_ndcg(scores, padded)).all()
+    assert ((padded.listed >= 0).sum(axis=1) == 8).all() and np.isfinite(
+        kept_ndcg(scores, padded.listed_logit, 10)
+    ).all()
     np.testing.assert_array_equal(padded.listed[:, :8], select(scores, 8, 8, 8).listed)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from evaluation.metrics.metric import Users
 from evaluation.metrics.ranking import BinnedAUC
 from evaluation.metrics.registry import compute_metrics, make_metric
-from evaluation.metrics.rows import ScoredRows
+from evaluation.metrics.rows import ScoredRows, dense_codes, rank_within_groups, stable_order
 from evaluation.ranking import reliability_bins
 
 
@@ -63,6 +63,29 @@ def test_binned_auc_errs_by_half_the_share_of_pairs_in_one_bin(drawn, num_bins):
         assert math.isnan(binned)
     else:
         assert abs(binned - exact) <= positives @ negatives / (2 * positives.sum() * negatives.sum()) + 1e-12
+
+
+@pytest.mark.parametrize("count", [1, 7, 60_000, 70_000, 5_000_000_000])
+def test_rows_in_the_order_of_their_codes(count):
+    codes = np.random.default_rng(0).integers(0, count, 2000)
+    np.testing.assert_array_equal(stable_order(codes, count), np.argsort(codes, kind="stable"))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(0, 9), max_size=30))
+def test_codes_are_those_of_sorting(keys):
+    known, expected = np.unique(np.array(keys, np.int64), return_inverse=True)
+    codes, count = dense_codes(np.array(keys, np.int64))
+    assert codes.tolist() == expected.tolist() and count == len(known)
+
+
+def test_groups_are_ranked_as_by_sorting_both_keys():
+    generator = np.random.default_rng(0)
+    label, score = generator.random(500) < 0.3, generator.integers(0, 20, 500) / 20
+    group = generator.integers(0, 2**40, 60)[generator.integers(0, 60, 500)]
+    ranked = rank_within_groups(label, score, group)
+    np.testing.assert_array_equal(ranked.rows, np.lexsort((score, group)))
+    assert ranked.keys.tolist() == np.unique(group).tolist()
 
 
 def test_closed_forms():

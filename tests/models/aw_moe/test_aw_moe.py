@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from evaluation.metrics.registry import compute_metrics
 from evaluation.metrics.rows import ScoredRows
-from models.aw_moe.config import AwMoeConfig
+from models.aw_moe.config import AwMoeConfig, ContrastiveConfig
 from models.aw_moe.model import AwMoe
 from models.inputs.config import InputConfig
 from models.inputs.input_pipeline import make_dataset
@@ -21,8 +21,8 @@ MODES = {
     "search": {"mode": "search", "query_features": ("age", "interests", "hour")},
 }
 GATES = {
-    "attention": {},
-    "mean": {"gate_normalisation": "count"},
+    "mean": {},
+    "sum": {"gate_normalisation": "none"},
     "softmax": {"gate_softmax": True},
     "pooled": {"gate": "softmax_pooled"},
     "interacting": {"interacting_layers": 1, "head_dim": 4, "expert_units": []},
@@ -221,6 +221,23 @@ def test_an_unknown_query_feature_is_named(small_log):
     config = AwMoeConfig(mode="search", query_features=("agee",), history={"long": "none"})
     with pytest.raises(ValueError, match=r"query feature `agee` must be .* Did you mean `age`\?"):
         AwMoe(small_log[1], config)
+
+
+def test_by_default_scores_do_not_drift_as_histories_grow(small_log, batch):
+    """Every behaviour twice says the same: what is summed up over behaviours would double."""
+    model = make(small_log[1], batch, history=LONG)
+    short = {name: tf.concat([ids, ids], axis=1) for name, ids in batch["history"]["short"].items()}
+    width = batch["history"]["short"]["item_id"].shape[1]
+    full = batch["history"]["short_length"] == width  # the others would have padding between
+    twice = with_history(batch, short=short, short_length=tf.where(full, 2 * width, 0))
+    of_full = tf.gather(full, batch["request_index"]).numpy()
+    once = with_history(batch, short_length=tf.where(full, width, 0))
+    np.testing.assert_allclose(model(twice).numpy()[of_full], model(once).numpy()[of_full], rtol=1e-3, atol=1e-4)
+
+
+def test_the_default_loss_on_gates_is_the_one_that_was_measured():
+    """docs/models/aw_moe.md: of the weights tried, those up to 0.001 cost no AUC, at this mask rate."""
+    assert (ContrastiveConfig().weight, ContrastiveConfig().mask_rate) == (0.001, 0.3)
 
 
 def _auc(model, dataset) -> tuple[float, int, int]:

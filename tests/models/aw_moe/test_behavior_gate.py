@@ -22,7 +22,7 @@ def normal(*shape):
 @pytest.fixture(scope="module")
 def gate():
     """A gate whose weights, biases too, are of a size."""
-    layer = AttentionGate(K, units=4)
+    layer = AttentionGate(K, units=4, normalisation="none")
     layer(normal(1, D), ONE, normal(1, 1, D), np.ones((1, 1), np.float32))
     for weight in layer.weights:
         weight.assign(normal(*weight.shape))
@@ -131,12 +131,24 @@ def test_negatives_are_of_other_users_and_differ(users, count, seed):
         assert len(np.unique(chosen)) == len(chosen) and (users[chosen] != users[i]).all()
 
 
-def test_negatives_are_drawn_uniformly():
-    users = tf.constant([0, 0, 1, 2, 3], tf.int32)
-    drawn = np.concatenate([draw_others(users, 2)[0][0].numpy() for _ in range(3000)])
-    counts = np.bincount(drawn, minlength=5)
-    assert counts[:2].tolist() == [0, 0]
-    np.testing.assert_allclose(counts[2:] / 6000, 1 / 3, atol=0.03)
+def test_every_set_of_negatives_is_equally_likely():
+    """χ² of the sets of two that the first of six requests is given: six sets of four others, 5 degrees of freedom."""
+    tf.random.set_seed(3)
+    users = tf.constant([7, 1, 7, 2, 0, 9], tf.int32)
+    draw = tf.function(lambda: draw_others(users, 2)[0][0])
+    drawn = np.sort([draw().numpy() for _ in range(3000)], axis=1)
+    sets, counts = np.unique(drawn, axis=0, return_counts=True)
+    assert sets.tolist() == [[1, 3], [1, 4], [1, 5], [3, 4], [3, 5], [4, 5]]
+    assert np.sum((counts - 500) ** 2 / 500) < 20.5  # one draw in a thousand is above
+
+
+def test_no_comparison_of_all_requests_with_all():
+    """A batch of a million requests: a matrix of all pairs would hold 10^12 numbers."""
+    tf.random.set_seed(1)
+    users = np.random.default_rng(1).integers(0, 1000, 1_000_000).astype(np.int32)
+    others, exists = (x.numpy() for x in draw_others(tf.constant(users), 3))
+    assert exists.all() and (users[others] != users[:, None]).all()
+    assert np.abs(np.bincount(others.ravel(), minlength=len(users)) - 3).max() < 20  # Poisson of mean 3
 
 
 def test_a_candidate_is_drawn_from_its_request():

@@ -6,7 +6,13 @@ import pytest
 import tensorflow as tf
 
 from features.items.signatures import sign_items
+from models.autoint.config import AutoIntConfig
+from models.autoint.model import AutoInt
+from models.aw_moe.config import AwMoeConfig
+from models.aw_moe.model import AwMoe
 from models.embedding import FeatureEmbedding
+from models.inputs.config import InputConfig
+from models.inputs.input_pipeline import make_dataset
 from models.sdim.config import HistoryConfig
 from models.sdim.history_interest import HistoryInterest
 
@@ -145,3 +151,85 @@ def test_it_says_what_is_missing(small_log):
     with pytest.raises(ValueError, match="excludes every history feature"):
         without = FeatureEmbedding(encoding, exclude=("item_id", "category"))
         HistoryInterest(without, encoding, HistoryConfig(), SIGNATURES)
+
+
+def unsigned(batch):
+    return {**batch, "item_row": np.zeros_like(batch["item_row"])}
+
+
+def test_a_candidate_without_a_signature_is_told_from_one_without_a_history(small_log):
+    layer = make(small_log[1], short="none", long="sdim")
+    with_history, without = unsigned(make_batch()), unsigned(make_batch(long_lengths=(0, 0)))
+    assert np.linalg.norm(layer(with_history)[:, 0], axis=-1).min() > 0.01
+    np.testing.assert_array_equal(layer(without), np.zeros((5, 1, 8)))
+    # It still is compared with the history: candidates of one request differ by their features.
+    assert np.abs(layer(with_history)[0] - layer(with_history)[1]).max() > 1e-3
+    layer._unsigned.offset.assign(np.ones(8))
+    np.testing.assert_array_equal(layer(without), np.zeros((5, 1, 8)))
+
+
+def test_the_field_of_an_unsigned_candidate_reads_the_sum_of_the_history(small_log):
+    layer, batch = make(small_log[1], short="none", long="sdim"), unsigned(make_batch())
+    layer(batch)
+    layer._unsigned.offset.assign(np.arange(8.0))
+    kernel = layer._unsigned._projection.kernel.numpy()
+    found = layer.behaviors(batch["history"], "long")
+    values, mask = found.values, found.mask
+    total = tf.einsum("bl,bld->bd", mask, values).numpy()[batch["request_index"]]
+    mean = total / np.linalg.norm(total, axis=1, keepdims=True)
+    candidates = layer.embed(batch["features"]).numpy()
+    match = mean * candidates / np.linalg.norm(candidates, axis=1, keepdims=True)
+    expected = np.concatenate([mean, match], axis=1) @ kernel + np.arange(8.0)
+    np.testing.assert_allclose(layer(batch)[:, 0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_at_a_rate_of_zero_an_unsigned_candidate_has_no_interest(small_log):
+    layer = make(small_log[1], short="none", long="sdim", signature_dropout=0)
+    np.testing.assert_array_equal(layer(unsigned(make_batch()), training=True), np.zeros((5, 1, 8)))
+
+
+def test_in_training_candidates_lose_their_signatures_at_the_rate(small_log):
+    layer = make(small_log[1], short="none", long="sdim", signature_dropout=0.25)
+    many = 4000
+    batch = {
+        "features": {"item_id": np.full(many, 3, np.int32), "category": np.ones(many, np.int32)},
+        "item_row": np.full(many, 5, np.int32),
+        "request_index": np.zeros(many, np.int32),
+        "history": make_batch()["history"],
+    }
+    signed, lost = layer(batch)[0].numpy(), layer({**batch, "item_row": np.zeros(many, np.int32)})[0].numpy()
+    assert np.abs(signed - lost).max() > 1e-3
+    tf.random.set_seed(1)
+    fields = layer(batch, training=True).numpy()
+    is_lost = np.abs(fields - lost).max(axis=(1, 2)) < 1e-6
+    assert abs(is_lost.mean() - 0.25) < 4 * np.sqrt(0.25 * 0.75 / many)  # the behaviours keep theirs, or none would be
+    np.testing.assert_allclose(fields[~is_lost], np.broadcast_to(signed, fields[~is_lost].shape), atol=1e-6)
+    np.testing.assert_allclose(layer(batch), np.broadcast_to(signed, fields.shape), atol=1e-6)
+
+
+def test_a_given_signature_stands_for_the_catalogue_s(small_log):
+    layer, batch = make(small_log[1], short="none", long="sdim"), make_batch()
+    expected = layer(batch).numpy()
+    given = np.full((5, 16), -1, np.int32)
+    np.testing.assert_array_equal(layer({**batch, "item_signature": given}), expected)
+    given[1:3] = SIGNATURES.signatures[batch["item_row"][1:3] - 1]
+    mixed = layer({**unsigned(batch), "item_signature": given}).numpy()
+    np.testing.assert_allclose(mixed[1:3], expected[1:3], atol=1e-6)
+    np.testing.assert_array_equal(mixed[[0, 3, 4]], layer(unsigned(batch)).numpy()[[0, 3, 4]])
+
+
+@pytest.mark.parametrize("make_model", ["autoint", "aw_moe"])
+def test_rankers_train_without_signatures_at_the_rate_and_serve_with_them(small_log, make_model):
+    directory, encoding = small_log
+    batch = next(iter(make_dataset(directory, "train", encoding, InputConfig(batch_size=64), histories=True)))
+    history = {"short": "none" if make_model == "autoint" else "mean", "long": "sdim", "signature_dropout": 1 - 1e-9}
+    if make_model == "autoint":
+        model = AutoInt(encoding, AutoIntConfig.model_validate({"num_layers": 1, "history": history}), SIGNATURES)
+    else:
+        model = AwMoe(encoding, AwMoeConfig.model_validate({"contrastive": None, "history": history}), SIGNATURES)
+    model(batch)
+    model.embedding.table.assign(RNG.normal(size=model.embedding.table.shape))
+    loss = lambda batch, training: model.compute_loss(batch, training=training).numpy()  # noqa: E731
+    without = {**batch, "item_row": tf.zeros_like(batch["item_row"])}
+    assert loss(batch, True) == pytest.approx(loss(without, False), abs=1e-5)
+    assert abs(loss(batch, False) - loss(without, False)) > 1e-3

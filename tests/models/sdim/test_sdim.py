@@ -1,14 +1,12 @@
 """SDIM in TensorFlow: the hash's bits, bucket sums and look-ups against NumPy, and the traps of toy versions."""
 
 import numpy as np
-import pytest
 import tensorflow as tf
 
 from features.histories.bucket_table import BucketTable
 from features.items.config import SimHashConfig
 from features.items.simhash import SimHash
 from models.sdim import buckets as sdim
-from models.sdim.request_layout import RequestLayout
 
 SIMHASH = SimHash(16, SimHashConfig(seed=3))
 GROUPS, BUCKETS = SIMHASH.config.num_groups, SIMHASH.config.num_buckets
@@ -24,10 +22,6 @@ def awkward_vectors():
     edge = np.zeros((6, 16), np.float32)
     edge[1, 3], edge[2, 3], edge[3], edge[4], edge[5, 0] = 1e-40, -1e-44, 3e38, -1e-37, np.float32(1e-38)
     return np.concatenate([base, base * 1e-20, base * 1e30, -base, edge])
-
-
-def layout_of(request_index, num_requests):
-    return RequestLayout(tf.constant(request_index, tf.int32), tf.constant(num_requests))
 
 
 def one_request(history, signed, candidates, known=None):
@@ -169,15 +163,3 @@ def test_gradients_reach_colliding_behaviours_and_never_the_candidate():
     assert of_candidate_gradient is None
     assert 0 < collides.sum() < 12
     np.testing.assert_array_equal(np.abs(of_history.numpy()).sum(axis=1) > 0, collides)
-
-
-@pytest.mark.parametrize("counts", [[3], [1, 0, 4], [0, 2, 2, 0]])
-def test_layout_goes_to_the_grid_and_back(counts):
-    request_index = np.repeat(np.arange(len(counts)), counts)
-    flat = vectors(len(request_index))
-    layout = layout_of(request_index, len(counts))
-    grid = layout.to_grid(flat).numpy()
-    assert grid.shape == (len(counts), max(counts), 16)
-    for request, count in enumerate(counts):
-        np.testing.assert_array_equal(grid[request, :count], flat[request_index == request])
-    np.testing.assert_array_equal(layout.to_flat(tf.constant(grid)), flat)

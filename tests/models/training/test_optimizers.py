@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from models.training.config import OptimizerConfig
-from models.training.optimizers import LazyAdam, WarmupCosine, make_optimizer
+from models.training.optimizers import LazyAdam, WarmupCosine, current_rate, make_optimizer, plateau_rate
 
 
 def _steps(optimizer, indices, table):
@@ -54,3 +54,23 @@ def test_every_optimizer_descends(name):
     optimizer = make_optimizer(OptimizerConfig(name=name, learning_rate=0.1, schedule="cosine"), total_steps=4)
     table = np.full((3, 2), 5.0, np.float32)
     assert (_steps(optimizer, [0, 1, 2], table) < table).all()
+
+
+def test_the_rate_is_cut_after_so_many_validations_that_were_no_better():
+    config = OptimizerConfig(learning_rate=1.0, schedule="plateau", plateau_factor=0.1, plateau_patience=2)
+    rate = lambda *badness: plateau_rate(config, badness)  # noqa: E731
+    assert rate() == rate(3.0, 2.0, 1.0) == rate(1.0, 2.0) == rate(1.0, 2.0, 0.5, 0.6) == 1.0
+    assert rate(1.0, 1.0, 1.0) == rate(1.0, 2.0, 3.0, 0.5) == rate(1.0, 2.0, 3.0, 4.0) == pytest.approx(0.1)
+    assert rate(1.0, 2.0, 3.0, 4.0, 5.0) == pytest.approx(0.01)
+    assert plateau_rate(config.model_copy(update={"schedule": "constant"}), [1.0] * 9) == 1.0
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "plateau"])
+def test_the_current_rate_is_that_of_the_next_step(schedule):
+    """Under gradient descent of a constant gradient of one the variable itself tells the rate."""
+    config = OptimizerConfig(learning_rate=0.5, schedule=schedule)
+    optimizer, variable = make_optimizer(config, total_steps=10), tf.Variable(0.0)
+    for _ in range(4):
+        rate, before = float(current_rate(optimizer)), float(variable)
+        optimizer.apply_gradients([(tf.constant(1.0), variable)])
+        assert before - float(variable) == pytest.approx(rate, rel=1e-3)  # Adam's step of a constant gradient

@@ -40,14 +40,13 @@ def relatives(small_log):
     return mutual_information_of(state, features)
 
 
-def make(small_log, relatives=None, seed=0, **config) -> TwoTower:
+def make(small_log, relatives=None, seed=0, train_counts=None, **config) -> TwoTower:
     directory, encoding = small_log
     corpus = ItemCorpus.load(directory, encoding)
-    counts = count_positives(directory, "train", "click", len(corpus))
+    if train_counts is None:
+        train_counts = count_positives(directory, "train", "click", len(corpus))
     tf.keras.utils.set_random_seed(seed)
-    return TwoTower(
-        encoding, corpus, TwoTowerConfig(**config), train_counts=counts, mutual_information=relatives
-    )  # fmt: skip
+    return TwoTower(encoding, corpus, TwoTowerConfig(**config), train_counts=train_counts, mutual_information=relatives)
 
 
 def first_batch(small_log):
@@ -76,7 +75,7 @@ def test_main_loss_is_the_softmax_of_its_equation(small_log):
 def test_log_q_after_the_temperature_three_by_three(small_log):
     """Closed form: cosines 1 on the diagonal, 0 off it, τ = 0.5, Q = (1/2, 1/4, 1/4). Before τ it would be another."""
     model = make(small_log, temperature=0.5)
-    model._probability = tf.constant([0.5, 0.25, 0.25])
+    model._log_q = tf.math.log(tf.constant([0.5, 0.25, 0.25]))
     model.embed_queries = lambda batch: tf.eye(3)
     model.embed_items = lambda features, masked=None: tf.eye(3)
     batch = {"request_index": tf.range(3), "item_row": tf.constant([1, 2, 3]), "features": {}}
@@ -88,6 +87,19 @@ def test_log_q_after_the_temperature_three_by_three(small_log):
 
     assert float(model.main_loss(batch)) == pytest.approx(loss(True), rel=1e-6)
     assert abs(loss(True) - loss(False)) > 0.01
+
+
+def test_log_q_of_a_rare_item_in_a_large_log_is_its_own(small_log):
+    """Probabilities of 1e-8 and 1e-7 are corrected by their logarithms; clipped at 1e-6 they would be equal."""
+    counts = np.ones(len(ItemCorpus.load(small_log[0], small_log[1])), np.int64)
+    counts[1], counts[2] = 10, 10**8 - 10 - (len(counts) - 2)  # 10^8 takes in all
+    model = make(small_log, temperature=0.5, train_counts=counts)
+    model.embed_queries = lambda batch: tf.eye(3)
+    model.embed_items = lambda features, masked=None: tf.eye(3)
+    batch = {"request_index": tf.range(3), "item_row": tf.constant([1, 2, 3]), "features": {}}
+    logits = np.eye(3) / 0.5 - np.log([1e-8, 1e-7, counts[2] / 1e8])
+    expected = np.mean(np.log(np.exp(logits).sum(axis=1)) - np.diag(logits))
+    assert float(model.main_loss(batch)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_no_correction_on_the_contrastive_loss(small_log, relatives):

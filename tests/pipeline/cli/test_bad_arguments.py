@@ -145,6 +145,8 @@ CASES = {
     "dataset by another name": ("dataset movielens", "movielens"),
     "tables of no model": ("bse build -m nowhere -b behaviors -s store", "nowhere"),
     "tables of a damaged model": ("bse build -m model -b behaviors -s store", "model"),
+    "sign items of no file": ("bse sign --two-tower model --items nowhere --signatures model -o out", "nowhere"),
+    "sign by no signatures": ("bse sign --two-tower model --items text.txt --signatures notes -o out", "notes"),
     "table of a user in no store": ("bse get -s nowhere -u ann", "nowhere"),
     "table of a user in a file": ("bse get -s text.txt -u ann", "text.txt"),
     "table of a user who is no number": ("bse get -s notes -u ann --user-type int64", "notes"),

@@ -32,7 +32,7 @@ def test_help_imports_nothing_heavy():
     code = (
         "import sys\nfrom pipeline.cli.app import app\n"
         "try:\n    app(['--help'])\nexcept SystemExit as end:\n    assert end.code == 0\n"
-        "heavy = {'tensorflow', 'tfx', 'apache_beam', 'pyarrow', 'numpy', 'pandas', 'pydantic', 'yaml', 'plotly'}\n"
+        "heavy = {'tensorflow', 'tfx', 'apache_beam', 'pyarrow', 'numpy', 'pandas', 'pydantic', 'yaml'}\n"
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
@@ -135,6 +135,13 @@ def test_report_shows_a_runs_figures_and_draws_its_page(tmp_path):
     auc = data.evaluation.model.metrics["auc"]
     assert f"{auc.value:.4f} [{auc.low:.4f}, {auc.high:.4f}]" in result.stdout
     assert f"{data.counts.tables['impressions'].rows_in:,}" in result.stdout
+    for text in (
+        "cannot tell (about 30,200 rows would tell)",
+        "HCN (coarse) is better than AutoInt (fine)",
+        "first model",
+    ):
+        assert text in result.stdout, text
+    assert all(model.name in result.stdout for model in data.verdicts)
     failed = [gate.name for gate in data.evaluation.gates if not gate.passed]
     assert failed and all(f"gate failed: {name}" in result.stdout for name in failed)
     assert "<html" in (tmp_path / "report" / "report.html").read_text(encoding="utf-8")

@@ -152,11 +152,11 @@ def test_k_must_be_positive(exported, small_log, raw_small_log):
 def test_takes_of_raw_examples_are_the_pairs_of_the_encoded_ones(exported, small_log, raw_small_log, tmp_path):
     """One row a positive, items out of the catalogue too; the others are the offline pairs, in order."""
     model, directory, _ = exported
-    queries, taken = SavedTwoTower(directory).embed_takes(raw_small_log, raw_small_log / "behaviors", "eval")
+    queries, taken, users = SavedTwoTower(directory).embed_takes(raw_small_log, raw_small_log / "behaviors", "eval")
     config = TrainingConfig(input=InputConfig(batch_size=100_000))
     expected, truth, _ = embed_pairs(model, pairs_dataset(small_log[0], "eval", small_log[1], config))
     rows = item_rows(model.corpus.item_ids, taken)
-    assert (rows == 0).any()
+    assert (rows == 0).any() and len(users) == len(taken) == len(queries) and len(users.unique()) > 10
     np.testing.assert_array_equal(rows[rows > 0] - 1, truth)
     np.testing.assert_allclose(queries[rows > 0], expected, atol=1e-5)
     with pytest.raises(FileNotFoundError, match="split `test`"):
