@@ -172,7 +172,7 @@ class Ranker:
         if self._saved.history is None or self._saved.history.simhash is None:
             return None
         if self._tables is None:
-            return self._saved.long_table(row, self._new_items and self._new_items.complete).sums
+            return self._saved.long_table(row, self._new_items).sums
         user_id = row["user_id"][0].as_py()
         table = None if user_id is None else self._tables(user_id)
         return None if table is None else table.sums

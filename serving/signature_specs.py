@@ -37,7 +37,6 @@ ENCODE_BEHAVIORS = "encode_behaviors"
 
 #: `[n]` int32 buckets of `features.histories.time_gaps`: what behaviours of that age count in a bucket table.
 GAP_WEIGHTS = "gap_weights"
-
 #: Of rankers that look item signatures up: the inputs of `serving_default`, and `item_signature`.
 RANK_SIGNED = "rank_signed"
 

@@ -215,7 +215,7 @@ class ItemEncodings:
         """
         config, dim = self._encoder.simhash, self._encoder.dim
         weights = self._encoder.gap_weights
-        of_behaviors = None if gaps is None or weights is None else weights[gaps][:, np.newaxis]
+        counts = None if weights is None or gaps is None else weights[gaps, np.newaxis]
         shape = (len(splits) - 1, config.num_groups, config.num_buckets, self._encoder.dim + 1)
         sums = np.empty(shape, np.float32)
 
@@ -223,8 +223,8 @@ class ItemEncodings:
             for user in users:
                 mine = rows[splits[user] : splits[user + 1]]
                 values, signatures = self._values.take(mine, axis=0), self._signatures.take(mine, axis=0)
-                if of_behaviors is not None:
-                    values[:, :dim] *= of_behaviors[splits[user] : splits[user + 1]]
+                if counts is not None:
+                    values[:, :dim] *= counts[splits[user] : splits[user + 1]]
                 sums[user] = bucket_sums(values, signatures, config.num_buckets)
 
         threads = os.cpu_count() or 1

@@ -88,8 +88,9 @@ def read_behaviors(behaviors_dir: AnyPath, requests_file: AnyPath, spec: History
     path = storage.join(behaviors_dir, behaviors_file(requests_file))
     if not storage.is_file(path):
         raise NotFoundError(f"{path}: no behaviours for the requests in {requests_file}. Ingest the log again.")
+    wanted = [*spec.features, TIMESTAMP]
     with open_parquet(path) as file:
-        missing = [name for name in spec.features if name not in file.schema_arrow.names]
+        missing = [name for name in wanted if name not in file.schema_arrow.names]
     if missing:
         raise UnscorableError(f"{path} has no column {', '.join(f'`{name}`' for name in missing)} of the behaviours.")
-    return read_parquet(path, [*spec.features, TIMESTAMP])
+    return read_parquet(path, wanted)

@@ -25,7 +25,7 @@ class Behaviors(NamedTuple):
     Attributes:
       values: [B, L, d_h], embeddings of their items alone: what is signed, and what an interest is made of.
       keys: [B, L, d_h], the same with their recency: what candidates are compared with.
-      bias: [B, L] or a scalar: the logarithm of the weight that their recency gives them.
+      bias: [B, L], the logarithm of the weight that their recency gives them.
       mask: [B, L], 1 for behaviours and 0 for padding.
       item_row: [B, L] int32 rows of the catalogue, or None.
     """
@@ -154,10 +154,8 @@ class HistoryInterest(tf.keras.layers.Layer):
         for window in self.windows:
             if window in self._attention:
                 found = self.behaviors(history, window)
-                values, mask, keys, bias = (
-                    layout.to_rows(part) for part in (found.values, found.mask, found.keys, found.bias)
-                )
-                interest = layout.to_flat(self._attention[window](grid, values, mask, keys, bias))
+                parts = (layout.to_rows(part) for part in (found.values, found.mask, found.keys, found.bias))
+                interest = layout.to_flat(self._attention[window](grid, *parts))
             else:
                 if sums is None:
                     sums = self._bucket_sums(history)
@@ -186,12 +184,13 @@ class HistoryInterest(tf.keras.layers.Layer):
         """Embeds a window's behaviours; L is the longest history's length: what pads all requests is cut off."""
         ids, present = trim_window(history, window)
         values = keys = self.embed(ids)
-        bias = tf.zeros([], values.dtype)
+        mask = tf.cast(present, values.dtype)
+        bias = tf.zeros_like(mask)
         if window in self._recency:
             rank = tf.range(tf.shape(present)[1], 0, -1) + self._newer[window]
-            offset, bias = self._recency[window](ids.get(TIME_GAP), rank)
-            keys = values + offset
-        return Behaviors(values, keys, bias, tf.cast(present, values.dtype), ids.get("item_row"))
+            found = self._recency[window](ids.get(TIME_GAP), rank)
+            keys, bias = values + found.offset, bias + found.bias
+        return Behaviors(values, keys, bias, mask, ids.get("item_row"))
 
     def _by_table(self, window: str) -> bool:
         return getattr(self.config, window) == "sdim"

@@ -83,7 +83,6 @@ def build(
     ],
     store: Store,
     precision: Annotated[Literal["fp32", "fp16", "int8"], typer.Option(help="Of the sums in the store.")] = "fp32",
-    signatures: Signatures = None,
     as_of: Annotated[
         int | None,
         typer.Option(
@@ -92,6 +91,7 @@ def build(
             help="Build the tables of requests at this time (UTC); by default just after the newest behaviour.",
         ),
     ] = None,
+    signatures: Signatures = None,
     force: Annotated[bool, typer.Option("--force", help="Build even if nothing has changed.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -101,7 +101,7 @@ def build(
 
         SavedModelBehaviorEncoder(model, signatures)  # a ranker without tables is refused before anything runs
         built = build_behavior_tables(
-            model, behaviors, store, precision=precision, signatures=signatures, as_of=as_of, force=force
+            model, behaviors, store, precision=precision, as_of=as_of, signatures=signatures, force=force
         )
     if as_json:
         print(json.dumps(built, indent=2))

@@ -138,8 +138,8 @@ def build_behavior_tables(
     store_dir: str | Path,
     *,
     precision: Precision = "fp32",
-    signatures: storage.AnyPath | None = None,
     as_of: int | None = None,
+    signatures: storage.AnyPath | None = None,
     root=None,
     force: bool = False,
 ) -> dict:
@@ -154,8 +154,8 @@ def build_behavior_tables(
       behaviors_dir: the raw behaviour log, `behaviors-*.parquet`.
       store_dir: the store with all its versions.
       precision: of the sums in the store.
-      signatures: of items that the ranker was not trained with, as of `SavedModelBehaviorEncoder`.
       as_of: UTC milliseconds; by default just after the newest behaviour of the log.
+      signatures: of items that the ranker was not trained with, as of `SavedModelBehaviorEncoder`.
       root: a Beam pipeline whose runner and options are taken; in-process by default.
       force: build even if nothing has changed.
 
@@ -174,8 +174,8 @@ def build_behavior_tables(
         raise NotFoundError(f"`behaviors_dir` holds no behaviors-*.parquet: ingest first. Received: {behaviors_dir}")
     config = encoder.simhash
     layout = RecordLayout(config.num_groups, config.num_buckets, encoder.dim, precision)
-    new_items = "" if encoder.new_items is None else encoder.new_items.fingerprint
     as_of = _end_of_log(files) if as_of is None else as_of
+    new_items = "" if encoder.new_items is None else encoder.new_items.fingerprint
     source = fingerprint(files, encoder.version, precision, as_of, new_items)
     found = None if force else _built_from(store_dir, encoder.version, source)
     if found is not None:

@@ -14,11 +14,16 @@ from features.histories.bucket_table import BucketTable
 from features.histories.time_gaps import gap_buckets
 from features.histories.windows import TIMESTAMP, history_column
 from features.items.signatures import SIGNATURES_FILE
+from serving.bse.item_signatures import NewItemSignatures
 from serving.requests.tensors import feature_tensor
 from serving.saved.saved_model import SavedModel
-from serving.signature_specs import ATTENTION_FIELDS_FILE, ENCODE_BEHAVIORS, SERVING_DEFAULT, SIGNATURES_FOLDER, TIME
-
-Completion = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+from serving.signature_specs import (
+    ATTENTION_FIELDS_FILE,
+    ENCODE_BEHAVIORS,
+    SERVING_DEFAULT,
+    SIGNATURES_FOLDER,
+    TIME,
+)
 
 
 class SavedRanker(SavedModel):
@@ -45,15 +50,14 @@ class SavedRanker(SavedModel):
         )
         self.attention_fields = tuple(json.loads(storage.read_bytes(fields))) if storage.is_file(fields) else None
 
-    def long_table(self, row: pa.Table, complete: Completion | None = None) -> BucketTable:
+    def long_table(self, row: pa.Table, new_items: NewItemSignatures | None = None) -> BucketTable:
         """The bucket table of one raw request's own long window, as a store of the request's time would hold it.
 
         Only for rankers that take tables.
 
         Args:
-          row: the request.
-          complete: of item ids [T], signatures [T, G] and [T] whether each is known, both with those of items that the
-            ranker does not know.
+          row: a raw request of one row with its windows.
+          new_items: signatures of items that came after the training.
         """
         names = self.history.long_features
         columns = {name: one_chunk(row[history_column("long", name)]).flatten() for name in names}
@@ -65,6 +69,6 @@ class SavedRanker(SavedModel):
             times = feature_tensor(TIME, one_chunk(row[history_column("long", TIMESTAMP)]).flatten())
             values = values * self.gap_weights[gap_buckets(now, times), np.newaxis]
         signatures, known = found["signature"], found["known"]
-        if complete is not None:
-            signatures, known = complete(tensors["item_id"], signatures, known)
+        if new_items is not None:
+            signatures, known = new_items.complete(tensors["item_id"], signatures, known)
         return BucketTable.build(values, signatures.astype(np.uint8), self.history.simhash.num_buckets, known)

@@ -12,12 +12,13 @@ import pytest
 import models  # noqa: F401
 from features.beam_runner import make_pipeline
 from features.histories.bucket_table import BucketTable
+from features.histories.time_gaps import NUM_GAP_BUCKETS, gap_buckets
 from features.items.simhash import SimHash, SimHashConfig
 from features.spec import FeatureSpec
 from serving.bse.store import BseStore
-from serving.bse.table_job import SavedModelBehaviorEncoder, build_behavior_tables
+from serving.bse.table_job import SavedModelBehaviorEncoder, build_behavior_tables, encode_behavior
 from serving.signature_specs import BSE_FILE, SPEC_FILE, HistoryInputs
-from tests.builders.behavior_case import histories, tags_of, write_log
+from tests.builders.behavior_case import EVERY, START, histories, tags_of, times_of, write_log
 
 DIM, ITEMS = 6, 30
 SPEC = FeatureSpec.model_validate(
@@ -42,8 +43,8 @@ INPUTS = HistoryInputs(
 EMBEDDINGS = np.random.default_rng(0).normal(size=(ITEMS, DIM)).astype(np.float32)
 
 
-def export(directory: Path, inputs: HistoryInputs = INPUTS) -> Path:
-    """Embeds an item by its number, plus the sum of its tags; item 9 has no signature."""
+def export(directory: Path, inputs: HistoryInputs = INPUTS, weights: np.ndarray | None = None) -> Path:
+    """Embeds an item by its number, plus the sum of its tags; item 9 has no signature; weighs by age if it is told."""
     import tensorflow as tf
 
     from models.sdim.buckets import signatures
@@ -63,10 +64,11 @@ def export(directory: Path, inputs: HistoryInputs = INPUTS) -> Path:
         }
 
     specs = {"item_id": tf.TensorSpec([None], tf.string), "tags": tf.TensorSpec([None, None], tf.int64)}
-    module = tf.Module()
-    tf.saved_model.save(
-        module, str(directory), signatures={"encode_behaviors": tf.function(encode).get_concrete_function(**specs)}
-    )
+    module, signed = tf.Module(), {"encode_behaviors": tf.function(encode).get_concrete_function(**specs)}
+    if weights is not None:
+        weigh = tf.function(lambda gap: {"weight": tf.gather(tf.constant(weights), gap)})
+        signed["gap_weights"] = weigh.get_concrete_function(gap=tf.TensorSpec([None], tf.int32, name="gap"))
+    tf.saved_model.save(module, str(directory), signatures=signed)
     (directory / SPEC_FILE).parent.mkdir(exist_ok=True)
     (directory / SPEC_FILE).write_text(SPEC.model_dump_json())
     (directory / BSE_FILE).write_text(inputs.model_dump_json())
@@ -199,3 +201,45 @@ def test_what_is_missing_is_said(model, tmp_path):
     without = export(tmp_path / "plain", INPUTS.model_copy(update={"simhash": None, "dim": None}))
     with pytest.raises(ValueError, match="no bucket tables"):
         SavedModelBehaviorEncoder(without)
+
+
+def test_what_is_appended_or_expired_is_as_old_as_the_table_says(tmp_path, log):
+    """For a fixed `as_of` an appended behaviour is what a build would add, and expiring it leaves what was there."""
+    weights = np.random.default_rng(3).uniform(0.5, 2.0, NUM_GAP_BUCKETS).astype(np.float32)
+    model = export(tmp_path / "aged" / "1", INPUTS, weights)
+    as_of = START + 40 * EVERY
+    built = build(model, tmp_path, as_of=as_of)
+    encoder = SavedModelBehaviorEncoder(model)
+    np.testing.assert_array_equal(encoder.gap_weights, weights)
+    with BseStore(tmp_path / "store") as store:
+        assert store.header["as_of"] == built["as_of"] == as_of
+        user, items = "user 00006", log["user 00006"][:40]
+        known = [
+            (i, t) for i, t in list(zip(items, times_of(items), strict=True))[:37][-10:] if i not in (None, "item 9")
+        ]
+        values = np.array([EMBEDDINGS[int(i.split()[1])] + np.float32(sum(tags_of(i) or [])) for i, _ in known])
+        signed = SimHash(DIM, INPUTS.simhash).signatures(values)
+        aged = values * weights[gap_buckets(as_of, np.array([t for _, t in known])), np.newaxis]
+        before = store.get(user)
+        np.testing.assert_allclose(before.sums, BucketTable.build(aged, signed, 8).sums, rtol=1e-5, atol=1e-5)
+        behavior = {"item_id": "item 4", "tags": [0], "timestamp": as_of - 3 * 86_400_000}
+        value, signature = encode_behavior(encoder, behavior, as_of)
+        np.testing.assert_allclose(value, EMBEDDINGS[4] * weights[6], rtol=1e-6)
+        np.testing.assert_allclose(
+            encode_behavior(encoder, {"item_id": "item 4", "tags": [0]}, as_of)[0],
+            EMBEDDINGS[4] * weights[0],
+            rtol=1e-6,
+        )
+        store.append(user, value, signature)
+        assert not np.array_equal(store.get(user).sums, before.sums)
+        store.expire(user, value, signature)
+        np.testing.assert_allclose(store.get(user).sums, before.sums, atol=1e-5)
+        assert np.array_equal(store.get(user).counts, before.counts)
+
+
+def test_a_build_as_of_another_time_is_another_build(model, tmp_path, log):
+    first = build(model, tmp_path)
+    newest = max(time for items in log.values() for time in times_of(items))
+    assert first["as_of"] == newest + 1 and not build(model, tmp_path, as_of=newest + 1)["built"]
+    earlier = build(model, tmp_path, as_of=START + 20 * EVERY)
+    assert earlier["built"] and earlier["behaviors"] < first["behaviors"]

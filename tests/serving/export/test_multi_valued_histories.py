@@ -66,7 +66,8 @@ def with_tables(request, exported):
 def embedded(model, history, window):
     """Behaviours as the model reads them, [B, L, d_h], and which of them are there, [B, L]."""
     if getattr(model, "history_interest", None) is not None:
-        values, mask, _ = model.history_interest.behaviors(history, window)
+        found = model.history_interest.behaviors(history, window)
+        values, mask = found.values, found.mask
         return model.history_interest.features, values.numpy(), mask.numpy() > 0
     names = model.short_history.features if hasattr(model, "short_history") else model.history_features
     ids, present = trim_window(history, window)
