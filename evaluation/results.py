@@ -249,8 +249,8 @@ class EvaluationResult(Verdict):
 
     @property
     def anchor_verdict(self) -> ComparisonVerdict | None:
-        """Of the model beside the anchor, which is the live model where no other is on record."""
-        if self.anchor is None:
+        """Of the model beside the anchor, which is the live model where no other is on record, or was scored."""
+        if self.anchor is None or self.anchor.unscored:
             return self.verdict
         return combine(gate.verdict for gate in self.gates if gate.name in ("anchor_auc", "anchor_log_loss"))
 

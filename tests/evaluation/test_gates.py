@@ -12,7 +12,7 @@ from evaluation.baselines import Baseline
 from evaluation.config import GateConfig
 from evaluation.gates import compare, comparison_gate, loses_too_much, rows_needed, why_unjudged
 from evaluation.ranking import EvaluationConfig, evaluate
-from evaluation.results import Estimate, EvaluationResult, combine
+from evaluation.results import Estimate, EvaluationResult, LiveComparison, combine
 from evaluation.slices import SliceConfig
 from tests.builders.predictions import simulate, with_column
 
@@ -206,4 +206,6 @@ def test_the_anchor_is_judged_on_the_same_rows_and_only_a_better_model_follows_i
     # where no anchor is on record the live model is it
     alone = evaluate(other(3, 0.05), config, live_predictions=table)
     assert alone.anchor is None and alone.anchor_verdict == "better" and alone.becomes_anchor
+    lost = alone.model_copy(update={"anchor": LiveComparison(rows=0, metrics={}, unscored="its export is gone")})
+    assert lost.anchor_verdict == "better"
     assert EvaluationResult.load((tmp_path, best.save(tmp_path))[0]) == best
