@@ -216,7 +216,7 @@ def run(options) -> dict:
     takes = found["retrieval, equal"]["takes_needed"]
     wanted = {"part": f"retrieval, worse by twice the margin, {takes:,} takes", "trials": options.trials}
     if sweep.find(wanted) is None:
-        sweep.add(wanted, {**wanted, "found": retrievals(few, takes, 2 * RECALL_MARGIN)})
+        sweep.add(wanted, {**wanted, "found": retrievals(max(1, few // 4), takes, 2 * RECALL_MARGIN)})
     found["retrieval, worse, the takes asked for"] = sweep.find(wanted)["found"]
     found = {"margin": MARGIN, "step": STEP, **found}
     before, _, rest = PAGE.read_text("utf-8").partition(MARKS[0])
