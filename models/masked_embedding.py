@@ -40,12 +40,12 @@ class MaskedFeatureEmbedding(FeatureEmbedding):
     ):
         of_impressions = [f.name for f in encoding.spec.of_scope("candidate") if f.table != "items"]
         super().__init__(encoding, (*exclude, *of_impressions), name=name)
-        self._maskable = maskable
+        self.maskable = maskable
         self.item_features = tuple(feature.name for feature in self._blocks["candidate"].fields)
         self._multi_valued = tuple(feature.name for feature in self._blocks["candidate"].multi)
 
     def build(self, input_shape):
-        if self._maskable:
+        if self.maskable:
             shape = (len(self.item_features), self.embedding_dim)
             initializer = tf.keras.initializers.RandomNormal(stddev=0.01)  # as the values' own
             self.defaults = self.add_weight("default_embeddings", shape, initializer=initializer)

@@ -84,7 +84,7 @@ def sign(wanted: dict, work: Path, examples: Path, encoding):
         model, _ = train_two_tower(encoding, examples, config, training, folder / "training")
         export_two_tower(model, encoding, folder / "export", overwrite=True)
         ids = ItemCorpus.load(examples, encoding).item_ids
-        own = sign_items(ids, model.embed_corpus())
+        own = sign_items(ids, model.embed_corpus(with_ids=not model.reads_ids))
         own.save(folder / "signatures")
         sign_new_items(folder / "export", own, renamed(work, ids)).save(folder / "extended")
         (folder / "done").touch()

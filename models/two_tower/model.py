@@ -117,10 +117,25 @@ class TwoTower(tfrs.Model):
         fields = self.embedding.item_fields(features, masked, dropout_rate)
         return tf.math.l2_normalize(self.item_tower(flatten_fields(fields)), axis=1)
 
-    def embed_corpus(self) -> np.ndarray:
-        """Embeds the catalogue, [n, output_dim] float32 in its order."""
+    @property
+    def reads_ids(self) -> bool:
+        """Whether items are embedded by their ids beside other features."""
+        return "item_id" in self.item_features and len(self.item_features) > 1
+
+    def embed_anonymous(self, features: dict) -> tf.Tensor:
+        """Embeds items `[n, output_dim]` by all features but the id, which is masked as SSL masks features.
+
+        An item that nobody has seen is embedded as it will be when it is known. Without SSL the id is a missing one.
+        """
+        first = next(values for name, values in features.items() if name != "item_id")
+        count = first.nrows(tf.int32) if isinstance(first, tf.RaggedTensor) else tf.shape(first)[0]
+        masked = [name == "item_id" for name in self.item_features] if self.embedding.maskable else None
+        return self.embed_items({**features, "item_id": tf.zeros([count], tf.int32)}, masked)
+
+    def embed_corpus(self, with_ids: bool = True) -> np.ndarray:
+        """Embeds the catalogue, [n, output_dim] float32 in its order; without ids by `embed_anonymous`."""
         starts = range(0, len(self.corpus), _EMBED_BATCH)
-        return np.concatenate([self._embed_rows(tf.constant(start)).numpy() for start in starts])
+        return np.concatenate([self._embed_rows(tf.constant(start), with_ids).numpy() for start in starts])
 
     def compute_loss(self, inputs: dict, training: bool = False) -> tf.Tensor:
         """Returns L of a batch of positives in nats; `log_loss` averages L_main over positives."""
@@ -184,9 +199,9 @@ class TwoTower(tfrs.Model):
         return queries, batch["item_row"], self.main_loss(batch)
 
     @tf.function(autograph=False)
-    def _embed_rows(self, start: tf.Tensor) -> tf.Tensor:
+    def _embed_rows(self, start: tf.Tensor, with_ids: bool) -> tf.Tensor:
         rows = tf.range(start, tf.minimum(start + _EMBED_BATCH, len(self.corpus)))
-        return self.embed_items(self.corpus.gather(rows))
+        return (self.embed_items if with_ids else self.embed_anonymous)(self.corpus.gather(rows))
 
 
 def _relatives(found: MutualInformation | None, names: tuple[str, ...], estimate: Estimate) -> np.ndarray:

@@ -5,8 +5,6 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types.standard_artifacts import Model
 from tfx.utils import path_utils
 
-from features import storage
-
 #: Properties of the artifact.
 OCCUPANCY_ENTROPY, MAX_ENTROPY, CENTERED, ITEMS = "occupancy_entropy", "max_entropy", "centered", "items"
 
@@ -25,11 +23,10 @@ def BehaviorSignatures(
     """
     from features.items.signatures import sign_items
     from pipeline.model_sections import SignaturesConfig
-    from serving.export.item_embeddings import ITEM_EMBEDDINGS_FILE, read_item_embeddings
+    from serving.export.item_embeddings import embeddings_to_sign, read_item_embeddings
 
     config = SignaturesConfig.model_validate_json(signatures_config)
-    path = storage.join(path_utils.serving_model_path(model.uri), ITEM_EMBEDDINGS_FILE)
-    item_ids, embeddings = read_item_embeddings(path)
+    item_ids, embeddings = read_item_embeddings(embeddings_to_sign(path_utils.serving_model_path(model.uri)))
     signed = sign_items(item_ids, embeddings, config.simhash, config.center)
     signed.save(path_utils.serving_model_dir(signatures.uri))
     signatures.set_int_custom_property(CENTERED, int(signed.center is not None))

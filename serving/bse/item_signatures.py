@@ -18,7 +18,7 @@ from features import storage
 from features.errors import InputError, NotFoundError
 from features.items.catalogue import item_rows
 from features.items.signatures import SIGNATURES_FILE, ItemSignatures
-from serving.export.item_embeddings import ITEM_EMBEDDINGS_FILE, read_item_embeddings
+from serving.export.item_embeddings import embeddings_to_sign, read_item_embeddings
 from serving.saved.saved_model import resolve_version
 from serving.saved.two_tower import SavedTwoTower
 from serving.signature_specs import SIGNATURES_FOLDER
@@ -66,12 +66,12 @@ def sign_new_items(two_tower_dir: storage.AnyPath, signatures: ItemSignatures, i
     ids = items["item_id"].combine_chunks()
     if ids.type != signatures.item_ids.type:
         raise InputError(f"`item_id` must be {signatures.item_ids.type}, as the signed items'. Received: {ids.type}.")
-    return signatures.extended(ids, two_tower.embed_items(items))
+    return signatures.extended(ids, two_tower.embed_items(items, to_sign=True))
 
 
 def _check_origin(two_tower: SavedTwoTower, signatures: ItemSignatures) -> None:
     """Another training's embeddings lie in another space: their signatures would tell nothing."""
-    ids, embeddings = read_item_embeddings(storage.join(two_tower.directory, ITEM_EMBEDDINGS_FILE))
+    ids, embeddings = read_item_embeddings(embeddings_to_sign(two_tower.directory))
     if ids.type == signatures.item_ids.type and embeddings.shape[1] == signatures.dim:
         rows = item_rows(signatures.item_ids, ids)
         if (rows > 0).any() and np.array_equal(signatures.sign(embeddings), signatures.table()[rows]):

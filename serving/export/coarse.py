@@ -11,6 +11,7 @@ import pyarrow as pa
 from features import arrow, storage
 from features.encoding.feature_encoding import FeatureEncoding
 from features.errors import InputError
+from serving.export.item_embeddings import ITEM_EMBEDDINGS_FILE
 from serving.export.publish import publish_model
 from serving.export.warmup import prediction_log
 from serving.requests.tensors import (
@@ -89,7 +90,7 @@ def export_coarse(
         lambda assets: _coarse_module(model, encoding, assets, corpus.item_ids, embeddings, history, scoring),
         history=history,
         warmup=None if warmup_rows is None else _warmup_logs(spec, warmup_rows, history, model.request_features),
-        item_embeddings=(corpus.item_ids, embeddings),
+        item_embeddings=(corpus.item_ids, {ITEM_EMBEDDINGS_FILE: embeddings}),
         overwrite=overwrite,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from tempfile import TemporaryDirectory
 
 import numpy as np
@@ -14,7 +14,7 @@ from features import storage
 from features.errors import OccupiedError
 from features.items.signatures import ItemSignatures
 from features.spec import FeatureSpec
-from serving.export.item_embeddings import ITEM_EMBEDDINGS_FILE, write_item_embeddings
+from serving.export.item_embeddings import write_item_embeddings
 from serving.export.warmup import write_prediction_logs
 from serving.signature_specs import ATTENTION_FIELDS_FILE, SIGNATURES_FOLDER, SPEC_FILE, HistoryInputs
 
@@ -27,7 +27,7 @@ def publish_model(
     *,
     history: HistoryInputs | None = None,
     warmup: list | None = None,
-    item_embeddings: tuple[pa.Array, np.ndarray] | None = None,
+    item_embeddings: tuple[pa.Array, Mapping[str, np.ndarray]] | None = None,
     item_signatures: ItemSignatures | None = None,
     attention_fields: Sequence[str] | None = None,
     overwrite: bool = False,
@@ -45,7 +45,8 @@ def publish_model(
         signatures by name.
       history: what the signatures take of behaviour histories.
       warmup: the requests that a server replays, `PredictionLog`s; None writes no warm-up file.
-      item_embeddings: ids [n] and vectors [n, d] of the catalogue's items, for who reads them without TensorFlow.
+      item_embeddings: ids [n] of the catalogue's items, and vectors [n, d] by file, for who reads them without
+        TensorFlow.
       item_signatures: those that the model looks up, for who signs or recognises items.
       attention_fields: names of the fields of the signature `explain`, in its order.
       overwrite: replace what stands at `directory`.
@@ -64,7 +65,9 @@ def publish_model(
         if history is not None:
             history.save(local)
         if item_embeddings is not None:
-            write_item_embeddings(*item_embeddings, storage.join(local, ITEM_EMBEDDINGS_FILE))
+            item_ids, vectors = item_embeddings
+            for file, embeddings in vectors.items():
+                write_item_embeddings(item_ids, embeddings, storage.join(local, file))
         if item_signatures is not None:
             item_signatures.save(storage.join(local, SIGNATURES_FOLDER))
         if attention_fields is not None:

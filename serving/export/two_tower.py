@@ -13,10 +13,18 @@ from features import storage
 from features.encoding.feature_encoding import FeatureEncoding
 from features.errors import InputError
 from features.spec import FeatureSpec
+from serving.export.item_embeddings import ANONYMOUS_EMBEDDINGS_FILE, ITEM_EMBEDDINGS_FILE
 from serving.export.publish import publish_model
 from serving.export.warmup import prediction_log
 from serving.requests.tensors import request_tensors
-from serving.signature_specs import ITEM_EMBEDDING, RETRIEVE, USER_EMBEDDING, tensor_spec, window_specs
+from serving.signature_specs import (
+    ANONYMOUS_EMBEDDING,
+    ITEM_EMBEDDING,
+    RETRIEVE,
+    USER_EMBEDDING,
+    tensor_spec,
+    window_specs,
+)
 
 _CHUNK_ITEMS = 65_536
 _WARMUP_K = 1000
@@ -36,6 +44,8 @@ def export_two_tower(
       (`short_<feature>` `[B, S]`, oldest first, padded with missing marks on the left, `short_length` `[B]`) →
       `embedding` `[B, d]`.
     - `item_embedding`: raw features of `items`, `[n]` → `embedding` `[n, d]`; also of items that are not in the index.
+    - `anonymous_embedding`: the same without `item_id`, of a model that reads it beside others: what is signed for
+      histories, so that an item is signed alike before it has been seen.
     - `retrieve`: the inputs of `user_embedding` and `k` (scalar int32) → `item_id` and `score` `[B, min(k, items)]`,
       best first; a score is a cosine; of equal scores the earlier item of the catalogue comes first.
 
@@ -60,13 +70,16 @@ def export_two_tower(
     if "k" in model.request_features:
         raise InputError(f"feature `k` has the name of an input of the signature `{RETRIEVE}`: rename the feature.")
     embeddings = model.embed_corpus()
+    vectors = {ITEM_EMBEDDINGS_FILE: embeddings}
+    if model.reads_ids:
+        vectors[ANONYMOUS_EMBEDDINGS_FILE] = model.embed_corpus(with_ids=False)
     return publish_model(
         directory,
         model,
         spec,
         lambda assets: _two_tower_module(model, encoding, assets, embeddings),
         warmup=None if warmup_rows is None else _warmup_logs(spec, warmup_rows, model),
-        item_embeddings=(model.corpus.item_ids, embeddings),
+        item_embeddings=(model.corpus.item_ids, vectors),
         overwrite=overwrite,
     )
 
@@ -115,6 +128,10 @@ def _two_tower_module(model, encoding: FeatureEncoding, assets: str, embeddings:
         features = {name: encoder.encode(name, inputs[name]) for name in model.item_features}
         return {"embedding": model.embed_items(features)}
 
+    def anonymous_embedding(**inputs):
+        features = {name: encoder.encode(name, values) for name, values in inputs.items()}
+        return {"embedding": model.embed_anonymous(features)}
+
     def retrieve(k, **inputs):
         scores, rows = chunked_top_k(embed_users(inputs), module.item_embeddings, k)
         return {"item_id": tf.gather(module.item_ids, rows), "score": scores}
@@ -123,11 +140,15 @@ def _two_tower_module(model, encoding: FeatureEncoding, assets: str, embeddings:
     users |= window_specs(spec, windows, None)
     items = {name: tensor_spec(spec[name], None) for name in model.item_features}
     count = tf.TensorSpec([], tf.int32, name="k")
-    return module, {
+    signatures = {
         USER_EMBEDDING: traced(user_embedding, users),
         ITEM_EMBEDDING: traced(item_embedding, items),
         RETRIEVE: traced(retrieve, {"k": count, **users}),
     }
+    if model.reads_ids:
+        without = {name: spec for name, spec in items.items() if name != "item_id"}
+        signatures[ANONYMOUS_EMBEDDING] = traced(anonymous_embedding, without)
+    return module, signatures
 
 
 def chunked_top_k(queries, items, k):

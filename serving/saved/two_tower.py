@@ -17,7 +17,7 @@ from features.items.catalogue import item_rows
 from serving.export.item_embeddings import ITEM_EMBEDDINGS_FILE, read_item_embeddings
 from serving.requests.tensors import feature_tensor, request_tensors
 from serving.saved.saved_model import SavedModel
-from serving.signature_specs import ITEM_EMBEDDING, RETRIEVE, USER_EMBEDDING
+from serving.signature_specs import ANONYMOUS_EMBEDDING, ITEM_EMBEDDING, RETRIEVE, USER_EMBEDDING
 
 _BATCH_REQUESTS = 4096
 _BATCH_ITEMS = 4096
@@ -81,27 +81,31 @@ class SavedTwoTower(SavedModel):
         ids = pa.array(found["item_id"].ravel())
         return ids.cast(pa.string()) if pa.types.is_binary(ids.type) else ids, found["score"]
 
-    def embed_items(self, items: pa.Table) -> np.ndarray:
+    def embed_items(self, items: pa.Table, to_sign: bool = False) -> np.ndarray:
         """Embeds raw items, also such as the index does not hold, [n, d] float32.
 
         Args:
           items: the raw features of `items` that the item tower reads; other columns are ignored.
+          to_sign: whether the embeddings are those that signatures are made of
+            (`serving.export.item_embeddings.embeddings_to_sign`).
 
         Raises:
           InputError: if a column is missing or does not fit its feature.
         """
-        names = list(self.inputs(ITEM_EMBEDDING))
+        anonymous = to_sign and ANONYMOUS_EMBEDDING in self._module.signatures
+        signature = ANONYMOUS_EMBEDDING if anonymous else ITEM_EMBEDDING
+        names = list(self.inputs(signature))
         missing = [name for name in names if name not in items.column_names]
         if missing:
             raise InputError(
                 f"the items have no column `{missing[0]}`, which the item tower reads: add it, with null where an item "
                 f"has no value.{nearest(missing[0], items.column_names)}"
             )
-        found = [np.zeros((0, self._module.signatures[ITEM_EMBEDDING].structured_outputs["embedding"].shape[1]))]
+        found = [np.zeros((0, self._module.signatures[signature].structured_outputs["embedding"].shape[1]))]
         for start in range(0, len(items), _BATCH_ITEMS):
             part = items.slice(start, _BATCH_ITEMS)
             tensors = {name: feature_tensor(self.spec[name], arrow.one_chunk(part[name])) for name in names}
-            found.append(self.run(ITEM_EMBEDDING, tensors)["embedding"])
+            found.append(self.run(signature, tensors)["embedding"])
         return np.concatenate(found).astype(np.float32)
 
     def _tensors(self, requests: pa.Table) -> dict:

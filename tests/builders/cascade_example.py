@@ -72,7 +72,7 @@ def export_models(encoded, encoding_dir, work) -> None:
         return model
 
     two_tower = grown(two_tower, long_history=False)
-    signatures = sign_items(corpus.item_ids, two_tower.embed_corpus())
+    signatures = sign_items(corpus.item_ids, two_tower.embed_corpus(with_ids=not two_tower.reads_ids))
     coarse = grown(Hcn(encoding, HcnConfig(dim=16, hidden_units=(16,), num_layers=2)))
     ranker = grown(AutoInt(encoding, AutoIntConfig.model_validate(AUTOINT), signatures))
     export_two_tower(two_tower, encoding, work / "two_tower" / "1")

@@ -63,8 +63,14 @@ def signed(cascade_work, own, items, two_tower, tmp_path_factory):
     return work / "all"
 
 
+def test_an_item_that_nobody_has_seen_is_signed_as_if_it_were_known(own, items, signed):
+    """The two-tower reads ids; a signature that used them would be another for an id that it does not know."""
+    found, ids = load_signatures(signed), items["item_id"].combine_chunks()
+    np.testing.assert_array_equal(found.of(pc.add(ids, NEW)), own.of(ids))
+
+
 def test_an_old_item_signed_again_from_its_features_has_the_same_bits(own, items, two_tower):
-    embeddings = SavedTwoTower(two_tower).embed_items(items)
+    embeddings = SavedTwoTower(two_tower).embed_items(items, to_sign=True)
     np.testing.assert_array_equal(own.sign(embeddings), own.of(items["item_id"].combine_chunks()))
     assert len(np.unique(own.signatures, axis=0)) > len(items) / 2
 
@@ -74,7 +80,7 @@ def test_signed_items_keep_their_signatures_and_new_ones_follow(own, items, two_
     found = sign_new_items(two_tower, own, both)
     np.testing.assert_array_equal(found.signatures[: len(own.item_ids)], own.signatures)
     assert found.item_ids[len(own.item_ids) :].to_pylist() == both["item_id"].to_pylist()[5:]
-    expected = own.sign(SavedTwoTower(two_tower).embed_items(both))[5:]
+    expected = own.sign(SavedTwoTower(two_tower).embed_items(both, to_sign=True))[5:]
     np.testing.assert_array_equal(found.signatures[len(own.item_ids) :], expected)
     again = sign_new_items(two_tower, found, both)  # an earlier --out is where the next one starts
     np.testing.assert_array_equal(again.signatures, found.signatures)
