@@ -19,12 +19,16 @@ from tests.builders import small_log as small
 SPEC = small.MULTI_VALUED
 SIZES = {"num_layers": 1, "head_dim": 8}
 EXPERTS = {"num_experts": 3, "expert_units": [16], "gate_units": 8}
+AGELESS = {"recency": "none"}  # what ages do is tested elsewhere; the reference knows none
 MODELS = {
     "two_tower": ("two_tower", {"hidden_units": [16], "output_dim": 8}),
     "hcn": ("hcn", {"dim": 16, "hidden_units": [16], "num_layers": 2, "long_length": 2, "features": ["title"]}),
-    "target": ("autoint", {**SIZES, "history": {"short": "din", "long": "target_attention"}}),
-    "sdim": ("autoint", {**SIZES, "history": {"short": "target_attention", "signature_source": "end_to_end"}}),
-    "aw_moe": ("aw_moe", {**EXPERTS, "history": {"short": "mean", "signature_source": "two_tower"}}),
+    "target": ("autoint", {**SIZES, "history": {**AGELESS, "short": "din", "long": "target_attention"}}),
+    "sdim": (
+        "autoint",
+        {**SIZES, "history": {**AGELESS, "short": "target_attention", "signature_source": "end_to_end"}},
+    ),
+    "aw_moe": ("aw_moe", {**EXPERTS, "history": {**AGELESS, "short": "mean", "signature_source": "two_tower"}}),
 }
 #: Of the catalogue: without one, an item's behaviours are in no table.
 SIGNATURES = sign_items(
