@@ -28,7 +28,7 @@ MODELS = {
         "autoint",
         {**SIZES, "history": {**AGELESS, "short": "target_attention", "signature_source": "end_to_end"}},
     ),
-    "aw_moe": ("aw_moe", {**EXPERTS, "history": {**AGELESS, "short": "mean", "signature_source": "two_tower"}}),
+    "aw_moe": ("aw_moe", {**EXPERTS, "history": {**AGELESS, "short": "mean", "signature_dropout": 0}}),
 }
 #: Of the catalogue: without one, an item's behaviours are in no table.
 SIGNATURES = sign_items(
