@@ -66,6 +66,10 @@ BAD = {
         ["-s", "{tmp}", "-m", "{tmp}", "-u", "u1", "-b", "[" * 100_000],
         ["-s", "{tmp}", "-m", "{tmp}", "-u", "u1", "-b", "{{}}"],
     ],
+    "bse sign": [
+        ["--two-tower", "no/such", "--items", "{file}", "--signatures", "{tmp}", "--out", "{tmp}/out"],
+        ["--two-tower", "{tmp}", "--items", "no/such", "--signatures", "{tmp}", "--out", "{tmp}/out"],
+    ],
     "bse verify": [["-s", "{tmp}"], ["-s", "{file}"]],
 }
 

@@ -53,12 +53,12 @@ def test_every_component_ran_and_the_models_are_blessed_and_pushed(first, root):
 def test_signatures_are_those_of_the_two_tower_in_the_catalogue_s_order(first, outputs):
     from features.items.catalogue import read_catalogue
     from features.items.signatures import ItemSignatures
-    from serving.export.item_embeddings import ITEM_EMBEDDINGS_FILE, read_item_embeddings
+    from serving.export.item_embeddings import embeddings_to_sign, read_item_embeddings
 
     raw = read_catalogue(outputs["LogIngest"]["examples"])
     encoded = read_catalogue(outputs["FeatureEncoder"]["encoded_examples"])
     signatures = ItemSignatures.load(Path(outputs["BehaviorSignatures"]["signatures"]) / "Format-Serving")
-    ids, embeddings = read_item_embeddings(Path(first.models["two_tower"].pushed) / ITEM_EMBEDDINGS_FILE)
+    ids, embeddings = read_item_embeddings(embeddings_to_sign(first.models["two_tower"].pushed))
     assert raw["item_id"].to_pylist() == encoded["_item_id"].to_pylist() == ids.to_pylist()
     assert signatures.item_ids.equals(ids)
     assert (signatures.sign(embeddings) == signatures.signatures).all()
@@ -87,10 +87,12 @@ def test_the_store_holds_the_long_histories_of_the_pushed_ranker(first, outputs,
         for path in sorted(Path(outputs["LogIngest"]["examples"]).glob("Split-test/*.parquet")):
             requests = pq.read_table(path)
             behaviors = read_behaviors(outputs["LogIngest"]["behaviors"], path, spec.history)
-            # A request now: its history is all that the user ever did.
+            # A request of the store's time: its history is all that the user ever did.
             lengths = [len(row) for row in behaviors["item_id"].to_pylist()]
             ends = [lengths[user] if user >= 0 else 0 for user in requests["user_index"].to_pylist()]
             now = requests.set_column(requests.column_names.index("history_end"), "history_end", [ends])
+            times = [store.header["as_of"]] * len(now)
+            now = now.set_column(now.column_names.index("timestamp"), "timestamp", [times])
             for row in attach_histories(now, behaviors, spec.history).slice(0, 10).to_pylist():
                 request = json_request(row, spec)
                 request["candidates"] = [

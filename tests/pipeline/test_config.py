@@ -84,8 +84,14 @@ def edges(pipeline):
 DATA_NODES = [
     "LogIngest", "LogStatistics", "SchemaGen", "ExampleValidator", "AnomalyGate", "Vocabulary", "FeatureEncoder"
 ]  # fmt: skip
-RANKER_NODES = ["Trainer.autoint", "RankingEvaluator.autoint", "Pusher.autoint"]
-RETRIEVAL_NODES = ["Trainer.two_tower", "RetrievalEvaluator.two_tower", "Pusher.two_tower", "BehaviorSignatures"]
+RANKER_NODES = ["Trainer.autoint", "RankingEvaluator.autoint", "Pusher.autoint", "ModelAnchor.autoint"]
+RETRIEVAL_NODES = [
+    "Trainer.two_tower",
+    "RetrievalEvaluator.two_tower",
+    "Pusher.two_tower",
+    "ModelAnchor.two_tower",
+    "BehaviorSignatures",
+]
 WITH_HISTORY = {
     "name": "shop",
     "features": [{"name": "city", "table": "users"}, {"name": "item_id", "table": "items"}],

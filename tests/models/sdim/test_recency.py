@@ -200,7 +200,7 @@ def test_the_gate_of_aw_moe_knows_the_order(small_log, batch):
         trained(model.history_interest)
         turned = {**batch, "history": reversed_window(batch["history"], "short")}
         change = np.abs(model.gates(batch) - model.gates(turned)).max()
-        assert change > 1e-2 if changes else change < 1e-5
+        assert change > 1e-3 if changes else change < 1e-5
 
 
 def test_the_small_log_has_times_of_every_age():
