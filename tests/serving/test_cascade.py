@@ -253,7 +253,7 @@ def test_references_are_what_the_ranker_says_of_them(cascade, requests):
     scores = CascadeScores.from_table(table, size)
     found = scores.references
     rows = [part.slice(i, 1) for part in requests for i in range(len(part))]
-    everything = FineOverCatalogue(cascade)
+    everything = FineOverCatalogue(cascade.ranker, cascade.catalogue)
     logits = np.stack([everything.logits(row) for row in rows])
     np.testing.assert_allclose(found.mean_probability, sigmoid(logits).mean(axis=1), rtol=1e-5)
     for name in ("random", "popular", "single"):

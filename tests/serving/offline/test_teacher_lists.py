@@ -206,7 +206,7 @@ def test_students_learn_the_teacher_s_order(made, tmp_path, kind):
     )
     assert history.best_epoch == 1 + int(np.argmin(losses))
     assert min(losses) < 0.6 * losses[0], losses
-    assert kept[history.best_epoch - 1] > kept[0] + 0.05, kept
+    assert kept[history.best_epoch - 1] > min(kept[0] + 0.05, 0.95), kept
 
 
 def test_hcn_learns_from_examples_and_then_from_lists(made, tmp_path, caplog):
