@@ -61,7 +61,8 @@ TIME = Feature(name=TIMESTAMP, table="impressions", kind="numeric", dtype="int64
 
 _NUMPY_DTYPES = {"string": np.dtype(object), "int64": np.dtype(np.int64), "float64": np.dtype(np.float64)}
 _ARROW_TYPES = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64()}
-_MISSING = {"string": b"", "int64": MISSING_INT64, "float64": float("nan")}
+#: What stands for "no value" in a tensor, by the dtype's name.
+MISSING_MARKS = {"string": b"", "int64": MISSING_INT64, "float64": float("nan")}
 
 
 def numpy_dtype(feature: Feature) -> np.dtype:
@@ -81,7 +82,7 @@ def arrow_type(feature: Feature) -> pa.DataType:
 
 def missing_mark(feature: Feature):
     """What stands for "no value" in a feature's tensor: `b""`, `MISSING_INT64` or NaN."""
-    return _MISSING[feature.dtype]
+    return MISSING_MARKS[feature.dtype]
 
 
 def check_spec(spec: FeatureSpec, takes_times: bool = False) -> None:

@@ -13,6 +13,8 @@ import numpy as np
 import pyarrow as pa
 import tensorflow as tf
 
+from serving.signature_specs import MISSING_MARKS
+
 _KEYS_A_FILE = 1 << 20
 """A file is one tensor, which the format limits to 2 GiB: keys of up to 2 KiB each fit."""
 
@@ -50,17 +52,15 @@ class NumberedKeys(tf.Module):
       keys: [n] string or int64, no nulls, the missing mark not among them.
       folder: a local folder that stands until the SavedModel is written; gets the files.
       name: of the files.
-      missing: the missing mark, which has the number 0.
-      first: the number of the first key.
+      first: the number of the first key; the missing mark has 0.
       default_value: the number of all others.
     """
 
-    def __init__(
-        self, keys: pa.Array, folder: str, name: str, missing: str | int, first: int = 1, default_value: int = -1
-    ):
+    def __init__(self, keys: pa.Array, folder: str, name: str, first: int = 1, default_value: int = -1):
         super().__init__()
         dtype = tf.int64 if pa.types.is_integer(keys.type) else tf.string
-        files = KeyFiles(_write_keys(keys, dtype, folder, name), tf.constant(missing, dtype), first)
+        missing = tf.constant(MISSING_MARKS[dtype.name], dtype)
+        files = KeyFiles(_write_keys(keys, dtype, folder, name), missing, first)
         self._assets = files.assets  # Tracked here, so that the SavedModel gets them.
         self._table = tf.lookup.StaticHashTable(files, default_value=default_value)
 

@@ -16,6 +16,7 @@ from features.spec import MISSING_INT64, Feature
 from models.inputs.history_windows import TIME_GAP, in_rows
 from models.sdim.recency import gap_buckets
 from serving.export.table_assets import NumberedKeys
+from serving.signature_specs import missing_mark
 
 
 class RawFeatureEncoder(tf.Module):
@@ -93,7 +94,7 @@ class RawFeatureEncoder(tf.Module):
 
     def _encode_terms(self, feature: Feature, values: tf.Tensor) -> tf.Tensor:
         if feature.hash_buckets is not None:
-            missing = tf.equal(values, _missing_mark(feature))
+            missing = tf.equal(values, tf.constant(missing_mark(feature), values.dtype))
             ids = tf.where(missing, tf.constant(0, tf.int64), 1 + _bucket(values, feature.hash_buckets))
         else:
             ids = self._tables[feature.name].lookup(values)
@@ -134,9 +135,7 @@ class ItemRows(tf.Module):
 
     def __init__(self, item_ids: pa.Array, assets: str, name: str | None = None):
         super().__init__(name=name)
-        # The id that is a missing mark stands for no item either.
-        missing = MISSING_INT64 if pa.types.is_integer(item_ids.type) else ""
-        self._table = NumberedKeys(item_ids, assets, "catalogue", missing, default_value=0)
+        self._table = NumberedKeys(item_ids, assets, "catalogue", default_value=0)
 
     def __call__(self, item_ids: tf.Tensor) -> tf.Tensor:
         """Returns rows int32 of the shape of `item_ids`."""
@@ -201,12 +200,7 @@ def _uint64(value: int) -> tf.Tensor:
     return tf.constant(value, tf.uint64)
 
 
-def _missing_mark(feature: Feature) -> tf.Tensor:
-    return tf.constant("") if feature.dtype == "string" else tf.constant(MISSING_INT64, tf.int64)
-
-
 def _table(encoding: FeatureEncoding, feature: Feature, assets: str) -> NumberedKeys:
     """Terms to ids, the missing mark to 0, others to -1."""
-    missing = "" if feature.dtype == "string" else MISSING_INT64
     first = 1 + feature.vocabulary.oov_buckets
-    return NumberedKeys(encoding.terms(feature.name), assets, f"vocabulary-{feature.name}", missing, first)
+    return NumberedKeys(encoding.terms(feature.name), assets, f"vocabulary-{feature.name}", first)

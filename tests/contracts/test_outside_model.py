@@ -12,6 +12,7 @@ import yaml
 
 from features.spec import load_spec
 from tests.contracts.outside_model import blocks, guide_models, write_package
+from tests.e2e.small_run import GATES
 
 ROOT = Path(__file__).parents[2]
 
@@ -60,13 +61,7 @@ def test_a_ranker_from_outside_goes_all_the_way(tmp_path):
         "models": guide_models(),
         "evaluation": {
             "slices": {"features": ["age_band"], "min_rows": 300},
-            "gates": {
-                "min_auc": 0.45,
-                "max_baseline_auc_loss": None,
-                "pcoc": [0.5, 2.0],
-                "slice_pcoc": None,
-                "min_positives": 50,
-            },
+            "gates": GATES,
         },
     }
     profile, found = tmp_path / "profile.yaml", tmp_path / "found.json"

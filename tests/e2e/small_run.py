@@ -7,6 +7,14 @@ from pipeline.config import PipelineConfig
 
 ROOT = Path(__file__).parents[2]
 IMPRESSIONS = 20_000
+#: Two thousand rows hardly show that a model is no worse than chance, and teach little beyond clicks an item.
+GATES = {
+    "min_auc": 0.45,
+    "max_baseline_auc_loss": None,
+    "pcoc": [0.5, 2.0],
+    "slice_pcoc": None,
+    "min_positives": 50,
+}
 MODELS = {
     "two_tower": {
         "training": {"epochs": 2, "input": {"batch_size": 256}},
@@ -56,16 +64,9 @@ def make_config(root: Path, **changes) -> PipelineConfig:
             "num_shards": 4,
         },
         "models": MODELS,
-        # Two thousand rows hardly show that a model is no worse than chance, and teach little beyond clicks an item.
         "evaluation": {
             "slices": {"features": ["age_band", "history_length"], "min_rows": 300},
-            "gates": {
-                "min_auc": 0.45,
-                "max_baseline_auc_loss": None,
-                "pcoc": [0.5, 2.0],
-                "slice_pcoc": None,
-                "min_positives": 50,
-            },
+            "gates": GATES,
         },
         "cascade": {
             "retrieve": 100,

@@ -10,6 +10,8 @@ from tfx.types import artifact_utils, component_spec
 from tfx.types.standard_artifacts import Examples, Model, ModelBlessing, ModelEvaluation
 from tfx.utils import path_utils
 
+from evaluation.results import EvaluationResult, LiveComparison
+from evaluation.retrieval import RecallComparison, RetrievalEvaluation
 from features import storage
 from features.config import Strict
 from features.errors import NotFoundError, UnscorableError
@@ -19,6 +21,8 @@ from pipeline.components.evaluators.live_model import find_compared_models
 from serving.saved.saved_model import read_spec
 
 _Scored = TypeVar("_Scored")
+_Result = TypeVar("_Result", bound=EvaluationResult | RetrievalEvaluation)
+_Comparison = TypeVar("_Comparison", LiveComparison, RecallComparison)
 
 
 class EvaluatorSpec(component_spec.ComponentSpec):
@@ -103,6 +107,24 @@ def scored_beside(
         return score(saved_model), ""
     except (UnscorableError, NotFoundError) as error:
         return None, f"{name} (version {storage.name(saved_model)}) could not be scored: {error}"
+
+
+def with_versions(result: _Result, live: str, anchor: str, live_field: str, lost: _Comparison | None) -> _Result:
+    """Notes which versions a model was compared with.
+
+    Args:
+      result: of the evaluation.
+      live: where the live model lies; '' for none.
+      anchor: where the anchor lies.
+      live_field: of the result, the comparison with the live model; that with the anchor is `anchor`.
+      lost: stands for that with an anchor which could not be scored; None where it was.
+    """
+    beside = {live_field: (live, getattr(result, live_field)), "anchor": (anchor, lost or result.anchor)}
+    noted = {
+        field: found and found.model_copy(update={"version": storage.name(path)})
+        for field, (path, found) in beside.items()
+    }
+    return result.model_copy(update=noted)
 
 
 def mark_blessing(blessing, result, model, live: str) -> None:

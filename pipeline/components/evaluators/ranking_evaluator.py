@@ -6,7 +6,7 @@ from tfx.types import artifact_utils, component_spec
 
 from evaluation.baselines import Baseline, ItemCounts, count_items, oracle
 from evaluation.ranking import KEY_COLUMNS, EvaluationConfig, evaluate
-from evaluation.results import EvaluationResult, LiveComparison
+from evaluation.results import LiveComparison
 from evaluation.slices import HISTORY_LENGTH, SIGNED_ITEM
 from features import storage
 from features.arrow import write_parquet
@@ -16,6 +16,7 @@ from pipeline.components.evaluators.evaluator import (
     mark_blessing,
     scored_beside,
     serving_path,
+    with_versions,
 )
 
 PREDICTIONS_FILE = "predictions.parquet"
@@ -55,7 +56,8 @@ class RankingEvaluatorExecutor(base_executor.BaseExecutor):
             anchor_predictions=anchor_scored,
             unscored=unscored,
         )
-        result = with_versions(result, live, anchor, lost)
+        unscored_anchor = LiveComparison(rows=0, metrics={}, unscored=lost) if lost else None
+        result = with_versions(result, live, anchor, "live", unscored_anchor)
         evaluation = artifact_utils.get_single_instance(output_dict["evaluation"])
         result.save(evaluation.uri)
         write_predictions(storage.join(evaluation.uri, PREDICTIONS_FILE), scored, live_scored)
@@ -79,17 +81,6 @@ def _baselines(scored: pa.Table, items: ItemCounts, truth: str) -> list[Baseline
     ids = scored["item_id"]
     oracles = [oracle(scored, truth)] if truth and storage.is_folder(truth) else []
     return [items.popularity(ids), items.click_rate(ids), *oracles]
-
-
-def with_versions(result: EvaluationResult, live: str, anchor: str, lost: str) -> EvaluationResult:
-    """Notes which versions the model was compared with, and why the anchor could not be scored ('' where it was)."""
-    beside = {
-        "live": result.live,
-        "anchor": LiveComparison(rows=0, metrics={}, unscored=lost) if lost else result.anchor,
-    }
-    versions = {"live": storage.name(live), "anchor": storage.name(anchor)}
-    noted = {name: found and found.model_copy(update={"version": versions[name]}) for name, found in beside.items()}
-    return result.model_copy(update=noted)
 
 
 def slice_columns(config: EvaluationConfig) -> tuple[str, ...]:

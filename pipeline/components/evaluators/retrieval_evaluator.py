@@ -9,7 +9,7 @@ from tfx.types.standard_artifacts import Model
 
 from evaluation.baselines import count_items
 from evaluation.metrics.takes import Takes
-from evaluation.retrieval import RecallComparison, RetrievalEvaluation, RetrievalEvaluationConfig, evaluate_retrieval
+from evaluation.retrieval import RecallComparison, RetrievalEvaluationConfig, evaluate_retrieval
 from features import storage
 from features.items.catalogue import item_rows
 from pipeline.components.evaluators.evaluator import (
@@ -18,6 +18,7 @@ from pipeline.components.evaluators.evaluator import (
     mark_blessing,
     scored_beside,
     serving_path,
+    with_versions,
 )
 
 
@@ -56,7 +57,8 @@ class RetrievalEvaluatorExecutor(base_executor.BaseExecutor):
         counts = count_items(examples.uri, label).clicks_of(judged["model"].item_ids)
         beside = {"live": takes.get("live"), "anchor": takes.get("anchor"), "unscored": others["live"]}
         result = evaluate_retrieval(takes["model"], counts, config, **beside, taught=lists)
-        result = _with_versions(result, live, anchor, others["anchor"])
+        unscored_anchor = RecallComparison(unscored=others["anchor"]) if others["anchor"] else None
+        result = with_versions(result, live, anchor, "live_comparison", unscored_anchor)
         result.save(artifact_utils.get_single_instance(output_dict["evaluation"]).uri)
         mark_blessing(artifact_utils.get_single_instance(output_dict["blessing"]), result, model, live)
 
@@ -108,17 +110,6 @@ def _teacher_lists(
     taught = list_best_items(examples_dir, behaviors_dir, split, teacher, count, top, seed)
     judged = judged | {"two_tower": _Embedded(two_tower, examples_dir, behaviors_dir, split)}
     return {name: each.lists(taught) for name, each in judged.items()}
-
-
-def _with_versions(result: RetrievalEvaluation, live: str, anchor: str, lost: str) -> RetrievalEvaluation:
-    """Notes which versions the model was compared with, and why the anchor could not be scored ('' where it was)."""
-    found = {
-        "live_comparison": result.live_comparison,
-        "anchor": RecallComparison(unscored=lost) if lost else result.anchor,
-    }
-    versions = {"live_comparison": storage.name(live), "anchor": storage.name(anchor)}
-    noted = {name: each and each.model_copy(update={"version": versions[name]}) for name, each in found.items()}
-    return result.model_copy(update=noted)
 
 
 class RetrievalEvaluator(Evaluator):
