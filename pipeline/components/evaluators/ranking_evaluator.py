@@ -48,14 +48,8 @@ class RankingEvaluatorExecutor(base_executor.BaseExecutor):
         live_scored, unscored = scored_beside("live", live, label, scores)
         anchor_scored, lost = scored_beside("anchor", anchor if anchor != live else "", label, scores)
         baselines = _baselines(scored, count_items(examples.uri, label), exec_properties["truth"])
-        result = evaluate(
-            scored,
-            config,
-            live_predictions=live_scored,
-            baselines=baselines,
-            anchor_predictions=anchor_scored,
-            unscored=unscored,
-        )
+        beside = {"live_predictions": live_scored, "anchor_predictions": anchor_scored, "unscored": unscored}
+        result = evaluate(scored, config, baselines=baselines, **beside)
         unscored_anchor = LiveComparison(rows=0, metrics={}, unscored=lost) if lost else None
         result = with_versions(result, live, anchor, "live", unscored_anchor)
         evaluation = artifact_utils.get_single_instance(output_dict["evaluation"])

@@ -186,8 +186,9 @@ def _tags(folder) -> set[str]:
 
 def test_the_learning_rate_is_cut_on_a_plateau(small_log, tmp_path):
     """By the factor for each validation in a row that was no better; what a resumed training finds in its history."""
-    optimizer = OptimizerConfig(learning_rate=0.1, schedule="plateau", plateau_factor=0.5, plateau_patience=1)
-    config = CONFIG.model_copy(update={"optimizer": optimizer, "epochs": 6})
+    # Steps that nothing survives: what a processor rounds decides no validation.
+    optimizer = OptimizerConfig(learning_rate=10.0, schedule="plateau", plateau_factor=0.5, plateau_patience=1)
+    config = CONFIG.model_copy(update={"optimizer": optimizer, "epochs": 8})
     _, history = _train(small_log, tmp_path / "work", config)
     losses = [record.val_log_loss for record in history.epochs]
     best_before = np.minimum.accumulate([np.inf, *losses])[:-1]
@@ -200,7 +201,7 @@ def test_the_learning_rate_is_cut_on_a_plateau(small_log, tmp_path):
         for value in event.summary.value
         if value.tag == "learning_rate"
     ]
-    assert rates[0] == pytest.approx(0.1) and rates[-1] == pytest.approx(0.1 * 0.5**cuts)
+    assert rates[0] == pytest.approx(10.0) and rates[-1] == pytest.approx(10.0 * 0.5**cuts)
 
 
 def test_cutting_the_planted_pair_moves_the_logit_most(small_log, tmp_path):
