@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from features.config import Strict
 from features.items.config import SimHashConfig
@@ -43,6 +43,14 @@ class HistoryConfig(Strict):
     simhash: SimHashConfig = SimHashConfig()
     din_hidden_units: tuple[int, ...] = (36,)
     recency: RecencyKind = "gap_and_rank"
+
+    @model_validator(mode="after")
+    def _reads_something(self) -> HistoryConfig:
+        if self.short == self.long == "none":
+            raise ValueError(
+                "`short` and `long` must not both be none: a ranker without histories leaves `history` out."
+            )
+        return self
 
 
 def reads_histories(config: object) -> bool:

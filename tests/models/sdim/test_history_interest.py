@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import tensorflow as tf
+from pydantic import ValidationError
 
 from features.items.signatures import sign_items
 from models.autoint.config import AutoIntConfig
@@ -235,3 +236,9 @@ def test_rankers_train_without_signatures_at_the_rate_and_serve_with_them(small_
     without = {**batch, "item_row": tf.zeros_like(batch["item_row"])}
     assert loss(batch, True) == pytest.approx(loss(without, False), abs=1e-5)
     assert abs(loss(batch, False) - loss(without, False)) > 1e-4
+
+
+def test_no_window_at_all_is_refused():
+    """Left to the layer it ended in an `IndexError` at the first batch."""
+    with pytest.raises(ValidationError, match="leaves `history` out"):
+        HistoryConfig(short="none", long="none")
