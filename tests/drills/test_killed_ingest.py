@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -60,25 +61,39 @@ def written(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
+def state(folder: Path) -> set[tuple[str, int]]:
+    """What stands in the output, and since when."""
+    found = set()
+    for parent, folders, files in os.walk(folder / "out"):  # Passes over what is gone meanwhile.
+        for path in (os.path.join(parent, name) for name in (*folders, *files)):
+            with contextlib.suppress(FileNotFoundError):
+                found.add((path, os.stat(path).st_mtime_ns))
+    return found
+
+
+def kill_after(process: subprocess.Popen, folder: Path, changes: int) -> bool:
+    """Kills a process once so many changes of its output were seen; False: it ended before."""
+    before, seen = state(folder), 0
+    while process.poll() is None and seen < changes:
+        now = state(folder)
+        seen, before = seen + (now != before), now
+    process.send_signal(signal.SIGKILL)
+    return process.wait() == -signal.SIGKILL
+
+
 @pytest.mark.slow
 def test_a_killed_ingest_ends_as_an_undisturbed_one(tmp_path):
     make_log(tmp_path)
-    undisturbed = start(tmp_path)
-    since = time.monotonic()
-    assert undisturbed.wait(120) == 0
-    seconds = time.monotonic() - since
+    assert start(tmp_path).wait(600) == 0
     expected = written(tmp_path)
     assert len(expected) > 8
 
     killed = 0
-    for share in (0.6, 0.9):  # Onto what the run before left, finished or not.
-        process = start(tmp_path)
-        time.sleep(seconds * share)
-        process.send_signal(signal.SIGKILL)
-        killed += process.wait() == -signal.SIGKILL
+    for changes in (1, 5):  # Onto what the run before left, finished or not.
+        killed += kill_after(start(tmp_path), tmp_path, changes)
         left = written(tmp_path)
         if "out/examples/counts.json" in left:  # Which comes last: all else is there.
             assert {name: digest for name, digest in left.items() if "/_" not in name} == expected
     assert killed, "both ended before they could be killed"
-    assert start(tmp_path).wait(120) == 0
+    assert start(tmp_path).wait(600) == 0
     assert written(tmp_path) == expected
