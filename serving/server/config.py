@@ -7,6 +7,9 @@ from pydantic import Field, field_validator, model_validator
 from features.config import Strict
 
 
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
 class TlsConfig(Strict):
     """The server's certificate, and whose clients it answers.
 
@@ -101,6 +104,8 @@ class ServeConfig(Strict):
                 "say what is served in one way: `models` (a base path by name), `models_config` (a file), or `root` "
                 "(a serving root with releases)"
             )
+        if self.tls is not None and self.rest_port is not None and self.host not in _LOOPBACK:
+            raise ValueError("REST is not encrypted: with `tls`, serve it on the loopback alone (`rest_port: null`)")
         if any(not name for name in self.models):
             raise ValueError("a model needs a name")
         return self

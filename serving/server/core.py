@@ -19,7 +19,7 @@ from serving.server.versions.loaded_model import DEFAULT_SIGNATURE, LoadedModel,
 from serving.server.versions.model_configs import check_models, check_platforms, check_roots, watched_models
 from serving.server.versions.model_manager import AVAILABLE, LoadSettings, ModelManager, VersionState
 from serving.server.versions.routing import Routing, new_labels
-from serving.server.versions.version_files import VersionWatcher
+from serving.server.versions.version_files import VersionWatcher, Watched
 from serving.server.versions.warmup_replay import replay_warmup
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class ServerCore:
     def reload_config(
         self, request: model_management_pb2.ReloadConfigRequest
     ) -> model_management_pb2.ReloadConfigResponse:
-        """Answers `HandleReloadConfigRequest`: serves other models from now on, and returns when new ones are available.
+        """Answers `HandleReloadConfigRequest`: serves other models from now on, returns when new ones are available.
 
         Raises:
           ServingError: INVALID_ARGUMENT for a configuration that is refused, FAILED_PRECONDITION for a label of a
@@ -180,6 +180,18 @@ class ServerCore:
             known = {each.name for each in self._watcher.models}
             self._watcher.watch(watched)
             self.wait_for_models([each.name for each in watched if each.name not in known], what)
+
+    def model_names(self) -> list[str]:
+        """Returns the names of the models that are served, sorted."""
+        return sorted(each.name for each in self._watcher.models)
+
+    def watch(self, models: list[Watched]) -> None:
+        """Watches these models from now on; who calls this says by `route` which of their versions calls get."""
+        self._watcher.watch(models)
+
+    def route(self, routing: Routing) -> None:
+        """Gives calls other versions from now on, of all models at once."""
+        self._routing = routing
 
     def wait_for_models(self, names: list[str], what: str = "model") -> None:
         """Returns when each model can be called.

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tensorflow_serving.apis.inference_pb2 import MultiInferenceRequest, MultiInferenceResponse
     from tensorflow_serving.apis.regression_pb2 import RegressionRequest, RegressionResponse
 
-#: What a task of MultiInference is by its method: the check of its signature, the field of its result, how it is filled.
+#: What a task is by its method: the check of its signature, the field of its result, and how that is filled.
 _TASKS = {
     CLASSIFY_METHOD: (classify_call, "classification_result", fill_classifications),
     REGRESS_METHOD: (regress_call, "regression_result", fill_regressions),

@@ -96,7 +96,7 @@ def fill_classifications(
       result: what they are written to.
 
     Raises:
-      ServingError: INVALID_ARGUMENT if they have other shapes or types than `[examples, classes]` of strings and floats.
+      ServingError: INVALID_ARGUMENT if they are not `[examples, classes]`, of strings and of floats.
     """
     classes = _output(signature, tensors, _CLASSES)
     scores = _output(signature, tensors, _SCORES)

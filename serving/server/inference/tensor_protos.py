@@ -82,7 +82,7 @@ def decode(proto: TensorProto) -> np.ndarray:
         return np.empty(shape, kind.dtype)
     content = proto.tensor_content
     if content:
-        return (_strings(content, count) if kind.dtype == object else _raw(content, kind.dtype, count)).reshape(shape)
+        return (_strings(content, count) if kind.dtype.kind == "O" else _raw(content, kind.dtype, count)).reshape(shape)
     return _filled(_values(proto, kind), kind.dtype, count).reshape(shape)
 
 
@@ -100,7 +100,7 @@ def _elements(shape: list[int]) -> int:
 def _raw(content: bytes, dtype: np.dtype, count: int) -> np.ndarray:
     if len(content) != count * dtype.itemsize:
         raise ValueError("not the bytes of the shape")
-    if dtype == bool and not frozenset(content) <= {0, 1}:
+    if dtype.kind == "b" and not frozenset(content) <= {0, 1}:
         return np.frombuffer(content, np.uint8) != 0  # an array of other bytes has no meaning
     return np.frombuffer(content, dtype)
 
@@ -139,7 +139,7 @@ def _values(proto: TensorProto, kind: _Kind) -> np.ndarray:
         getattr(alone, kind.field).MergeFrom(values)
         packed = alone.SerializeToString()
         return np.frombuffer(packed, kind.dtype, offset=len(packed) - size)
-    if kind.dtype == object:
+    if kind.dtype.kind == "O":
         found = np.empty(len(values), object)
         found[:] = list(values)
         return found
@@ -168,7 +168,7 @@ def _filled(values: np.ndarray, dtype: np.dtype, count: int) -> np.ndarray:
         raise ValueError("too few values for so large a shape")
     found = np.empty(count, dtype)
     found[: len(values)] = values
-    found[len(values) :] = values[-1] if len(values) else (b"" if dtype == object else dtype.type(0))
+    found[len(values) :] = values[-1] if len(values) else (b"" if dtype.kind == "O" else dtype.type(0))
     return found
 
 
@@ -194,7 +194,7 @@ def encode(array: np.ndarray, proto: TensorProto, as_content: bool = False) -> N
     if not array.size:
         return
     if as_content:
-        proto.tensor_content = _string_content(array) if kind.dtype == object else array.tobytes()
+        proto.tensor_content = _string_content(array) if kind.dtype.kind == "O" else array.tobytes()
     elif kind.tag is not None:
         content = array.tobytes()
         proto.MergeFromString(b"".join((kind.tag, _varint(len(content)), content)))

@@ -53,7 +53,7 @@ class LoadedModel:
       signatures: the signatures by name, as the export holds them.
     """
 
-    def __init__(self, name: str, version: int, path: str, threads: SessionThreads = SessionThreads()):
+    def __init__(self, name: str, version: int, path: str, threads: SessionThreads):
         import tensorflow as tf
 
         self.name, self.version, self.path = name, version, path

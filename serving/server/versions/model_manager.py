@@ -74,7 +74,7 @@ class ModelManager:
       settings: how versions are loaded.
     """
 
-    def __init__(self, load: Callable[[str, int, str], LoadedModel], settings: LoadSettings = LoadSettings()):
+    def __init__(self, load: Callable[[str, int, str], LoadedModel], settings: LoadSettings):
         self._load, self._settings = load, settings
         self._changed = threading.Condition()
         self._managed: dict[str, dict[int, _Version]] = defaultdict(dict)
@@ -132,7 +132,7 @@ class ModelManager:
             return {} if not all(found) else {key: state for each in found for key, state in each.items()}
 
     def wait_for_versions(self, versions: Iterable[tuple[str, int]], timeout_s: float | None = None) -> bool:
-        """Waits until given versions are available; returns whether they are, false as soon as one's load has failed."""
+        """Waits until versions are available; returns whether they are, false as soon as the load of one has failed."""
         wanted = list(versions)
 
         def states() -> list[VersionState]:
@@ -149,6 +149,12 @@ class ModelManager:
         with self._changed:
             self._changed.wait_for(decided, timeout_s)
             return all(each.state == AVAILABLE for each in states())
+
+    def has_failed(self, name: str, version: int) -> bool:
+        """Whether the load of a version has failed, and will not be tried again."""
+        with self._changed:
+            state = self._states.get(name, {}).get(version, VersionState(START))
+            return state.state == END and state.error is not None
 
     def close(self) -> None:
         """Ends loads that wait, and unloads everything once its last call has ended."""
@@ -191,7 +197,7 @@ class ModelManager:
         return {(name, max(failed)): states[max(failed)]} if failed and len(failed) == len(managed) else {}
 
     def _take_up(self, name: str) -> None:
-        """Turns what is wanted into managed versions, and does what is to be done; waits while a version of it unloads."""
+        """Turns what is wanted into managed versions, unless one of it still unloads, and does what is to be done."""
         managed, wanted = self._managed[name], self._wanted.get(name)
         if wanted is not None and not any(
             version in managed and managed[version].phase is Phase.UNLOADING for version in wanted
