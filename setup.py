@@ -25,8 +25,10 @@ REQUIRES = [
     "dill",  # TFX 1.16 imports it, newer Beam no longer brings it
     "fsspec",
     "google-crc32c",
+    "h11",
     "jinja2",
     "lmdb",
+    "orjson",
     "psutil",
     "pydantic>=2",
     "pydantic-core",
