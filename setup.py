@@ -25,8 +25,10 @@ REQUIRES = [
     "dill",  # TFX 1.16 imports it, newer Beam no longer brings it
     "fsspec",
     "google-crc32c",
+    "grpcio",
     "jinja2",
     "lmdb",
+    "protobuf",
     "psutil",
     "pydantic>=2",
     "pydantic-core",
@@ -65,6 +67,7 @@ setup(
     package_data={
         "clickmill": ["py.typed"],
         "evaluation.report": ["templates/*"],
+        "serving.deploy": ["templates/*"],
         "tfx_config": ["*.yaml"],
     },
     install_requires=[
