@@ -19,14 +19,15 @@ class Batching(Strict):
       enabled: whether the server merges requests. Off by default: on few cores a merged run takes about as long as its
         parts one after another, since the model and not the call is what costs, and whoever waits for company answers
         later. `python -m benchmarks batching` measures it on a machine with an export of one's own.
-      max_batch_size: requests in one run at most, counted along the first dimension.
+      max_batch_size: requests in one run at most, counted along the first dimension. Not below 32, the largest request
+        that exports warm up with: a server refuses to load a model whose warm-up request is larger.
       timeout_micros: how long a request waits for company, in microseconds, once a thread is free. 0: not at all, so
         that only requests that queue anyway are merged.
       max_enqueued_batches: full batches that wait at most; what comes then is refused as UNAVAILABLE.
     """
 
     enabled: bool = False
-    max_batch_size: int = Field(default=16, ge=1)
+    max_batch_size: int = Field(default=32, ge=32)
     timeout_micros: int = Field(default=0, ge=0)
     max_enqueued_batches: int = Field(default=4, ge=1)
 

@@ -147,14 +147,21 @@ class RunningServer:
         except grpc.RpcError as error:
             if error.code() in (unless if isinstance(unless, tuple) else (unless,)):
                 return None
-            raise RunError(f"{self.address} answered {error.code().name}: {error.details()}") from error
+            told = f"{self.address} answered {error.code().name}: {error.details()}."
+            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and request.DESCRIPTOR.name == "ReloadConfigRequest":
+                # WaitUntilModelsAvailable has no time limit, and reloads wait for one another.
+                told += (
+                    f" It still waits for a model that is new to it: see that each version lies below {self._base}. "
+                    "Until then it takes no other configuration, and answers as before."
+                )
+            raise RunError(told) from error
 
 
 def switch(
     servers: Sequence[RunningServer],
     after: Served,
     names: Iterable[str] = (),
-    labels: Iterable[str] = (),
+    labels: Iterable[str] = ("stable", "canary"),
     timeout_s: float = 300.0,
     tell: Callable[[str], None] = lambda line: None,
 ) -> int:
@@ -168,7 +175,7 @@ def switch(
       servers: to switch.
       after: what they are to serve.
       names: further models that they may serve now, to be retired last.
-      labels: further labels that may be set now.
+      labels: further labels that may be set now; of others the server does not tell, and they are lost.
       timeout_s: for each step of each server.
       tell: takes a line on every step that is done.
 

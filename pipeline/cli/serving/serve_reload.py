@@ -39,6 +39,7 @@ def reload(
         raise InputError("--cert goes with --key, and both with --ca.")
     after, base = read_config(path)
     before = [read_config(each)[0] for each in storage.entries(storage.join(deploy, "reload"), "1-*.config")]
+    # Their labels and models are all that the servers may hold beside what they are to serve.
     names = {name for served in before for name in served}
     labels = {"stable", "canary", *(label for served in before for model in served.values() for label in model.labels)}
     with err().status("Switching …"):

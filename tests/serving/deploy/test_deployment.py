@@ -233,7 +233,7 @@ def test_other_files_are_another_config_map():
         ({"root": "serving_models"}, "must begin with"),
         ({"rest_port": 8500}, "must differ"),
         ({"name": "Not A Name"}, "name"),
-        ({"batching": {"max_batch_size": 0}}, "max_batch_size"),
+        ({"batching": {"max_batch_size": 16}}, "max_batch_size"),
     ],
 )
 def test_a_deployment_that_cannot_be_is_refused(values, told):

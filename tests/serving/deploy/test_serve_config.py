@@ -93,7 +93,7 @@ def test_a_label_that_moves_is_written_as_three_reloads(tmp_path, root):
 
 
 def test_settings_of_a_file_give_way_to_options(tmp_path, root):
-    (tmp_path / "settings.yaml").write_text("cpus: 8\nmemory_mb: 4096\nbatching: {max_batch_size: 32}\n")
+    (tmp_path / "settings.yaml").write_text("cpus: 8\nmemory_mb: 4096\nbatching: {max_batch_size: 48}\n")
     out = tmp_path / "deploy"
     result = call(
         "--root", root, "--out", out, "--settings", tmp_path / "settings.yaml", "--memory", 1024, "--batching"
@@ -102,7 +102,7 @@ def test_settings_of_a_file_give_way_to_options(tmp_path, root):
     service = yaml.safe_load((out / "compose.yaml").read_text())["services"]["serving"]
     assert service["deploy"]["resources"]["limits"] == {"cpus": "8", "memory": "1024M"}
     assert "--enable_batching=true" in service["command"]
-    assert "max_batch_size { value: 32 }" in (out / "server" / "batching_params.pbtxt").read_text()
+    assert "max_batch_size { value: 48 }" in (out / "server" / "batching_params.pbtxt").read_text()
 
 
 def test_the_root_is_named_from_where_compose_stands(tmp_path, root, monkeypatch):
