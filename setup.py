@@ -25,10 +25,12 @@ REQUIRES = [
     "dill",  # TFX 1.16 imports it, newer Beam no longer brings it
     "fsspec",
     "google-crc32c",
+    "grpcio",
     "h11",
     "jinja2",
     "lmdb",
     "orjson",
+    "protobuf",
     "psutil",
     "pydantic>=2",
     "pydantic-core",
@@ -67,6 +69,7 @@ setup(
     package_data={
         "clickmill": ["py.typed"],
         "evaluation.report": ["templates/*"],
+        "serving.deploy": ["templates/*"],
         "tfx_config": ["*.yaml"],
     },
     install_requires=[

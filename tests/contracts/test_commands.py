@@ -130,6 +130,8 @@ def test_a_command_explains_itself_without_heavy_imports(helped, words):
 
 def test_every_file_is_a_command_and_its_line_is_its_own():
     files = {path.stem for path in (ROOT / "pipeline" / "cli").rglob("*.py")} - {"__init__", "app", "console"}
+    # A command of the group `serve` may have a file of its own: serve_config is `clickmill serve config`.
+    files = {each for each in files if not each.startswith("serve_")}
     assert files == {target.split(":")[0].split(".")[-1] for target, _ in cli.COMMANDS.values()}
     root = typer.main.get_command(cli.app)
     for name, (_, line) in cli.COMMANDS.items():

@@ -1,0 +1,93 @@
+"""How a release is served by TensorFlow Serving: what is configured of it. Imports no TensorFlow."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+from typing_extensions import Self
+
+from features import storage
+from features.config import Strict
+
+#: Where the server finds its configuration, in a container.
+CONFIG_FOLDER = "/etc/clickmill"
+
+
+class Batching(Strict):
+    """TensorFlow Serving's batching: what it may merge into one run of a model (session_bundle_config.proto).
+
+    Attributes:
+      enabled: whether the server merges requests. Off by default: on few cores a merged run takes about as long as its
+        parts one after another, since the model and not the call is what costs, and whoever waits for company answers
+        later. `python -m benchmarks batching` measures it on a machine with an export of one's own.
+      max_batch_size: requests in one run at most, counted along the first dimension. Not below 32, the largest request
+        that exports warm up with: a server refuses to load a model whose warm-up request is larger.
+      timeout_micros: how long a request waits for company, in microseconds, once a thread is free. 0: not at all, so
+        that only requests that queue anyway are merged.
+      max_enqueued_batches: full batches that wait at most; what comes then is refused as UNAVAILABLE.
+    """
+
+    enabled: bool = False
+    max_batch_size: int = Field(default=32, ge=32)
+    timeout_micros: int = Field(default=0, ge=0)
+    max_enqueued_batches: int = Field(default=4, ge=1)
+
+
+class Deployment(Strict):
+    """A server, or several alike, for the models of a release.
+
+    Attributes:
+      name: of the service, its containers and what belongs to it.
+      image: of TensorFlow Serving. Its TensorFlow is not older than the one that exported the models.
+      base: the serving root as the server sees it, an absolute path or a URI.
+      root: the serving root as the machine sees it that runs compose.yaml: absolute, or relative to that file (`./…`).
+      volume_claim: PersistentVolumeClaim of Kubernetes that holds the serving root.
+      grpc_port: for PredictionService and ModelService.
+      rest_port: for REST and the metrics.
+      callers: calls that may be on their way to one server at once, of all its clients together.
+      cpus: cores of one server. Its TensorFlow threads are set to them: by itself it takes those of the whole machine,
+        whatever the container's limit is.
+      memory_mb: of one server, in MiB: twice its models, since old and new versions stand beside each other during a
+        switch, and what unloading frees does not all go back to the system.
+      replicas: servers that Kubernetes keeps up.
+      drain_seconds: from the moment that a server is to go until it is stopped. Its clients leave by themselves within
+        two thirds of it, since a connection lives no longer; TensorFlow Serving does not handle SIGTERM.
+      rest_timeout_ms: after which a REST call is given up.
+      batching: what the server may merge.
+    """
+
+    name: str = Field(default="clickmill-serving", pattern="^[a-z]([-a-z0-9]{0,50}[a-z0-9])?$")
+    image: str = Field(default="tensorflow/serving:2.16.1", min_length=1)
+    base: str = "/models"
+    root: str = "../serving_models"
+    volume_claim: str = Field(default="clickmill-models", pattern="^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    grpc_port: int = Field(default=8500, ge=1024, le=65535)
+    rest_port: int = Field(default=8501, ge=1024, le=65535)
+    callers: int = Field(default=64, ge=1, le=10_000)
+    cpus: int = Field(default=2, ge=1)
+    memory_mb: int = Field(default=2048, ge=256)
+    replicas: int = Field(default=2, ge=1)
+    drain_seconds: int = Field(default=30, ge=3, le=600)
+    rest_timeout_ms: int = Field(default=30_000, ge=1)
+    batching: Batching = Batching()
+
+    @model_validator(mode="after")
+    def _can_be_served(self) -> Self:
+        if storage.is_local(self.base) and not self.base.startswith("/"):
+            raise ValueError(
+                f"`base` must be an absolute path or a URI: TensorFlow Serving asks so. Got {self.base!r}."
+            )
+        if not self.root.startswith(("/", ".")):
+            raise ValueError(f"`root` must begin with `/` or `.`: compose.yaml asks so. Got {self.root!r}.")
+        if self.grpc_port == self.rest_port:
+            raise ValueError(f"`grpc_port` and `rest_port` must differ. Got {self.grpc_port} for both.")
+        return self
+
+    @property
+    def grpc_threads(self) -> int:
+        """Threads of the gRPC server, `--grpc_max_threads`.
+
+        A thread carries one call, and some only wait for the next: 8 threads, the default of two cores, carry 5 callers
+        and answer 8 callers with `Server Threadpool Exhausted` (measured on 2.16.1). Twice the callers and a few more
+        leave room; a thread that waits costs only its stack.
+        """
+        return 2 * self.callers + 16
