@@ -84,7 +84,7 @@ class Ranker:
             raise InputError(f"the ranker in {ranker.directory} takes no bucket tables: leave the store out.")
         from serving.bse.store import BseStore
 
-        ranker._tables = BseStore(store_dir, history.version).get
+        ranker._tables = BseStore(store_dir, history.version, follow=True).get
         return ranker
 
     @property

@@ -31,6 +31,10 @@ class StoreError(InputError):
     """A store that cannot be used. The message names the store, what is wrong and the fix."""
 
 
+class ClosedError(StoreError):
+    """The environment was given back by its last user."""
+
+
 class SharedEnvironment:
     """One LMDB directory in this process. Get it from `open_environment`; every opener calls `close` once.
 
@@ -39,18 +43,20 @@ class SharedEnvironment:
       tables, long_ids: handles of the two databases, for `txn.get(key, db=…)`.
     """
 
-    def __init__(self, directory: Path, key: tuple, durable: bool):
+    def __init__(self, directory: Path, key: tuple, durable: bool, create: bool = False):
         self.directory = directory
         self._key = key
         self._durable = durable
         self._uses = 0
+        self._closed = False
         self._gate = threading.Condition()
-        self._open()
+        self._open(create)
 
     def read(self, work: Callable[[lmdb.Transaction], Result]) -> Result:
         """Runs `work` in a read transaction; buffers that it got are invalid when it returns.
 
         Raises:
+          ClosedError: if its last user gave it back.
           StoreError: if LMDB finds the file damaged.
         """
         return self._run(work, write=False)
@@ -69,12 +75,23 @@ class SharedEnvironment:
         """Forces everything to disk."""
         self._environment.sync(True)
 
+    def retain(self) -> None:
+        """Makes the caller one more user, who calls `close` once. Raises `ClosedError` if the last one gave it back."""
+        with _REGISTRY_LOCK:
+            if self._references == 0:
+                raise ClosedError(f"{self.directory} was closed.")
+            self._references += 1
+
     def close(self) -> None:
-        """Gives the environment back; the last one closes it."""
+        """Gives the environment back; the last one closes it, once no thread reads or writes any more."""
         with _REGISTRY_LOCK:
             self._references -= 1
-            if self._references == 0 and self._pid == os.getpid():
-                _REGISTRY.pop(self._key, None)
+            if self._references or self._pid != os.getpid():
+                return
+            _REGISTRY.pop(self._key, None)
+        with self._gate:
+            self._closed = True
+            if not self._uses:
                 self._environment.close()
 
     def _run(self, work, write):
@@ -100,6 +117,8 @@ class SharedEnvironment:
 
     def _enter(self) -> int:
         with self._gate:
+            if self._closed:
+                raise ClosedError(f"{self.directory} was closed.")
             self._uses += 1
             return self._map_size
 
@@ -108,23 +127,28 @@ class SharedEnvironment:
             self._uses -= 1
             if not self._uses:
                 self._gate.notify_all()
+                if self._closed:
+                    self._environment.close()
 
     def _resize(self, seen: int, grow: bool) -> None:
         with self._gate:
             # The map may move: every transaction of this process ends first, and none begins while the gate is held.
             while self._uses:
                 self._gate.wait()
-            if self._map_size != seen:
-                return  # another thread has done it
+            if self._closed or self._map_size != seen:
+                return  # another thread has done it; who enters a closed one is told
             self._environment.set_mapsize(2 * seen if grow else 0)
             self._map_size = self._environment.info()["map_size"]
 
-    def _open(self) -> None:
+    def _open(self, create: bool) -> None:
         data, lock = self.directory / DATA_FILE, self.directory / LOCK_FILE
         exists = data.exists()
+        if not exists and not create:
+            raise FileNotFoundError(f"{data} is not there.")
         self.readonly = exists and not (os.access(data, os.W_OK) and os.access(self.directory, os.W_OK))
         # Who may not write the lock file cannot announce himself as a reader; on a read-only mount nobody writes.
         locked = not self.readonly or os.access(lock, os.W_OK)
+        self._environment = None
         try:
             self._environment = lmdb.open(
                 str(self.directory),
@@ -145,8 +169,13 @@ class SharedEnvironment:
                 self._environment.reader_check()
             self.tables = self._environment.open_db(TABLES, create=not exists)
             self.long_ids = self._environment.open_db(LONG_IDS, create=not exists)
-        except lmdb.Error as error:
-            raise StoreError(f"{self.directory} is no BSE store or is damaged ({error}). Build it again.") from error
+        except BaseException as error:
+            if self._environment is not None:
+                self._environment.close()
+            if isinstance(error, lmdb.Error):
+                said = f"{self.directory} is no BSE store or is damaged ({error}). Build it again."
+                raise StoreError(said) from error
+            raise
         self._map_size = self._environment.info()["map_size"]
         self._pid = os.getpid()
         self._references = 0
@@ -156,7 +185,6 @@ class SharedEnvironment:
         needed = (self._environment.info()["last_pgno"] + 1) * self._environment.stat()["psize"]
         if data.stat().st_size < needed:
             size = data.stat().st_size
-            self._environment.close()
             raise StoreError(f"{data} is cut off: {size:,} bytes of {needed:,}. Build or copy it again.")
 
 
@@ -179,7 +207,7 @@ def open_environment(directory: Path, *, create: bool = False, durable: bool = T
     data = directory / DATA_FILE
     if create and not data.exists():
         directory.mkdir(parents=True, exist_ok=True)
-        SharedEnvironment(directory, (), durable)._environment.close()
+        SharedEnvironment(directory, (), durable, create=True)._environment.close()
     with _REGISTRY_LOCK:
         found = data.stat()
         key = (found.st_dev, found.st_ino)

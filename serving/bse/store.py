@@ -7,11 +7,16 @@ refuses readers of another. serving/bse/build.py says how a version is published
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -24,16 +29,14 @@ from serving.bse.build import (
     check_version,
     versions,
 )
-from serving.bse.environment import SharedEnvironment, StoreError, open_environment
-from serving.bse.record import (
-    RecordError,
-    RecordLayout,
-    user_key,
-    user_of,
-)
+from serving.bse.environment import ClosedError, SharedEnvironment, StoreError, open_environment
+from serving.bse.record import RecordError, RecordLayout, user_key, user_of
+from serving.bse.verify import Verification, read_records, verify_records
 
-_PAGE_USERS = 256
-_MAX_FAULTS = 20
+Found = TypeVar("Found")
+
+LOOK_SECONDS = 1.0
+"""So often who follows a store looks whether it was rebuilt."""
 
 
 class VersionMismatch(StoreError):
@@ -57,45 +60,33 @@ class Change:
     expires: bool = False
 
 
-@dataclass
-class Verification:
-    """What `BseStore.verify` found.
+@dataclass(frozen=True)
+class _Opened:
+    """One build, open: what is read together is of one build."""
 
-    Attributes:
-      users, behaviors: tables and behaviours in them.
-      num_bytes: of the records.
-      faults: (user or key, what is wrong), the first 20.
-      num_faults: how many there are.
-    """
-
-    users: int = 0
-    behaviors: int = 0
-    num_bytes: int = 0
-    faults: list[tuple[str, str]] = field(default_factory=list)
-    num_faults: int = 0
-
-    def add_fault(self, where: object, what: str) -> None:
-        self.num_faults += 1
-        if len(self.faults) < _MAX_FAULTS:
-            self.faults.append((str(where), what))
+    environment: SharedEnvironment
+    build: str
+    header: dict
+    layout: RecordLayout
 
 
 class BseStore:
-    """One published version, open. Reading is safe from many threads and while another process appends.
+    """One published version, open. Reading is safe from many threads and while another process appends or builds.
 
     Attributes:
       root: the store with all its versions.
       version: of the ranker.
-      header: what the build wrote down.
-      layout: of the records.
     """
 
-    def __init__(self, root: str | Path, version: str | None = None):
+    def __init__(self, root: str | Path, version: str | None = None, *, follow: bool = False):
         """Opens a version; the current one by default. Close it, or use it in `with`.
 
         Args:
           root: the store.
           version: the reader's ranker version.
+          follow: whether to read from the next build of this version once there is one: for readers that run long. A
+            build that cannot be opened is left out with a warning, and the one before is read on. Who follows does
+            not append.
 
         Raises:
           NotFoundError: if no store is there.
@@ -105,20 +96,13 @@ class BseStore:
         if version is not None:
             check_version(version)
         self.root = Path(root).absolute()
-        self._environment, self._build = _open_published(self.root, version)
-        try:
-            self.header = self._read_header()
-            self.layout = RecordLayout(
-                *(self.header[name] for name in ("num_groups", "num_buckets", "dim", "precision"))
-            )
-            self.version = self.header["version"]
-            if version is not None and self.version != version:
-                raise VersionMismatch(
-                    f"{self.root / version} holds tables of the ranker version {self.version!r}. Build it again."
-                )
-        except BaseException:
-            self.close()
-            raise
+        self._opened = _open_published(self.root, version)
+        self.version: str = self._opened.header["version"]
+        self._closed = False
+        self._follow = follow
+        self._looking = threading.Lock()
+        self._next_look = time.monotonic() + LOOK_SECONDS
+        self._warned = ""
 
     def __enter__(self) -> BseStore:
         return self
@@ -128,24 +112,34 @@ class BseStore:
 
     def close(self) -> None:
         """Closes the store; closing twice is harmless."""
-        if self._environment is not None:
-            self._environment.close()
-            self._environment = None
+        with self._looking:
+            if not self._closed:
+                self._closed = True
+                self._opened.environment.close()
+
+    @property
+    def header(self) -> dict:
+        """What the build wrote down."""
+        return self._opened.header
+
+    @property
+    def layout(self) -> RecordLayout:
+        """Of the records."""
+        return self._opened.layout
 
     def __len__(self) -> int:
         """Returns the number of users."""
-        environment = self._open
-        return environment.read(lambda transaction: transaction.stat(environment.tables)["entries"])
+
+        def count(opened: _Opened) -> int:
+            environment = opened.environment
+            return environment.read(lambda transaction: transaction.stat(environment.tables)["entries"])
+
+        return self._read(count)
 
     def record(self, user: str | int) -> bytes | None:
         """Returns a user's record as stored, unchecked; None: the user has no long history."""
-        environment, (key, _) = self._open, user_key(user)
-
-        def read(transaction):
-            found = transaction.get(key, db=environment.tables)
-            return None if found is None else bytes(found)
-
-        return environment.read(read)
+        key, _ = user_key(user)
+        return self._read(lambda opened: _record(opened, key))
 
     def get(self, user: str | int) -> BucketTable | None:
         """Returns a user's table, or None if the user has no long history.
@@ -154,8 +148,13 @@ class BseStore:
           TypeError: if `user` is neither a string nor an integer; strings and integers are different users.
           StoreError: if the record is damaged.
         """
-        record = self.record(user)
-        return None if record is None else self._decode(user, record)
+        key, _ = user_key(user)
+
+        def read(opened: _Opened) -> BucketTable | None:
+            record = _record(opened, key)
+            return None if record is None else self._decode(opened, user, record)
+
+        return self._read(read)
 
     def append(self, user: str | int, value: np.ndarray, signature: np.ndarray) -> None:
         """Adds a behaviour to a user's table and to disk; a user without one gets it. See `apply`."""
@@ -172,10 +171,14 @@ class BseStore:
 
         Raises:
           ValueError: if a value or signature does not fit, or an expired behaviour is not there; nothing is changed.
-          StoreError: if the store cannot be written or was replaced by a newer build.
+          StoreError: if the store cannot be written, was replaced by a newer build, or follows one.
         """
-        changes, environment = list(changes), self._open
-        if os.path.realpath(self.root / self.version) != self._build:
+        changes, opened = list(changes), self._current()
+        environment, layout = opened.environment, opened.layout
+        if self._follow:
+            # A behaviour may be in the newer build already: it would count twice.
+            raise StoreError(f"{self.root} was opened to follow what is built: open it without `follow` to append.")
+        if os.path.realpath(self.root / self.version) != opened.build:
             raise StoreError(f"{self.root / self.version} was replaced since it was opened: open the store again.")
 
         def work(transaction):
@@ -184,9 +187,8 @@ class BseStore:
                 key, text = user_key(change.user)
                 if key not in tables:
                     found = transaction.get(key, db=environment.tables)
-                    layout = self.layout
                     empty = BucketTable.empty(layout.num_groups, layout.num_buckets, layout.dim)
-                    tables[key] = empty if found is None else self._decode(change.user, bytes(found))
+                    tables[key] = empty if found is None else self._decode(opened, change.user, bytes(found))
                 if change.expires:
                     tables[key].expire(change.value, change.signature)
                 else:
@@ -195,7 +197,7 @@ class BseStore:
                     transaction.put(key, text, db=environment.long_ids)
             for key, table in tables.items():
                 if table.counts.any():
-                    record = self.layout.encode(table.sums[np.newaxis], table.counts[np.newaxis])[0]
+                    record = layout.encode(table.sums[np.newaxis], table.counts[np.newaxis])[0]
                     transaction.put(key, record, db=environment.tables)
                 else:
                     transaction.delete(key, db=environment.tables)
@@ -206,9 +208,10 @@ class BseStore:
 
     def __iter__(self) -> Iterator[tuple[str | int, BucketTable]]:
         """Yields every user and table, integers before strings. Changes made meanwhile may or may not be seen."""
-        for key, record, text in self._records():
-            user = user_of(key, text)
-            yield user, self._decode(user, record)
+        with self._held() as opened:
+            for key, record, text in read_records(opened.environment):
+                user = user_of(key, text)
+                yield user, self._decode(opened, user, record)
 
     def verify(self) -> Verification:
         """Reads every record and checks key, size, checksum, counts and sums.
@@ -216,99 +219,121 @@ class BseStore:
         Raises:
           StoreError: if LMDB cannot read on.
         """
-        found = Verification()
-        for key, record, text in self._records():
-            found.users += 1
-            found.num_bytes += len(record)
-            user: object = key
-            try:
-                user = user_of(key, text)
-                table = self.layout.decode(record)
-            except (RecordError, UnicodeDecodeError) as error:
-                found.add_fault(user, str(error))
-                continue
-            found.behaviors += int(table.counts[0].sum())
-            for what in _faults(table):
-                found.add_fault(user, what)
-        return found
+        with self._held() as opened:
+            return verify_records(opened.environment, opened.layout)
 
-    @property
-    def _open(self) -> SharedEnvironment:
-        if self._environment is None:
+    def _current(self) -> _Opened:
+        """The build that is open; who follows looks for the next one now and then."""
+        if self._closed:
             raise StoreError(f"{self.root}: this store was closed.")
-        return self._environment
+        # Whoever looks, the other threads read on meanwhile.
+        if self._follow and time.monotonic() >= self._next_look and self._looking.acquire(blocking=False):
+            try:
+                self._next_look = time.monotonic() + LOOK_SECONDS
+                if not self._closed and os.path.realpath(self.root / self.version) != self._opened.build:
+                    self._reopen()
+            finally:
+                self._looking.release()
+        return self._opened
 
-    def _decode(self, user, record: bytes) -> BucketTable:
+    def _reopen(self) -> None:
         try:
-            return self.layout.decode(record)
+            opened = _open_published(self.root, self.version)
+        except (StoreError, FileNotFoundError) as error:
+            if str(error) != self._warned:
+                logging.getLogger(__name__).warning("%s Reading on from the build before.", error)
+            self._warned = str(error)
+            return
+        before, self._opened, self._warned = self._opened, opened, ""
+        before.environment.close()
+
+    def _read(self, work: Callable[[_Opened], Found]) -> Found:
+        while True:
+            opened = self._current()
+            try:
+                return work(opened)
+            except ClosedError:
+                if opened is self._opened:
+                    raise
+                # Another thread has reopened the store between the two lines.
+
+    @contextlib.contextmanager
+    def _held(self) -> Iterator[_Opened]:
+        """Keeps one build open for the block, for what reads on and on."""
+
+        def retain(opened: _Opened) -> _Opened:
+            opened.environment.retain()
+            return opened
+
+        held = self._read(retain)
+        try:
+            yield held
+        finally:
+            held.environment.close()
+
+    def _decode(self, opened: _Opened, user, record: bytes) -> BucketTable:
+        try:
+            return opened.layout.decode(record)
         except RecordError as error:
             raise StoreError(f"{self.root / self.version}: user {user!r}: {error}. Build it again.") from error
 
-    def _records(self) -> Iterator[tuple[bytes, bytes, bytes | None]]:
-        """Yields (key, record, long id) in the order of keys; each page is read in a transaction of its own."""
-        environment, start = self._open, b""
-        while True:
 
-            def read_page(transaction, start=start):
-                page = []
-                cursor = transaction.cursor(environment.tables)
-                found = cursor.set_range(start) if start else cursor.first()
-                while found and len(page) < _PAGE_USERS:
-                    key = bytes(cursor.key())
-                    text = transaction.get(key, db=environment.long_ids) if key[:1] == b"t" else None
-                    page.append((key, bytes(cursor.value()), None if text is None else bytes(text)))
-                    found = cursor.next()
-                return page
+def _record(opened: _Opened, key: bytes) -> bytes | None:
+    environment = opened.environment
 
-            page = environment.read(read_page)
-            yield from page
-            if len(page) < _PAGE_USERS:
-                return
-            start = page[-1][0] + b"\0"
+    def read(transaction):
+        found = transaction.get(key, db=environment.tables)
+        return None if found is None else bytes(found)
 
-    def _read_header(self) -> dict:
-        found = self._open.read(lambda transaction: bytes(transaction.get(HEADER_KEY, b"")))
-        try:
-            header = json.loads(found)
-        except json.JSONDecodeError as error:
-            raise StoreError(f"{self._build} has no header: it is no finished BSE store. Build it again.") from error
-        if header.get("format") != FORMAT:
-            raise StoreError(
-                f"{self._build} is of format {header.get('format')}; this program reads {FORMAT}. Build it again."
-            )
-        return header
+    return environment.read(read)
 
 
-def _faults(table: BucketTable) -> list[str]:
-    found = []
-    if table.counts.min() < 0:
-        found.append("a count is negative")
-    if len(set(table.counts.sum(axis=1).tolist())) > 1:
-        found.append("groups count different numbers of behaviours")
-    if not np.isfinite(table.sums).all():
-        found.append("a sum is not finite")
-    if table.sums[table.counts == 0].any():
-        found.append("an empty bucket has a sum")
-    return found
-
-
-def _open_published(root: Path, version: str | None) -> tuple[SharedEnvironment, str]:
-    """Opens what a link names; returns the environment and the directory of the build."""
+def _open_published(root: Path, version: str | None) -> _Opened:
+    """Opens what a link names."""
     link = root / (CURRENT if version is None else version)
-    for _ in range(3):
+    while True:
         build = os.path.realpath(link)
-        if not os.path.isdir(build):
-            break
         try:
-            return open_environment(Path(build)), build
-        except FileNotFoundError:
-            continue  # replaced and removed between the two lines: the link names the next one now
+            environment = open_environment(Path(build))
+            break
+        except (FileNotFoundError, StoreError) as error:
+            if os.path.realpath(link) != build:
+                continue  # replaced and removed meanwhile, which looks like damage: the link names the next one now
+            if isinstance(error, StoreError):
+                raise
+            raise _not_held(root, version) from error
+    try:
+        header = _read_header(environment, build)
+        layout = RecordLayout(*(header[name] for name in ("num_groups", "num_buckets", "dim", "precision")))
+        if version is not None and header["version"] != version:
+            raise VersionMismatch(
+                f"{root / version} holds tables of the ranker version {header['version']!r}. Build it again."
+            )
+    except BaseException:
+        environment.close()
+        raise
+    return _Opened(environment, build, header, layout)
+
+
+def _read_header(environment: SharedEnvironment, build: str) -> dict:
+    found = environment.read(lambda transaction: bytes(transaction.get(HEADER_KEY, b"")))
+    try:
+        header = json.loads(found)
+    except json.JSONDecodeError as error:
+        raise StoreError(f"{build} has no header: it is no finished BSE store. Build it again.") from error
+    if header.get("format") != FORMAT:
+        raise StoreError(f"{build} is of format {header.get('format')}; this program reads {FORMAT}. Build it again.")
+    return header
+
+
+def _not_held(root: Path, version: str | None) -> StoreError | NotFoundError:
+    """What to say of a store that holds no such version."""
     if not root.is_dir():
-        raise NotFoundError(f"{root}: no BSE store is there. Build one with `clickmill bse build`.")
+        return NotFoundError(f"{root}: no BSE store is there. Build one with `clickmill bse build`.")
     held = versions(root)
     if version is None or not held:
-        raise NotFoundError(f"{root} holds no published version. Build one with `clickmill bse build`.")
-    raise VersionMismatch(
+        return NotFoundError(f"{root} holds no published version. Build one with `clickmill bse build`.")
+    return VersionMismatch(
         f"{root} holds no tables of the ranker version {version!r}. It holds: {', '.join(held)}. Tables are sums of "
         "one ranker's embeddings: build them for this one with `clickmill bse build`."
     )

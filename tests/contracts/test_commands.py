@@ -36,6 +36,9 @@ BAD = {
     "recommend": [
         ["--run", "{tmp}", "-r", "-"],
         ["--run", "no/such", "-r", "-"],
+        ["--run", "{tmp}", "--release", "latest", "-r", "-"],
+        ["--root", "{tmp}", "--release", "stable", "-r", "-"],
+        ["--root", "no/such", "--release", "stable", "-r", "-"],
         ["-r", "-"],
         ["--two-tower", "{tmp}", "--ranker", "{tmp}", "--items", "{file}", "-r", "{deep}"],
         ["--two-tower", "{tmp}", "--ranker", "{tmp}", "--items", "{file}", "-r", "{tmp}"],
@@ -55,6 +58,16 @@ BAD = {
     "spec init": [[], ["{tmp}"], ["no/such"], ["impressions={file}"], ["{file}", "--out", "{file}"]],
     "anchor show": [["-m", "no/such"], ["-m", "{file}"]],
     "anchor set": [["-m", "no/such"], ["-m", "{tmp}"], ["-m", "{tmp}", "--version", "7"]],
+    "release list": [["--root", "no/such"], ["--root", "{file}"]],
+    "release show": [["--root", "{tmp}", "latest"], ["--root", "{tmp}", "../labels"], ["--root", "no/such", "stable"]],
+    "release promote": [
+        ["--root", "{tmp}", "latest"],
+        ["--root", "{tmp}", "20261126T073000-1f2e3d4c", "--label", "Stable"],
+        ["--root", "{tmp}", "20261126T073000-1f2e3d4c", "--label", "latest"],
+        ["--root", "no/such", "latest"],
+    ],
+    "release rollback": [["--root", "{tmp}"], ["--root", "{tmp}", "--label", "../x"], ["--root", "no/such"]],
+    "release prune": [["--root", "{tmp}", "--keep", "0"], ["--root", "no/such"]],
     "bse build": [["-m", "{tmp}", "-b", "{tmp}", "-s", "{tmp}"], ["-m", "{file}", "-b", "{tmp}", "-s", "{tmp}"]],
     "bse get": [
         ["-s", "{tmp}", "-u", "u1"],

@@ -10,8 +10,8 @@ from features.errors import InputError
 from features.spec import load_spec
 from pipeline.config import PipelineConfig
 from pipeline.lineage import ComponentRun
-from pipeline.run.manifest import load_cascade, write_manifest
 from pipeline.run.outcomes import ModelOutcome
+from pipeline.run.run_manifest import load_cascade, write_manifest
 
 SPEC = load_spec(Path(__file__).parents[2] / "tfx_config" / "features_simulated.yaml")
 MODELS = ("two_tower", "autoint", "aw_moe", "hcn")
