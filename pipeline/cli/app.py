@@ -32,6 +32,7 @@ COMMANDS = {
     "serve": (
         "pipeline.cli.serving.serve:serve",
         "Serve models over gRPC and REST, as TensorFlow Serving does.",
+    ),
     "release": (
         "pipeline.cli.serving.release:release",
         "Releases: list, show, promote, roll back, prune what is served together.",
