@@ -48,6 +48,8 @@ BENCHMARKS = {
     "id_memorisation": "rankers",
     "cascade_models": "candidates",
     "cascade": "candidates",
+    "server_load": "serving",
+    "batching": "serving",
 }
 
 
