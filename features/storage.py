@@ -173,17 +173,21 @@ def read_text(path: AnyPath) -> str:
 
 
 @contextlib.contextmanager
-def writing(path: AnyPath) -> Iterator[IO[bytes]]:
+def writing(path: AnyPath, durable: bool = False) -> Iterator[IO[bytes]]:
     """Opens a file for writing bytes, which appears whole when the block ends and not at all if it raises."""
-    with aside(path) as local, open(local, "wb") as file:
+    with aside(path, durable) as local, open(local, "wb") as file:
         yield file
 
 
 @contextlib.contextmanager
-def aside(path: AnyPath) -> Iterator[str]:
+def aside(path: AnyPath, durable: bool = False) -> Iterator[str]:
     """Yields a local path to write to; the file takes the place of `path` when the block ends, unless it raises.
 
     For libraries that write to a path; folders on the way are made.
+
+    Args:
+      path: the file that appears.
+      durable: whether it is on disk when the block has ended, and before it appears: also where the power fails.
     """
     system, inner = _resolve(path)
     if isinstance(system, LocalFileSystem):
@@ -194,7 +198,11 @@ def aside(path: AnyPath) -> Iterator[str]:
         os.chmod(local, 0o666 & ~_umask())
         try:
             yield local
+            if durable:
+                _to_disk(local)
             os.replace(local, target)
+            if durable:
+                _to_disk(target.parent)
         except BaseException:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(local)
@@ -206,19 +214,19 @@ def aside(path: AnyPath) -> Iterator[str]:
             system.put_file(local, inner)
 
 
-def write_bytes(path: AnyPath, content: bytes) -> None:
-    """Writes a whole file."""
-    with writing(path) as file:
+def write_bytes(path: AnyPath, content: bytes, durable: bool = False) -> None:
+    """Writes a whole file; `durable` as of `aside`."""
+    with writing(path, durable) as file:
         file.write(content)
 
 
-def write_text(path: AnyPath, content: str) -> None:
-    """Writes a whole file as UTF-8."""
-    write_bytes(path, content.encode("utf-8"))
+def write_text(path: AnyPath, content: str, durable: bool = False) -> None:
+    """Writes a whole file as UTF-8; `durable` as of `aside`."""
+    write_bytes(path, content.encode("utf-8"), durable)
 
 
 @contextlib.contextmanager
-def publishing(folder: AnyPath, replace: bool = False) -> Iterator[str]:
+def publishing(folder: AnyPath, replace: bool = False, durable: bool = False) -> Iterator[str]:
     """Yields a new local folder to fill, which takes the place of `folder` when the block ends, unless it raises.
 
     On a local file system one rename publishes it. Elsewhere its files are put one after the other, those named first
@@ -227,6 +235,7 @@ def publishing(folder: AnyPath, replace: bool = False) -> Iterator[str]:
     Args:
       folder: the folder that appears.
       replace: whether to delete, once the new folder is whole, one that is there.
+      durable: as of `aside`, for everything in the folder.
 
     Raises:
       OccupiedError: if a file of that name is there, or `folder` is there and not empty, and is not to be replaced.
@@ -243,8 +252,13 @@ def publishing(folder: AnyPath, replace: bool = False) -> Iterator[str]:
         os.chmod(local, 0o777 & ~_umask())
         try:
             yield local
+            if durable:
+                for path in (*Path(local).rglob("*"), Path(local)):
+                    _to_disk(path)
             with _set_aside(target, Path(f"{local}.old")) if replace else contextlib.nullcontext():
                 os.replace(local, target)
+            if durable:
+                _to_disk(target.parent)
         except BaseException:
             shutil.rmtree(local, ignore_errors=True)
             raise
@@ -359,6 +373,15 @@ def _set_aside(target: Path, old: Path) -> Iterator[None]:
             os.rename(old, target)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _to_disk(path: AnyPath) -> None:
+    """Forces a local file, or the names in a folder, to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _fresh(system: Any) -> dict[str, bool]:
