@@ -183,7 +183,9 @@ def new_release_id(after: datetime | None = None) -> tuple[str, str]:
     now = datetime.now(timezone.utc)
     if after is not None:
         now = max(now, after.astimezone(timezone.utc) + timedelta(microseconds=1))
-    return f"{now.strftime(_ID_TIME)}-{uuid.uuid4().hex[:8]}", now.isoformat(timespec="microseconds")
+    # Microseconds and chance: what was made in one second sorts too.
+    tail = f"{now.microsecond:05x}{uuid.uuid4().hex[:3]}"
+    return f"{now.strftime(_ID_TIME)}-{tail}", now.isoformat(timespec="microseconds")
 
 
 def created_at(release: Release) -> datetime:

@@ -40,7 +40,7 @@ class Releases:
 
     def manifest_path(self, release_id: str) -> str:
         """Returns where the manifest of a release lies. Raises `InputError` for what cannot be an id."""
-        if not re.match(NAME_PATTERN, release_id):
+        if not re.fullmatch(NAME_PATTERN, release_id):
             raise InputError(f"{release_id!r} is no id of a release, as `20261126T073000-1f2e3d4c`.")
         return storage.join(self.folder, f"{release_id}.json")
 
@@ -144,6 +144,6 @@ class Releases:
 
 def check_label(label: str) -> str:
     """Returns a label that may be set. Raises `InputError` for what cannot be one."""
-    if not re.match(LABEL_PATTERN, label) or label == LATEST:
+    if not re.fullmatch(LABEL_PATTERN, label) or label == LATEST:
         raise InputError(f"a label is small letters, digits, `_` and `-`, and not `{LATEST}`. Received: {label!r}")
     return label
