@@ -199,6 +199,10 @@ class Verdict(Strict):
     def failed_gates(self) -> tuple[GateResult, ...]:
         return tuple(gate for gate in self.gates if not gate.passed)
 
+    def figures(self) -> dict[str, float]:
+        """Returns the metrics of the judged model over all rows, by name; those that are undefined are left out."""
+        raise NotImplementedError
+
     def save(self, directory: storage.AnyPath) -> str:
         """Writes `file_name` into the directory, which is made if it is missing. Returns its path."""
         path = storage.join(directory, self.file_name)
@@ -241,6 +245,9 @@ class EvaluationResult(Verdict):
     live: LiveComparison | None = None
     anchor: LiveComparison | None = None
     interval_level: float
+
+    def figures(self) -> dict[str, float]:
+        return {name: found.value for name, found in self.model.metrics.items() if found.value is not None}
 
     @property
     def verdict(self) -> ComparisonVerdict | None:

@@ -97,6 +97,9 @@ class RetrievalEvaluation(Verdict):
     taught_recall: dict[str, Estimate] = {}
     taught_pairs: int = 0
 
+    def figures(self) -> dict[str, float]:
+        return {name: value for name, value in self.model.slices.get("all", {}).items() if value is not None}
+
     @property
     def verdict(self) -> ComparisonVerdict | None:
         """Of the model beside the one that serves now; None: there is none, or nothing to tell by."""

@@ -21,6 +21,12 @@ class BehaviorTableSet(Artifact):
     TYPE_NAME = "BehaviorTableSet"
 
 
+class ReleaseNote(Artifact):
+    """Which release ReleasePusher made: `release.json`. The release itself lies in the serving root."""
+
+    TYPE_NAME = "ReleaseNote"
+
+
 class AnchorNote(Artifact):
     """What ModelAnchor did: `model_anchor.json`. The anchor itself lies beside the pushed versions."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
 from evaluation.cascade.config import CascadeSection
 from evaluation.config import HISTORY_LENGTH, KEY_COLUMNS, SIGNED_ITEM, EvaluationConfig
@@ -70,6 +70,7 @@ class PipelineConfig(Strict):
     serving_dir: AnyText = "serving_models"
     enable_cache: bool = True
     beam_pipeline_args: tuple[str, ...] = LOCAL_BEAM_ARGS
+    _profile: PipelineConfig | None = PrivateAttr(default=None)
 
     @model_validator(mode="before")
     @classmethod
@@ -100,6 +101,11 @@ class PipelineConfig(Strict):
                     f"`cascade.ranker`: no fine ranker `{self.cascade.ranker}`.{nearest(self.cascade.ranker, fine)}"
                 )
         return self
+
+    @property
+    def profile(self) -> PipelineConfig:
+        """The pipeline with all its models, also where only some of them are run (`select_models`)."""
+        return self._profile or self
 
     @property
     def cascade_ranker(self) -> str | None:
@@ -181,4 +187,6 @@ def select_models(config: PipelineConfig, names: list[str]) -> PipelineConfig:
     changes = {"models": config.models.only(selected)}
     if not {changes["models"].cascade_retrieval, config.cascade_ranker} <= set(names):
         changes["cascade"] = None
-    return config.model_copy(update=changes)
+    chosen = config.model_copy(update=changes)
+    chosen._profile = config.profile
+    return chosen

@@ -15,7 +15,6 @@ def create_pipeline(config: PipelineConfig):
     # isort: off
     from pipeline.components.anomaly_gate import AnomalyGate  # first: `pipeline.components` chooses the Keras
     from pipeline.components.behavior_signatures import BehaviorSignatures
-    from pipeline.components.behavior_tables import BehaviorTables
     from pipeline.components.evaluators.cascade_evaluator import CascadeEvaluator
     from pipeline.components.evaluators.model_anchor import ModelAnchor
     from pipeline.components.coarse_examples import CoarseExamples
@@ -23,14 +22,17 @@ def create_pipeline(config: PipelineConfig):
     from pipeline.components.import_schema_gen import ImportSchemaGen
     from pipeline.components.log_ingest import LogIngest
     from pipeline.components.log_statistics import LogStatistics
+    from pipeline.components.push.behavior_tables import BehaviorTables
+    from pipeline.components.push.pusher import Pusher
+    from pipeline.components.push.release_pusher import ReleasePusher
     from pipeline.components.teacher_lists import TeacherLists
     from pipeline.components.vocabulary import Vocabulary
     from pipeline.lineage import metadata_connection
     from models.sdim.config import reads_signatures, reads_tables
     from pipeline.model_kinds import STAGES, load
+    from pipeline.next_release import release_plan
     from pipeline.trainer import RUN_FN, trainer_config
     from tfx.components.example_validator.component import ExampleValidator
-    from tfx.components.pusher.component import Pusher
     from tfx.components.schema_gen.component import SchemaGen
     from tfx.components.trainer.component import Trainer
     from tfx.orchestration.pipeline import Pipeline
@@ -58,8 +60,9 @@ def create_pipeline(config: PipelineConfig):
     encoder = add(FeatureEncoder(**logs, encoding=encoding, sample_requests=config.warmup_requests))
     encoded = logs | {"encoded_examples": encoder.outputs["encoded_examples"]}
 
-    # Every model after those that it learns from: its examples, Trainer → evaluator → Pusher, what others need of it.
-    models, trained, lists, signatures = config.models, {}, {}, None
+    # Every model after those that it learns from: its examples, Trainer → evaluator → its tables → Pusher, what others
+    # need of it.
+    models, trained, lists, signatures, released = config.models, {}, {}, None, {}
     for name in models.names:
         section, stage, taught_by = models[name], models.stage(name), {}
         learns_from = encoded["encoded_examples"]
@@ -98,21 +101,26 @@ def create_pipeline(config: PipelineConfig):
             **({"truth": config.truth_dir} if "truth" in judge.SPEC_CLASS.PARAMETERS else {}),
             **taught_by,
         )
+        blessing = add(evaluator, name).outputs["blessing"]
         pusher = Pusher(
             model=trained[name],
-            model_blessing=add(evaluator, name).outputs["blessing"],
+            model_blessing=blessing,
             push_destination=PushDestination(filesystem={"base_directory": serving_dir}),
         )
-        pushed = add(pusher, name).outputs["pushed_model"]
-        judged = evaluator.outputs["evaluation"]
+        pushed, judged = pusher.outputs["pushed_model"], evaluator.outputs["evaluation"]
+        released[name] = {"pushed_model": pushed, "evaluation": judged}
+        if reads_tables(section.parameters):
+            store = {"store_dir": storage.absolute(config.tables_dir(name)), "precision": section.tables.precision}
+            tables = BehaviorTables(model=trained[name], blessing=blessing, behaviors=behaviors, **store)
+            pusher.add_upstream_node(add(tables, name))  # Who sees the ranker finds its tables.
+            released[name]["tables"] = tables.outputs["tables"]
+        add(pusher, name)
         add(ModelAnchor(pushed_model=pushed, evaluation=judged, serving_dir=serving_dir), name)
         if name == models.base_retrieval:
             signed = BehaviorSignatures(model=trained[name], signatures_config=section.signatures.model_dump_json())
             signatures = add(signed).outputs["signatures"]
-        if reads_tables(section.parameters):
-            store, precision = storage.absolute(config.tables_dir(name)), section.tables.precision
-            add(BehaviorTables(pushed_model=pushed, behaviors=behaviors, store_dir=store, precision=precision), name)
 
+    add(ReleasePusher(release_plan(config), examples, released))
     if config.cascade is not None:
         cascade = CascadeEvaluator(
             **logs,

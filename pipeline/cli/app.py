@@ -29,6 +29,10 @@ COMMANDS = {
     "dataset": ("pipeline.cli.data.dataset:dataset", "Download a public data set as log contract tables."),
     "doctor": ("pipeline.cli.doctor:doctor", "Check this machine, and say how to get what is missing."),
     "anchor": ("pipeline.cli.anchor:anchor", "The version that the losses of later ones are judged against."),
+    "release": (
+        "pipeline.cli.serving.release:release",
+        "Releases: list, show, promote, roll back, prune what is served together.",
+    ),
     "bse": ("pipeline.cli.bse:bse", "Bucket tables of long histories (BSE): sign, build, read, append, verify."),
 }
 _SETTINGS = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": None}

@@ -19,9 +19,13 @@ def recommend(
     request: Annotated[
         str, typer.Option("--request", "-r", metavar="FILE", help="A request as JSON; - reads standard input.")
     ],
-    run: Annotated[str | None, _folder("A run whose pushed cascade is used, e.g. runs/simulated.", "--run")] = None,
-    two_tower: Annotated[str | None, _folder("Pushed two-tower; with --run the run's own.", "--two-tower")] = None,
-    ranker: Annotated[str | None, _folder("Pushed fine ranker; with --run the run's own.", "--ranker", "-m")] = None,
+    run: Annotated[str | None, _folder("A run whose release is used, e.g. runs/simulated.", "--run")] = None,
+    release: Annotated[
+        str | None, typer.Option("--release", metavar="ID", help="A release: its id, a label as stable, or latest.")
+    ] = None,
+    root: Annotated[str, _folder("Serving root of --release.", "--root")] = "serving_models",
+    two_tower: Annotated[str | None, _folder("Pushed two-tower; by default the release's.", "--two-tower")] = None,
+    ranker: Annotated[str | None, _folder("Pushed fine ranker; by default the release's.", "--ranker", "-m")] = None,
     items: Annotated[
         str | None, typer.Option(metavar="FILE", help="Raw catalogue: catalogue/items.parquet of raw examples.")
     ] = None,
@@ -48,15 +52,15 @@ def recommend(
     models["signatures"] = signatures
     sizes = {"retrieve": retrieve, "passed": passed, "top": top}
     chosen = {name: value for name, value in {**models, **sizes}.items() if value is not None}
-    if run is not None:
-        from pipeline.run.manifest import load_cascade
-
-        found = load_cascade(run)
+    if run is not None and release is not None:
+        raise InputError("name a run by --run or a release by --release, not both: a run has its own.")
+    if run is not None or release is not None:
+        found = _cascade_of(run, release, root)
         # Tables are one ranker's: another ranker brings its own.
         chosen = found | ({"tables": None} if ranker else {}) | chosen
     missing = [f"--{name.replace('_', '-')}" for name in ("two_tower", "ranker", "items") if name not in chosen]
     if missing:
-        raise InputError(f"name a run by --run, or give {', '.join(missing)} too.")
+        raise InputError(f"name a release by --release or a run by --run, or give {', '.join(missing)} too.")
     for name in ("two_tower", "ranker", "coarse", "tables"):
         if chosen.get(name):
             require_folder(chosen[name])
@@ -79,6 +83,20 @@ def recommend(
     out().print(_table(listed, str(cascade.ranker.directory), explain))
     if explain and any(item.attention for item in listed):
         out().print(_attention_table(listed))
+
+
+def _cascade_of(run: str | None, release: str | None, root: str) -> dict[str, str | int | None]:
+    """The options that a release stands for: that of a run, or one of a serving root."""
+    from serving.release.cascade_options import cascade_options
+    from serving.release.registry import Releases
+
+    if run is not None:
+        from pipeline.run.run_manifest import load_release
+
+        return cascade_options(*load_release(run))
+    require_folder(root)
+    releases = Releases(root)
+    return cascade_options(releases, releases.find(release))
 
 
 def _table(listed, title: str, explain: bool):

@@ -42,6 +42,8 @@ class LogIngestSpec(component_spec.ComponentSpec):
 #: Of the output (docs/reference/data_formats.md): what an earlier version of this component wrote may lack what readers
 #: now need.
 DATA_FORMAT = "3"
+#: An execution property, and a custom property of the examples: what stands behind the paths of the tables.
+INPUT_FINGERPRINT = "input_fingerprint"
 
 
 class LogIngestDriver(PropertyDriver):
@@ -58,7 +60,7 @@ class LogIngestDriver(PropertyDriver):
         spec = FeatureSpec.model_validate_json(given["feature_spec"])
         kept = KeptFeatures.of(spec, compared_specs(json.loads(given["push_dirs"])))
         return {
-            "input_fingerprint": fingerprint_paths(table.path for table in config.tables.given().values()),
+            INPUT_FINGERPRINT: fingerprint_paths(table.path for table in config.tables.given().values()),
             "kept_features": kept.model_dump_json(),
             "push_dirs": "",
             "data_format": DATA_FORMAT,
@@ -98,6 +100,7 @@ class LogIngestExecutor(base_beam_executor.BaseBeamExecutor):
         splits = [name for name in config.split.names if config.split.by != "column" or counts.requests[name]]
         examples.split_names = artifact_utils.encode_split_names(splits)
         examples.set_string_custom_property("file_format", "parquet")
+        examples.set_string_custom_property(INPUT_FINGERPRINT, exec_properties[INPUT_FINGERPRINT])
         examples.set_string_custom_property(
             "payload_format", example_gen_pb2.PayloadFormat.Name(example_gen_pb2.FORMAT_PARQUET)
         )

@@ -14,9 +14,9 @@ from pipeline.config import PipelineConfig, load_config, select_models
 from pipeline.lineage import ComponentRun, outputs_by_component
 from pipeline.run.dag import run_dag
 from pipeline.run.display import RunDisplay, shown_path
-from pipeline.run.manifest import write_manifest
 from pipeline.run.outcomes import ModelOutcome, cascade_evaluation, model_outcomes
 from pipeline.run.report import write_report
+from pipeline.run.run_manifest import load_release, write_manifest
 
 RECOMMEND_FILE = "example_recommend.json"
 
@@ -96,9 +96,8 @@ def run_pipeline(
     _show_result(result, config, display.line)
     if cascade is not None:
         _show_cascade(cascade, display.line)
-    if request and manifest.cascade:
-        further = shown_path(storage.join(config.run_dir, RECOMMEND_FILE))
-        display.line(f"  clickmill recommend --run {shown_path(config.run_dir)} --request {further}")
+    if manifest and manifest.release:
+        _show_release(config, bool(request), display.line)
     if failures:
         raise failures[0]
     return result
@@ -171,6 +170,17 @@ def _show_result(result: RunResult, config: PipelineConfig, say) -> None:
         model, request = shown_path(storage.parent(ranked.pushed)), shown_path(result.request)
         say(f"  clickmill rank --model {model} --request {request}")
     say(f"report: {shown_path(result.report)}")
+
+
+def _show_release(config: PipelineConfig, request: bool, say) -> None:
+    releases, release = load_release(config.run_dir)
+    kept = [model.name for model in release.models if model.kept]
+    say(f"release {release.id}: {len(release.models)} models" + (f", as before: {', '.join(kept)}" if kept else ""))
+    if request and release.cascade:
+        further = shown_path(storage.join(config.run_dir, RECOMMEND_FILE))
+        say(f"  clickmill recommend --run {shown_path(config.run_dir)} --request {further}")
+    if "stable" not in releases.labels():
+        say(f"  clickmill release promote {release.id} --root {shown_path(releases.root)}")
 
 
 def _show_cascade(cascade, say) -> None:

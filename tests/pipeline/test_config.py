@@ -81,8 +81,9 @@ def edges(pipeline):
     return {(up.id, node.id) for node in pipeline.components for up in node.upstream_nodes}
 
 
-DATA_NODES = [
-    "LogIngest", "LogStatistics", "SchemaGen", "ExampleValidator", "AnomalyGate", "Vocabulary", "FeatureEncoder"
+COMMON_NODES = [
+    "LogIngest", "LogStatistics", "SchemaGen", "ExampleValidator", "AnomalyGate", "Vocabulary", "FeatureEncoder",
+    "ReleasePusher",
 ]  # fmt: skip
 RANKER_NODES = ["Trainer.autoint", "RankingEvaluator.autoint", "Pusher.autoint", "ModelAnchor.autoint"]
 RETRIEVAL_NODES = [
@@ -120,7 +121,7 @@ def dag(tmp_path, selected=None, **changes):
 
 def test_the_dag_of_a_ranker_alone(tmp_path):
     pipeline = dag(tmp_path)
-    assert ids(pipeline) == sorted(DATA_NODES + RANKER_NODES)
+    assert ids(pipeline) == sorted(COMMON_NODES + RANKER_NODES)
     found = edges(pipeline)
     # Nothing learns from the data before the gate has let it pass.
     assert {("ExampleValidator", "AnomalyGate"), ("AnomalyGate", "Vocabulary")} <= found
@@ -133,13 +134,17 @@ def test_the_dag_of_a_ranker_alone(tmp_path):
 def test_the_dag_of_the_cascade_has_the_shape_of_the_design(tmp_path):
     pipeline = dag(tmp_path, **CASCADE)
     nodes = {node.id: node for node in pipeline.components}
-    assert ids(pipeline) == sorted([*DATA_NODES, *RETRIEVAL_NODES, *RANKER_NODES, "BehaviorTables.autoint"])
+    assert ids(pipeline) == sorted([*COMMON_NODES, *RETRIEVAL_NODES, *RANKER_NODES, "BehaviorTables.autoint"])
     found = edges(pipeline)
     # Signatures come from the two-tower, blessed or not, and reach the ranker as its base model.
     assert ("Trainer.two_tower", "BehaviorSignatures") in found and ("BehaviorSignatures", "Trainer.autoint") in found
     assert ("Pusher.two_tower", "BehaviorSignatures") not in found
-    # Tables are those of the ranker that was pushed, of the raw behaviours.
-    assert {("Pusher.autoint", "BehaviorTables.autoint"), ("LogIngest", "BehaviorTables.autoint")} <= found
+    # Tables are those of the blessed ranker, of the raw behaviours, and there before it is pushed.
+    assert {("RankingEvaluator.autoint", "BehaviorTables.autoint"), ("LogIngest", "BehaviorTables.autoint")} <= found
+    assert ("BehaviorTables.autoint", "Pusher.autoint") in found
+    assert ("Pusher.autoint", "BehaviorTables.autoint") not in found
+    # A release names all of it, and comes last.
+    assert {(up, "ReleasePusher") for up in ("Pusher.two_tower", "Pusher.autoint", "BehaviorTables.autoint")} <= found
     assert nodes["BehaviorTables.autoint"].exec_properties["precision"] == "fp16"
     assert not (tmp_path / "run").exists(), "making the pipeline must not touch the disk"
 
@@ -153,16 +158,16 @@ def test_the_dag_of_the_cascade_has_the_shape_of_the_design(tmp_path):
     ],
 )
 def test_models_can_be_selected(tmp_path, chosen, nodes):
-    assert ids(dag(tmp_path, chosen, **CASCADE)) == sorted(DATA_NODES + nodes)
+    assert ids(dag(tmp_path, chosen, **CASCADE)) == sorted(COMMON_NODES + nodes)
 
 
 def test_a_ranker_without_long_history_needs_no_two_tower(tmp_path):
     models = {"two_tower": {}, "autoint": {"parameters": {"history": {"short": "din", "long": "none"}}}}
     selected = dag(tmp_path, ["autoint"], feature_spec=WITH_HISTORY, models=models)
-    assert ids(selected) == sorted(DATA_NODES + RANKER_NODES)
+    assert ids(selected) == sorted(COMMON_NODES + RANKER_NODES)
     by_itself = {"autoint": {"parameters": {"history": {"signature_source": "end_to_end"}}}}
     pipeline = dag(tmp_path, feature_spec=WITH_HISTORY, models=by_itself)
-    assert ids(pipeline) == sorted([*DATA_NODES, *RANKER_NODES, "BehaviorTables.autoint"])
+    assert ids(pipeline) == sorted([*COMMON_NODES, *RANKER_NODES, "BehaviorTables.autoint"])
 
 
 def test_every_ranker_has_nodes_of_its_own(tmp_path):
@@ -170,9 +175,9 @@ def test_every_ranker_has_nodes_of_its_own(tmp_path):
     models = {"two_tower": {}, "autoint": {}, "aw_moe": {"parameters": parameters}}
     pipeline = dag(tmp_path, feature_spec=WITH_HISTORY, models=models)
     own = [node.replace("autoint", "aw_moe") for node in [*RANKER_NODES, "BehaviorTables.autoint"]]
-    assert ids(pipeline) == sorted([*DATA_NODES, *RETRIEVAL_NODES, *RANKER_NODES, *own])
+    assert ids(pipeline) == sorted([*COMMON_NODES, *RETRIEVAL_NODES, *RANKER_NODES, *own])
     selected = dag(tmp_path, ["aw_moe"], feature_spec=WITH_HISTORY, models=models)
-    assert ids(selected) == sorted([*DATA_NODES, *RETRIEVAL_NODES, *own])
+    assert ids(selected) == sorted([*COMMON_NODES, *RETRIEVAL_NODES, *own])
     with pytest.raises(SpecError, match=r"`models.aw_moe.parameters`: .*`query_features` are the gate's context"):
         dag(tmp_path, feature_spec=WITH_HISTORY, models={"aw_moe": {"parameters": {"mode": "search"}}})
 

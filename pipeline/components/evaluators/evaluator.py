@@ -10,7 +10,7 @@ from tfx.types import artifact_utils, component_spec
 from tfx.types.standard_artifacts import Examples, Model, ModelBlessing, ModelEvaluation
 from tfx.utils import path_utils
 
-from evaluation.results import EvaluationResult, LiveComparison
+from evaluation.results import EVALUATION_FILE, EvaluationResult, LiveComparison
 from evaluation.retrieval import RecallComparison, RetrievalEvaluation
 from features import storage
 from features.config import Strict
@@ -75,6 +75,12 @@ class Evaluator(base_component.BaseComponent):
                 blessing=types.Channel(type=ModelBlessing),
             )
         )
+
+
+def load_evaluation(uri: str) -> EvaluationResult | RetrievalEvaluation:
+    """Reads what an evaluator wrote: of a ranker or of a retrieval model."""
+    of_ranker = storage.is_file(storage.join(uri, EVALUATION_FILE))
+    return (EvaluationResult if of_ranker else RetrievalEvaluation).load(uri)
 
 
 def serving_path(input_dict, key: str = "model") -> str:

@@ -6,11 +6,12 @@ from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArti
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types.standard_artifacts import ModelEvaluation, PushedModel
 
-from evaluation.results import EVALUATION_FILE, EvaluationResult
+from evaluation.results import EvaluationResult
 from evaluation.retrieval import RetrievalEvaluation
 from features import storage
 from pipeline.anchor import move_anchor, read_anchors
 from pipeline.artifacts import AnchorNote
+from pipeline.components.evaluators.evaluator import load_evaluation
 
 NOTE_FILE = "model_anchor.json"
 
@@ -29,10 +30,7 @@ def ModelAnchor(
     note = {"pushed_version": "", "why": ""}
     if pushed_model.get_int_custom_property("pushed") == 1:
         version = storage.name(pushed_model.get_string_custom_property("pushed_destination"))
-        kind = (
-            EvaluationResult if storage.is_file(storage.join(evaluation.uri, EVALUATION_FILE)) else RetrievalEvaluation
-        )
-        why = why_anchor(kind.load(evaluation.uri), first=not read_anchors(serving_dir))
+        why = why_anchor(load_evaluation(evaluation.uri), first=not read_anchors(serving_dir))
         note = {"pushed_version": version, "why": why}
         if why:
             move_anchor(serving_dir, pushed_model.uri, version, why)

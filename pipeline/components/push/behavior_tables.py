@@ -1,8 +1,9 @@
-"""BehaviorTables: bucket tables of every user's long history for the pushed ranker, in the BSE store."""
+"""BehaviorTables: bucket tables of every user's long history for the blessed ranker, in the BSE store."""
 
 import json
 
 import apache_beam as beam
+from tfx.components.util import model_utils
 from tfx.dsl.component.experimental.annotations import (
     BeamComponentParameter,
     InputArtifact,
@@ -10,7 +11,8 @@ from tfx.dsl.component.experimental.annotations import (
     Parameter,
 )
 from tfx.dsl.component.experimental.decorators import component
-from tfx.types.standard_artifacts import PushedModel
+from tfx.types.standard_artifacts import Model, ModelBlessing
+from tfx.utils import path_utils
 
 from features import storage
 from pipeline.artifacts import BehaviorLog, BehaviorTableSet
@@ -20,7 +22,8 @@ SUMMARY_FILE = "behavior_tables.json"
 
 @component(use_beam=True)
 def BehaviorTables(
-    pushed_model: InputArtifact[PushedModel],
+    model: InputArtifact[Model],
+    blessing: InputArtifact[ModelBlessing],
     behaviors: InputArtifact[BehaviorLog],
     store_dir: Parameter[str],
     precision: Parameter[str],
@@ -29,13 +32,13 @@ def BehaviorTables(
 ):
     """Builds the tables through the ranker's own `encode_behaviors` and publishes them under the ranker's version.
 
-    Writes nothing where the ranker was not pushed. The artifact holds what was built; the tables are in `store_dir`.
+    The ranker is pushed after it: who reads it finds its tables. Writes nothing where the ranker was not blessed. The
+    artifact holds what was built; the tables are in `store_dir`.
     """
     from serving.bse.table_job import build_behavior_tables
 
     built = None
-    if pushed_model.get_int_custom_property("pushed") == 1:
-        built = build_behavior_tables(
-            pushed_model.uri, behaviors.uri, store_dir, precision=precision, root=beam_pipeline
-        )
+    if model_utils.is_model_blessed(blessing):
+        export = path_utils.serving_model_path(model.uri)
+        built = build_behavior_tables(export, behaviors.uri, store_dir, precision=precision, root=beam_pipeline)
     storage.write_text(storage.join(tables.uri, SUMMARY_FILE), json.dumps(built))

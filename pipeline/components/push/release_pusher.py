@@ -1,0 +1,81 @@
+"""ReleasePusher: names what a run allowed, and what it left as it was, as one release."""
+
+import json
+from collections.abc import Mapping
+
+from tfx import types
+from tfx.dsl.components.base import base_component, base_executor, executor_spec
+from tfx.types import artifact_utils, component_spec
+from tfx.types.standard_artifacts import Examples, ModelEvaluation, PushedModel
+
+from features import storage
+from features.items.catalogue import CATALOGUE_FILE
+from pipeline.artifacts import BehaviorTableSet, ReleaseNote
+from pipeline.components.evaluators.evaluator import load_evaluation
+from pipeline.components.log_ingest import INPUT_FINGERPRINT
+from pipeline.components.push.behavior_tables import SUMMARY_FILE
+from pipeline.next_release import Allowed, ReleasePlan, release_run
+
+NOTE_FILE = "release.json"
+
+#: What comes of each model; an input is called `<model>_<part>`.
+PARTS = {"pushed_model": PushedModel, "evaluation": ModelEvaluation, "tables": BehaviorTableSet}
+
+
+class ReleasePusherSpec(component_spec.ComponentSpec):
+    """Interface of ReleasePusher but for what comes of each model, whose number the pipeline knows."""
+
+    PARAMETERS = {"release_plan": component_spec.ExecutionParameter(type=str)}
+    INPUTS = {"examples": component_spec.ChannelParameter(type=Examples)}
+    OUTPUTS = {"release": component_spec.ChannelParameter(type=ReleaseNote)}
+
+
+class ReleasePusherExecutor(base_executor.BaseExecutor):
+    """Runs `pipeline.next_release.release_run` on what was pushed."""
+
+    def Do(self, input_dict, output_dict, exec_properties):
+        plan = ReleasePlan.model_validate_json(exec_properties["release_plan"])
+        found = {key: artifact_utils.get_single_instance(given) for key, given in input_dict.items()}
+        allowed = {}
+        for name in plan.models:
+            pushed = found.get(f"{name}_pushed_model")
+            if pushed is not None and pushed.get_int_custom_property("pushed") == 1:
+                allowed[name] = _allowed(pushed, found[f"{name}_evaluation"], found.get(f"{name}_tables"))
+        examples = found["examples"]
+        items = storage.join(examples.uri, CATALOGUE_FILE)
+        data = examples.get_string_custom_property(INPUT_FINGERPRINT)
+        released = release_run(plan, allowed, items if storage.is_file(items) else None, data)
+        note = artifact_utils.get_single_instance(output_dict["release"])
+        release_id = "" if released is None else released.id
+        note.set_string_custom_property("release", release_id)
+        storage.write_text(storage.join(note.uri, NOTE_FILE), json.dumps({"release": release_id}) + "\n")
+
+
+class ReleasePusher(base_component.BaseComponent):
+    """Publishes a release (docs/reference/serving/releases.md) of what was pushed before it; none where nothing was.
+
+    Args:
+      plan: what belongs to a release of this pipeline.
+      examples: of LogIngest, with the catalogue of items.
+      models: by name: `pushed_model`, `evaluation`, and `tables` of a ranker that reads some.
+    """
+
+    SPEC_CLASS = ReleasePusherSpec
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(ReleasePusherExecutor)
+
+    def __init__(self, plan: ReleasePlan, examples, models: Mapping[str, Mapping[str, types.BaseChannel]]):
+        given, inputs = {}, dict(ReleasePusherSpec.INPUTS)
+        for name, parts in models.items():
+            for part, channel in parts.items():
+                given[f"{name}_{part}"] = channel
+                inputs[f"{name}_{part}"] = component_spec.ChannelParameter(type=PARTS[part])
+        spec = type("_Spec", (ReleasePusherSpec,), {"INPUTS": inputs})
+        channel = types.Channel(type=ReleaseNote)
+        super().__init__(spec(release_plan=plan.model_dump_json(), examples=examples, release=channel, **given))
+
+
+def _allowed(pushed, evaluation, tables) -> Allowed:
+    """What a model's components say of it."""
+    version = int(storage.name(pushed.get_string_custom_property("pushed_destination")))
+    built = tables and json.loads(storage.read_text(storage.join(tables.uri, SUMMARY_FILE)))
+    return Allowed(version, load_evaluation(evaluation.uri).figures(), built["version"] if built else None)
