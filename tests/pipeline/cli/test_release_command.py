@@ -61,6 +61,9 @@ def test_there_and_back(root, run):
     assert f"stable names {two.id} already" in run("promote", two.id)
     assert f"stable names {one.id}, {two.id} before" in run("rollback")
     assert "no release that it named before" in run("rollback", code=2)
+    assert run("promote", one.id, "--json") == {"move": None}
+    assert run("promote", two.id, "--json", "--by", "ada")["move"]["by"] == "ada"
+    assert run("rollback", "--json")["move"]["after"] == one.id
     storage.delete(storage.join(root, "shop_hcn", "2"))
     assert "cannot be served, and `stable` stays as it is" in run("promote", two.id, code=1)
     assert Releases(root).labels() == {"stable": one.id}
