@@ -25,6 +25,8 @@ REQUIRES = [
     "dill",  # TFX 1.16 imports it, newer Beam no longer brings it
     "fsspec",
     "google-crc32c",
+    "grpcio",
+    "grpcio-health-checking",
     "jinja2",
     "lmdb",
     "psutil",
@@ -42,6 +44,7 @@ REQUIRES = [
 ]
 # Imported by tests and benchmarks alone, or run by hand.
 DEV = [
+    "cryptography",  # makes the certificates of tests
     "hypothesis",
     "mypy",
     "packaging",
