@@ -22,8 +22,8 @@ from tensorflow_serving.apis import (
 )
 
 from serving.server.rest import json_answers, messages, routes
+from serving.server.rest.json_documents import JsonError, read_json
 from serving.server.rest.json_examples import read_input
-from serving.server.rest.json_reader import JsonError, read_json
 from serving.server.rest.json_tensors import read_tensors
 from serving.server.rest.json_text import debug_text
 from serving.server.rest.options import RestOptions

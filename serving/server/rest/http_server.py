@@ -45,6 +45,7 @@ class RestServer:
     def __init__(self, handler: RestHandler, host: str, port: int, options: RestOptions) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        self._port = self._listener.getsockname()[1]
         self._handler = handler
         self._options = options
         self._lock = threading.Lock()
@@ -56,7 +57,7 @@ class RestServer:
     @property
     def port(self) -> int:
         """The port that is listened on."""
-        return self._listener.getsockname()[1]
+        return self._port
 
     def start(self) -> None:
         """Begins to accept connections."""

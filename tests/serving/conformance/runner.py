@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 import grpc
 
-from tests.serving.conformance.cases import Case, body_of, expected_of, read_cases
+from tests.serving.conformance.case_files import Case, body_of, expected_of, read_cases
 from tests.serving.conformance.messages import build_request, differences_of_answer
 from tests.serving.conformance.servers import change_files, real_binary, start
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.serving.conformance.cases import read_cases
+from tests.serving.conformance.case_files import read_cases
 from tests.serving.conformance.runner import Target, run_case
 from tests.serving.conformance.servers import SERVERS, real_binary, start
 

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from serving.server.rest.json_documents import read_json
 from serving.server.rest.json_examples import read_input
-from serving.server.rest.json_reader import read_json
 from serving.server.status import ServingError
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from serving.server.rest import json_tensors
-from serving.server.rest.json_reader import read_json
+from serving.server.rest.json_documents import read_json
 from serving.server.rest.json_tensors import read_tensors
 from serving.server.status import ServingError
 

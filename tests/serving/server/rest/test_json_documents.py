@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.server.rest import json_reader
-from serving.server.rest.json_reader import MAX_DEPTH, JsonError, read_json
+from serving.server.rest import json_documents
+from serving.server.rest.json_documents import MAX_DEPTH, JsonError, read_json
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text(),
@@ -20,7 +20,7 @@ JSON = st.recursive(
 @given(JSON, st.sampled_from([None, 2]))
 def test_the_exact_reader_reads_what_the_fast_one_reads(value, indent):
     text = json.dumps(value, indent=indent, allow_nan=True).encode()
-    fast, exact = read_json(text), json_reader._Reader(text).read()
+    fast, exact = read_json(text), json_documents._Reader(text).read()
     assert repr(fast) == repr(exact) == repr(value)
 
 
@@ -32,9 +32,9 @@ def test_any_bytes_are_a_value_or_an_error_and_the_readers_agree(body):
         assert str(error).startswith("JSON Parse error: ")
         if body:
             with pytest.raises(JsonError, match="JSON Parse error"):
-                json_reader._Reader(body).read()
+                json_documents._Reader(body).read()
     else:
-        assert repr(json_reader._Reader(body).read()) == repr(value)
+        assert repr(json_documents._Reader(body).read()) == repr(value)
 
 
 @pytest.mark.parametrize(
@@ -109,6 +109,6 @@ def test_depth_is_bounded_and_not_by_the_stack():
 
 
 def test_a_long_broken_document_costs_no_exact_reading(monkeypatch):
-    monkeypatch.setattr(json_reader, "_Reader", None)
+    monkeypatch.setattr(json_documents, "_Reader", None)
     with pytest.raises(JsonError, match="Invalid value. at offset: 2999999"):
         read_json(b"[" + b"1, " * 1_000_000 + b"]")

@@ -1,4 +1,4 @@
-"""Conformance cases as data: what `*.yaml` of this folder hold, read into `Case`s.
+"""Conformance cases as data: what `cases/*.yaml` hold, read into `Case`s.
 
 A file is a mapping: `server`, one of `servers.py`, which a case may replace by its own, and `cases`, a list. A case has
 
@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 from features.config import read_yaml
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parent / "cases"
 REQUEST = {
     "rest",
     "headers",
