@@ -55,7 +55,9 @@ def config(
     out().print(f"{output}: {served}", soft_wrap=True, markup=False)
     if steps:
         told = ", then ".join(step.name for step in steps)
-        out().print(f"a server that runs is switched by `clickmill serve reload --deploy {output}`: {told}")
+        out().print(
+            f"a server that runs is switched by `clickmill serve reload --deploy {output}`: {told}", soft_wrap=True
+        )
 
 
 def _releases(root: str, labels: list[str] | None, canary: str | None) -> dict[str, Release]:
