@@ -103,8 +103,8 @@ def plan_units(paths: Sequence[str], unit_bytes: int = UNIT_BYTES) -> list[Reque
     A text file that is larger than a unit is read through once, to number its lines.
 
     Args:
-      paths: files, folders or globs, local or URIs: `.jsonl`, `.ndjson`, `.json` (one request a line), packed or not, and
-        Parquet.
+      paths: files, folders or globs, local or URIs: `.jsonl`, `.ndjson`, `.json` (one request a line), packed or not,
+        and Parquet.
       unit_bytes: size of a unit; a line belongs to the unit in which it begins.
 
     Raises:
@@ -118,7 +118,9 @@ def plan_units(paths: Sequence[str], unit_bytes: int = UNIT_BYTES) -> list[Reque
     for path, file in sorted(files.items()):
         if file.format == "csv":
             raise InputError(f"{path}: a request does not fit into a line of CSV: give JSON Lines or Parquet.")
-        units += _parquet_units(path, file, unit_bytes) if file.format == "parquet" else _text_units(path, file, unit_bytes)
+        units += (
+            _parquet_units(path, file, unit_bytes) if file.format == "parquet" else _text_units(path, file, unit_bytes)
+        )
     return units
 
 
@@ -225,7 +227,9 @@ def _read_parquet(unit: RequestUnit) -> Iterator[ReadRequest]:
                     yield ReadRequest(place, value, None, wrong)
         except (pa.ArrowException, OSError) as error:
             first = next(iter(str(error).splitlines()), type(error).__name__)
-            raise InputError(f"{unit.path}: this Parquet file cannot be read: it is damaged or encrypted ({first}).") from error
+            raise InputError(
+                f"{unit.path}: this Parquet file cannot be read: it is damaged or encrypted ({first})."
+            ) from error
 
 
 def _values(batch: pa.RecordBatch) -> Iterator[tuple[Any, tuple[str, str] | None]]:

@@ -31,7 +31,13 @@ PREDICTION_FILE = "prediction.json"
 _KEY = b"clickmill.prediction"
 _GROUP_ROWS = 1 << 16
 _REJECTED_SCHEMA = pa.schema(
-    [("file", pa.string()), ("line", pa.int64()), ("reason", pa.string()), ("detail", pa.string()), ("text", pa.string())]
+    [
+        ("file", pa.string()),
+        ("line", pa.int64()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        ("text", pa.string()),
+    ]
 )
 
 
@@ -253,7 +259,9 @@ class PartWriter:
         """Takes a request that cannot be ranked."""
         detail = detail.encode("utf-8", "backslashreplace").decode()
         row = [[self._unit.path], [request.place], [reason], [detail], [request.text]]
-        self._rejected.add(pa.table([pa.array(v, f.type) for v, f in zip(row, _REJECTED_SCHEMA, strict=True)], _REJECTED_SCHEMA))
+        self._rejected.add(
+            pa.table([pa.array(v, f.type) for v, f in zip(row, _REJECTED_SCHEMA, strict=True)], _REJECTED_SCHEMA)
+        )
         self.counts = self.counts.plus(PartCounts(requests=1, rejected=1, reasons={reason: 1}))
 
     def _publish(self) -> None:
@@ -271,7 +279,7 @@ class _Spool:
     """Rows on disk, until all are there: a Parquet file says at its beginning what it counts in all."""
 
     def __init__(self, schema: pa.Schema):
-        self._file = tempfile.TemporaryFile(prefix="clickmill-")
+        self._file = tempfile.TemporaryFile(prefix="clickmill-")  # noqa: SIM115 - closed by `close`
         self._writer = pa.ipc.new_stream(self._file, schema)
         self._schema = schema
 

@@ -34,7 +34,7 @@ class SlateRanker(Ranker):
         return row_from_request(self.spec, request, histories=self._saved.history is not None)
 
     def long_sums(self, rows: Sequence[pa.Table]) -> np.ndarray | None:
-        """Bucket sums of R requests' users, `[R, G, 2^tau, d]`; None: none of them has any, or the ranker reads none."""
+        """Bucket sums of R requests' users, `[R, G, 2^tau, d]`; None: nobody has any, or the ranker reads none."""
         sums = [self._long_sums(row) for row in rows]
         known = next((each for each in sums if each is not None), None)
         return None if known is None else np.concatenate([np.zeros_like(known) if s is None else s for s in sums])
@@ -191,7 +191,9 @@ class RequestScorer:
         taken = [values.take(pa.array(each)) for values, each in zip(items, chosen, strict=True)]
         total = len(index)
         columns = {
-            "request_id": pa.array([_request_id(each.value) for each in requests], pa.string()).take(pa.array(of_request)),
+            "request_id": pa.array([_request_id(each.value) for each in requests], pa.string()).take(
+                pa.array(of_request)
+            ),
             "file": pa.array([unit.path] * total, pa.string()),
             "line": np.array([each.place for each in requests], np.int64)[of_request],
             "index": index.astype(np.int32),

@@ -14,14 +14,17 @@ from pipeline.cli.console import err, out, require_folder
 def predict(
     requests: Annotated[
         list[str],
-        typer.Argument(metavar="REQUESTS…", help="Files, folders or globs: one request a line (.jsonl) or Parquet row."),
+        typer.Argument(
+            metavar="REQUESTS…", help="Files, folders or globs: one request a line (.jsonl) or Parquet row."
+        ),
     ],
     output: Annotated[str, typer.Option("--out", "-o", metavar="FOLDER", help="Where the scores are written.")],
     model: Annotated[
         str | None, typer.Option("--model", "-m", metavar="FOLDER", help="Pushed ranker: its folder, or one version.")
     ] = None,
     tables: Annotated[
-        str | None, typer.Option(metavar="FOLDER", help="Store of bucket tables of --model; without, `history` is read.")
+        str | None,
+        typer.Option(metavar="FOLDER", help="Store of bucket tables of --model; without, `history` is read."),
     ] = None,
     root: Annotated[str, typer.Option(metavar="FOLDER", help="Serving root of --release.")] = "serving_models",
     release: Annotated[
@@ -36,7 +39,8 @@ def predict(
         typer.Option(metavar="FOLDER", help="Signatures of items newer than the ranker (`clickmill bse sign`)."),
     ] = None,
     top: Annotated[
-        int | None, typer.Option("--top", "-k", min=1, help="Keep the best of each request, best first; all by default.")
+        int | None,
+        typer.Option("--top", "-k", min=1, help="Keep the best of each request, best first; all by default."),
     ] = None,
     max_rejected: Annotated[
         float, typer.Option(min=0, max=1, help="Fail where a larger share of requests cannot be ranked.")
@@ -74,8 +78,8 @@ def predict(
         print(json.dumps(found, indent=2))
         return
     total, job = found["total"], found["job"]
-    version = "" if job["model_version"] is None else f" {job['model_version']}"
-    named = f"{job['model']}{version}{'' if job['release'] is None else f' of {job['release']}'}"
+    named = " ".join([job["model"], *([] if job["model_version"] is None else [str(job["model_version"])])])
+    named += f" of {job['release']}" if job["release"] else ""
     out().print(
         f"{output}: {total['requests']:,} requests by {named}: {total['scored']:,} scored ({total['candidates']:,} "
         f"candidates, {total['kept']:,} kept), {total['empty']:,} without candidates, {total['rejected']:,} rejected; "

@@ -4,12 +4,7 @@ import bz2
 import gzip
 import json
 import math
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -59,11 +54,6 @@ def content(folder):
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-def by_rank(base_dir, request):
-    """{index: (item, score, logit)} of `clickmill rank`."""
-    return {i.index: (i.item_id, i.score, i.logit) for i in Ranker(base_dir).rank(request)}
-
-
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory):
     """Files of every packing and form, and what became of each of their lines: `{(file, line): request or reason}`."""
@@ -72,8 +62,8 @@ def planted(tmp_path_factory):
     rng = np.random.default_rng(5)
 
     def file(name, requests, write):
-        lines, place = [], 0
-        for request in lines_of(requests):
+        lines = []
+        for request in requests:
             while rng.random() < 0.15:
                 bad, reason = list(BAD.items())[rng.integers(len(BAD))]
                 lines.append(bad)
@@ -83,9 +73,8 @@ def planted(tmp_path_factory):
             if rng.random() < 0.1:
                 lines.append(b'{"candidates": [], "request_id": "none"}')
                 truth[str(folder / name), len(lines)] = None
-            lines.append(request)
-            truth[str(folder / name), len(lines)] = requests[place]
-            place += 1
+            lines += lines_of([request])
+            truth[str(folder / name), len(lines)] = request
         write(folder / name, lines)
 
     file("plain.jsonl", some_requests(90, 1), lambda path, lines: path.write_bytes(b"\n".join(lines)))
@@ -166,20 +155,22 @@ def test_where_a_file_is_cut_changes_no_line(base_dir, planted, tmp_path, unit_b
         size = (folder / name).stat().st_size
         if name != "table.parquet":
             assert [unit.start for unit in units[1:]] == [unit.stop for unit in units[:-1]]
-            assert all(unit.start // unit_bytes > before.start // unit_bytes for before, unit in zip(units, units[1:], strict=False))
+            assert all(
+                unit.start // unit_bytes > before.start // unit_bytes
+                for before, unit in zip(units, units[1:], strict=False)
+            )
             assert len(units) == 1 or unit_bytes < size
 
 
 def test_the_best_of_each_request(base_dir, tmp_path):
-    requests = some_requests(30, 8)
+    requests, ranker = some_requests(30, 8), Ranker(base_dir)
     (tmp_path / "a.jsonl").write_bytes(b"\n".join(lines_of(requests)))
     found = predict(base_dir, [tmp_path / "a.jsonl"], tmp_path / "out", top=2)
     rows = read(tmp_path / "out")
     for line, request in enumerate(requests, 1):
-        best = Ranker(base_dir).rank(request, k=2) if line <= 5 else None
         mine = [row["index"] for row in rows if row["line"] == line]
         assert len(mine) == min(2, len(request["candidates"]))
-        assert best is None or mine == [item.index for item in best]
+        assert mine == [item.index for item in ranker.rank(request, k=2)]
     assert found["total"]["kept"] == len(rows) < found["total"]["candidates"]
 
 
