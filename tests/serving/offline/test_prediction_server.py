@@ -133,12 +133,13 @@ def test_rank_gives_the_same_scores(work, scored):
     folder, requests = work
     store, found = scored
     ranker = Ranker(folder / "shop") if store is None else Ranker.with_store(folder / "shop", store)
+    within = 1e-5 if store is None else 1e-6  # a table adds behaviours up in another order than the joint graph
     for line, request in enumerate(requests, 1):
         ranked = {item.index: item for item in ranker.rank(request)}
         for row in found[line]:
             assert row["item_id"] == ranked[row["index"]].item_id == request["candidates"][row["index"]]["item_id"]
-            assert abs(row["score"] - ranked[row["index"]].score) < 1e-6
-            assert abs(row["logit"] - ranked[row["index"]].logit) < 1e-6
+            assert abs(row["score"] - ranked[row["index"]].score) < within
+            assert abs(row["logit"] - ranked[row["index"]].logit) < within
 
 
 def test_a_store_that_was_built_again_is_another_job(work, tmp_path):
