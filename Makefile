@@ -71,7 +71,6 @@ bench: $(STAMP) ## measure data preparation and training (python -m benchmarks l
 	$(PYTHON) -m benchmarks training
 
 .PHONY: drills
-drills: $(STAMP) ## hours: 20,000 random tables against the naive ingest, 20 runs and 20 promotions that are killed, 90 mistakes
 drills: $(STAMP) ## hours: 20,000 random tables against the naive ingest, 200,000 inputs to the server, 20 runs that are killed and run again, 90 mistakes
 	$(PYTHON) -m tests.drills.random_tables --tables 20000
 	$(PYTHON) -m tests.drills.fuzz_server --inputs 200000

@@ -29,6 +29,10 @@ COMMANDS = {
     "dataset": ("pipeline.cli.data.dataset:dataset", "Download a public data set as log contract tables."),
     "doctor": ("pipeline.cli.doctor:doctor", "Check this machine, and say how to get what is missing."),
     "anchor": ("pipeline.cli.anchor:anchor", "The version that the losses of later ones are judged against."),
+    "predict": (
+        "pipeline.cli.serving.predict:predict",
+        "Score files of requests with a release or a pushed model; what was scored before it was killed is kept.",
+    ),
     "serve": (
         "pipeline.cli.serving.serve:serve",
         "Serve models over gRPC and REST, as TensorFlow Serving does.",
