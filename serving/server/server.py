@@ -107,6 +107,8 @@ class ModelServer:
                 timeout_s=config.rest_timeout_s,
                 metrics_path="/monitoring/prometheus/metrics" if config.metrics else None,
                 max_body_bytes=config.max_message_bytes,
+                workers=config.workers,
+                queue=config.queue,
             )
             try:
                 self._rest = make_http_server(self.core, config.host, config.rest_port, options)

@@ -79,6 +79,18 @@ BAD = {
     ],
     "release rollback": [["--root", "{tmp}"], ["--root", "{tmp}", "--label", "../x"], ["--root", "no/such"]],
     "release prune": [["--root", "{tmp}", "--keep", "0"], ["--root", "no/such"]],
+    "serve config": [
+        ["--root", "no/such", "--out", "{tmp}/out"],
+        ["--root", "{tmp}", "--out", "{tmp}/out"],
+        ["--root", "{file}", "--out", "{tmp}/out"],
+        ["--root", "{tmp}", "--out", "{tmp}/out", "--settings", "{file}"],
+    ],
+    "serve reload": [
+        [],
+        ["--address", "127.0.0.1:1", "--deploy", "{tmp}"],
+        ["--address", "127.0.0.1:1", "--deploy", "no/such"],
+        ["--address", "nowhere", "--deploy", "{tmp}"],
+    ],
     "bse build": [["-m", "{tmp}", "-b", "{tmp}", "-s", "{tmp}"], ["-m", "{file}", "-b", "{tmp}", "-s", "{tmp}"]],
     "bse get": [
         ["-s", "{tmp}", "-u", "u1"],

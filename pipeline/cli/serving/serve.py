@@ -10,6 +10,8 @@ import typer
 
 from features.errors import InputError
 from pipeline.cli.console import err, out
+from pipeline.cli.serving.serve_config import config
+from pipeline.cli.serving.serve_reload import reload as reload_servers
 
 serve = typer.Typer(
     invoke_without_command=True,
@@ -150,3 +152,7 @@ def _tell(server: Any) -> None:
         for name in server.core.model_names():
             out().print(f"  curl http://{host}:{server.rest_port}/v1/models/{name}", soft_wrap=True)
     out().print("Ctrl-C or SIGTERM ends it: calls in flight are answered first.", soft_wrap=True)
+
+
+serve.command("config")(config)
+serve.command("reload")(reload_servers)

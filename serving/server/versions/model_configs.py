@@ -116,6 +116,8 @@ def watched_models(configs: Iterable[ModelConfig]) -> list[Watched]:
         platform = platform_of(config)
         if platform != PLATFORM:
             raise invalid_argument(f"Model {config.name} requests unsupported platform {platform}")
+        if "\0" in config.base_path:
+            raise invalid_argument(f"Model {config.name} has a base_path with a zero byte")
         found.append(Watched(config.name, config.base_path, _policy(config)))
     return found
 
@@ -137,9 +139,9 @@ def check_roots(configs: Iterable[ModelConfig], roots: Iterable[str]) -> None:
       ServingError: INVALID_ARGUMENT.
     """
     allowed = [_normal(root) for root in roots]
-    for config in configs:
+    for config in configs if allowed else ():
         path = _normal(config.base_path)
-        if allowed and not any(path == root or path.startswith(root.rstrip("/") + "/") for root in allowed):
+        if not any(path == root or path.startswith(root.rstrip("/") + "/") for root in allowed):
             raise invalid_argument(
                 f"Model {config.name} has base_path {config.base_path}, which is not below a folder that this server "
                 "may serve from"

@@ -18,7 +18,6 @@ from tests.serving.deploy import running
 from tests.serving.deploy.ranking_model import REQUEST, save_ranking_model
 from tests.serving.deploy.tools import CLIENTS, go_client, node_client
 
-pytest.importorskip("serving.server.server")
 pytestmark = pytest.mark.slow
 
 MODEL = "shop_autoint"

@@ -17,7 +17,6 @@ from serving.deploy.served import ServedModel, to_text
 from tests.serving.deploy import running
 from tests.serving.deploy.ranking_model import save_ranking_model
 
-pytest.importorskip("serving.server.server")
 pytestmark = pytest.mark.slow
 
 V1 = {"ranker": ServedModel(frozenset({1}), {"stable": 1}), "tower": ServedModel(frozenset({1}), {"stable": 1})}
