@@ -12,7 +12,6 @@ from serving.server.versions.model_manager import AVAILABLE, END
 from tests.serving.server.serving_case import eventually, floats, predict_request, refused, serving
 from tests.serving.server.toy_models import save_half_plus
 
-
 X = floats(2.0)
 MODELS = ("first", "second")
 
