@@ -81,7 +81,9 @@ class CallHandlers(grpc.GenericRpcHandler):
             handlers[name] = _handler(method, core.metrics, pool if method.runs else None, pool.watch)
         if core.config.allow_reload:
             reload = _Method(model_management_pb2.ReloadConfigRequest, core.reload_config, runs=False)
-            self._free[f"/{MODEL_SERVICE}/HandleReloadConfigRequest"] = _handler(reload, core.metrics, reloads, _unwatched)
+            self._free[f"/{MODEL_SERVICE}/HandleReloadConfigRequest"] = _handler(
+                reload, core.metrics, reloads, _unwatched
+            )
         # A stream of requests, of which none is read: the refusal does not wait for the message.
         self._refusal = grpc.stream_unary_rpc_method_handler(self._refuse)
 
