@@ -29,6 +29,7 @@ REQUIRES = [
     "grpcio-health-checking",
     "jinja2",
     "lmdb",
+    "protobuf",
     "psutil",
     "pydantic>=2",
     "pydantic-core",

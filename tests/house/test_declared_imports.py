@@ -14,6 +14,7 @@ OWN = {*ROOMS, "benchmarks", "tests", "tfx_config"}
 # Distributions whose name is not that of their module, but for - and _.
 DISTRIBUTIONS = {
     "absl": "absl-py",
+    "google": "protobuf",
     "grpc": "grpcio",
     "grpc_health": "grpcio-health-checking",
     "sklearn": "scikit-learn",
