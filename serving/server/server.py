@@ -6,7 +6,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from types import FrameType
 
 from features.errors import RunError
 from serving.server.config import ServeConfig
@@ -15,6 +14,9 @@ from serving.server.rpc.grpc_endpoint import GrpcEndpoint
 from serving.server.status import ServingError
 from serving.server.versions.model_configs import config_of, read_models_config
 from serving.server.versions.model_sources import ConfigFile, ReleaseFollower
+
+#: Seconds within which a signal is noticed.
+_SIGNAL_S = 0.05
 
 
 class ModelServer:
@@ -121,12 +123,11 @@ class ModelServer:
             self.rest_port = self._rest.port
 
 
-class _Ended(BaseException):
-    """A signal that ends at once."""
-
-
 def serve_until_signalled(config: ServeConfig, ready: Callable[[ModelServer], None]) -> None:
-    """Serves until SIGTERM or SIGINT, then drains: calls in flight end within `drain_s`; a second signal ends at once.
+    """Serves until SIGTERM or SIGINT, then drains: calls in flight end within `drain_s`.
+
+    A signal while models load, or a second one while calls end, ends at once: the caller should end the process then,
+    for a load cannot be interrupted.
 
     Args:
       config: what is served, and where.
@@ -136,22 +137,41 @@ def serve_until_signalled(config: ServeConfig, ready: Callable[[ModelServer], No
       InputError: for a configuration that cannot be used.
       RunError: if the server cannot start.
     """
-    ended, serving = threading.Event(), threading.Event()
-
-    def end(number: int, frame: FrameType | None) -> None:
-        if ended.is_set() or not serving.is_set():
-            raise _Ended
-        ended.set()
-
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    signals: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _: signals.append(number))
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
     try:
-        server = ModelServer(config).start()
-        serving.set()
+        server = ModelServer(config)
+        if not _done(server.start, lambda: bool(signals)):
+            return
         ready(server)
-        ended.wait()
-        server.stop()
-    except _Ended:
-        pass  # while models load, or a second time while calls end: there is nothing to wait for
+        while not signals:
+            time.sleep(_SIGNAL_S)
+        _done(server.stop, lambda: len(signals) > 1)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _done(work: Callable[[], object], given_up: Callable[[], bool]) -> bool:
+    """Does something in a thread of its own, for a signal must not break into it; false if it was given up before.
+
+    What it raises is raised.
+    """
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    while thread.is_alive() and not given_up():
+        thread.join(_SIGNAL_S)
+    if errors:
+        raise errors[0]
+    return not thread.is_alive()

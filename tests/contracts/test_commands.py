@@ -106,6 +106,15 @@ BAD = {
         ["--two-tower", "no/such", "--items", "{file}", "--signatures", "{tmp}", "--out", "{tmp}/out"],
         ["--two-tower", "{tmp}", "--items", "no/such", "--signatures", "{tmp}", "--out", "{tmp}/out"],
     ],
+    "serve": [
+        [],
+        ["-m", "half"],
+        ["-m", "half=no/such"],
+        ["--models-config", "no/such"],
+        ["--models-config", "{file}"],
+        ["--root", "{tmp}"],
+        ["-m", "half={tmp}", "--port", "70000"],
+    ],
     "bse verify": [["-s", "{tmp}"], ["-s", "{file}"]],
 }
 
@@ -117,7 +126,9 @@ def commands() -> dict[str, object]:
     for name in cli.COMMANDS:
         command = root.get_command(None, name)
         inner = getattr(command, "commands", None)
-        found.update({f"{name} {each}": sub for each, sub in inner.items()} if inner else {name: command})
+        if not inner or command.invoke_without_command:  # a group may be a command itself
+            found[name] = command
+        found.update({f"{name} {each}": sub for each, sub in (inner or {}).items()})
     return found
 
 

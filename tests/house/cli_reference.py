@@ -27,6 +27,8 @@ def commands(group: Any = None, prefix: str = "clickmill") -> Iterator[tuple[str
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         if hasattr(command, "list_commands"):
+            if command.invoke_without_command:  # a command itself, beside those in it
+                yield f"{prefix} {name}", command
             yield from commands(command, f"{prefix} {name}")
         else:
             yield f"{prefix} {name}", command

@@ -134,6 +134,8 @@ def _run(config: Any) -> None:
     import logging
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    # Sessions load a SavedModel as TensorFlow Serving does by a function that Python calls deprecated.
+    logging.getLogger("tensorflow").addFilter(lambda record: "is deprecated" not in str(record.msg))
     with err().status("Loading models …"):
         from serving.server.server import serve_until_signalled
     serve_until_signalled(config, _tell)

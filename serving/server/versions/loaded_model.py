@@ -7,6 +7,7 @@ texts, and a call can have a time limit of its own.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -121,9 +122,10 @@ class LoadedModel:
 
 
 def _session_api() -> Any:
-    from tensorflow.python.client import pywrap_tf_session
+    """The C API as the session itself calls it: options of a single call have no public way in."""
+    import tensorflow as tf
 
-    return pywrap_tf_session
+    return sys.modules[tf.compat.v1.Session.__module__].tf_session
 
 
 def _run_options(timeout_s: float | None) -> Any:
@@ -149,7 +151,6 @@ def _load(session: Any, graph: Any, local: str) -> dict[str, SignatureDef]:
     """Loads an export into a session, and returns its signatures."""
     import tensorflow as tf
     from google.protobuf.message import DecodeError
-    from tensorflow.python.saved_model.loader_impl import SavedModelLoader
 
     if not any(storage.is_file(storage.join(local, name)) for name in ("saved_model.pb", "saved_model.pbtxt")):
         raise ServingError(
@@ -158,9 +159,8 @@ def _load(session: Any, graph: Any, local: str) -> dict[str, SignatureDef]:
             "directory exists and that you have the right permissions for accessing it.",
         )
     try:
-        loader = SavedModelLoader(local)
         with graph.as_default():
-            meta_graph = loader.load(session, [SERVE_TAG])
+            meta_graph = tf.compat.v1.saved_model.load(session, [SERVE_TAG], local)
     except tf.errors.OpError as error:
         raise_from_tensorflow(error)
     except (OSError, DecodeError) as error:  # how Python's loader says that the file is no SavedModel
