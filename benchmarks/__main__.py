@@ -29,6 +29,7 @@ BENCHMARKS = {
     "ranking_evaluation": "evaluation",
     "verdicts": "evaluation",
     "json_request": "throughput",
+    "ranking_request": "throughput",
     "large_vocabulary": "throughput",
     "simulated_lead": "rankers",
     "movielens_1m": "rankers",
@@ -47,6 +48,8 @@ BENCHMARKS = {
     "id_memorisation": "rankers",
     "cascade_models": "candidates",
     "cascade": "candidates",
+    "server_load": "serving",
+    "batching": "serving",
 }
 
 

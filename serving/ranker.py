@@ -15,7 +15,7 @@ from features.histories.bucket_table import BucketTable
 from features.spec import FeatureSpec
 from serving.bse.item_signatures import NewItemSignatures
 from serving.requests.json_request import row_from_request
-from serving.requests.tensors import request_tensors, single_request_tensors, table_tensor
+from serving.requests.tensors import request_tensors, slate_tensors, table_tensors
 from serving.saved.ranker import SavedRanker
 from serving.signature_specs import EXPLAIN, ITEM_SIGNATURE, RANK_SIGNED, SERVING_DEFAULT
 
@@ -114,7 +114,9 @@ class Ranker:
         candidates = request["candidates"]
         if not candidates:
             return []
-        outputs = self.score_tensors(single_request_tensors(self.spec, row, history, self._long_sums(row)))
+        outputs = self.score_tensors(
+            slate_tensors(self.spec, row, history, self._long_sums(row), names=self._saved.inputs(SERVING_DEFAULT))
+        )
         # By logit, not score: probabilities near 1 are equal in float32 while their logits still differ.
         order = np.argsort(-outputs["logit"], kind="stable")[:k]
         return [
@@ -132,7 +134,7 @@ class Ranker:
 
         Args:
           row: a raw request of one row with its windows; with `user_id` where the ranker reads a store.
-          items: the candidate features of n items, `serving.requests.item_catalogue.ItemCatalogue.tensors`.
+          items: the slate of n items, `serving.requests.item_catalogue.ItemCatalogue.tensors`.
 
         Returns:
           `score` (probability) and `logit`, [n] float32.
@@ -143,16 +145,19 @@ class Ranker:
         return self.score_tensors(self.request_tensors(row) | items)
 
     def score_tensors(self, tensors: dict) -> dict[str, np.ndarray]:
-        """`score_items` of tensors that were made before: `request_tensors` and candidate features [n]."""
-        if self._new_items is None:
-            return self._saved.run(SERVING_DEFAULT, tensors)
-        return self._saved.run(RANK_SIGNED, tensors | {ITEM_SIGNATURE: self._new_items.of(tensors["item_id"])})
+        """`score_items` of tensors that were made before: `request_tensors` and the slate `[1, n]`."""
+        signature = SERVING_DEFAULT
+        if self._new_items is not None:
+            signed = self._new_items.of(np.asarray(tensors["item_id"])[0])
+            signature, tensors = RANK_SIGNED, tensors | {ITEM_SIGNATURE: signed[np.newaxis]}
+        found = self._saved.run(signature, tensors)
+        return {name: found[name][0] for name in ("score", "logit")}
 
     def attention(self, row: pa.Table, items: dict[str, np.ndarray]) -> np.ndarray | None:
         """Where the ranker looks, [n, layers, H, M, M] over `attention_fields`; None: its export does not say."""
         if self.attention_fields is None:
             return None
-        return self._saved.run(EXPLAIN, self.request_tensors(row) | items)["attention"]
+        return self._saved.run(EXPLAIN, self.request_tensors(row) | items)["attention"][0]
 
     @property
     def attention_fields(self) -> tuple[str, ...] | None:
@@ -161,18 +166,18 @@ class Ranker:
 
     def request_tensors(self, row: pa.Table) -> dict[str, np.ndarray]:
         """The inputs of `serving_default` that belong to the request; `row` as in `score_items`."""
-        history, names = self._saved.history, [feature.name for feature in self.spec.of_scope("request")]
+        history, names = self._saved.history, self._saved.request_features(SERVING_DEFAULT)
         if history is None:
             return request_tensors(self.spec, row, names, {})
         tensors = request_tensors(self.spec, row, names, history.windows(with_table=True))
-        return tensors | table_tensor(history, self._long_sums(row))
+        return tensors | table_tensors(history, self._long_sums(row))
 
     def _long_sums(self, row: pa.Table) -> np.ndarray | None:
-        """Bucket sums of the user's long history, from the store or from the request's own window."""
+        """Bucket sums `[1, G, 2^tau, d]` of the user's long history, from the store or the request's own window."""
         if self._saved.history is None or self._saved.history.simhash is None:
             return None
         if self._tables is None:
-            return self._saved.long_table(row, self._new_items).sums
+            return self._saved.long_table(row, self._new_items).sums[np.newaxis]
         user_id = row["user_id"][0].as_py()
         table = None if user_id is None else self._tables(user_id)
-        return None if table is None else table.sums
+        return None if table is None else table.sums[np.newaxis]

@@ -6,19 +6,35 @@ import hashlib
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from features import storage
 from features.config import Strict
+from features.encoding.feature_encoding import FeatureEncoding
 from features.errors import InputError
 from features.histories.time_gaps import GAP_BOUNDS
-from features.histories.windows import TIMESTAMP, history_column
+from features.histories.windows import TIMESTAMP, WINDOWS, history_column
+from features.items.signatures import ItemSignatures
 from features.items.simhash import SimHashConfig
 from features.spec import MISSING_INT64, Feature, FeatureSpec
 
 #: Input of `rank_requests` beside the features: `[N]` int32, the request that each candidate belongs to.
 REQUEST_INDEX = "request_index"
 
+#: `[R]` int32, how many candidates each request of a served signature has; what stands behind them is padding.
+NUM_CANDIDATES = "num_candidates"
+
+#: `[R]` strings, the version of the ranker whose embeddings `long_sums` adds up (`HistoryInputs.version`).
+TABLES_VERSION = "tables_version"
+
+#: Output `[R]` bool: whether there was a long history, and one that this ranker can read.
+LONG_HISTORY_USED = "long_history_used"
+
+#: Output of `retrieve`, `[R]` int32: how many items were found for each request.
+NUM_ITEMS = "num_items"
+
 SERVING_DEFAULT = "serving_default"
+#: The joint graph of training, for scoring offline. No signature: its inputs differ in their first dimension.
 RANK_REQUESTS = "rank_requests"
 USER_EMBEDDING = "user_embedding"
 ITEM_EMBEDDING = "item_embedding"
@@ -30,7 +46,7 @@ COARSE_RANK = "coarse_rank"
 #: Of rankers that attend over their fields: the inputs of `serving_default` to `attention` `[N, layers, H, M, M]`.
 EXPLAIN = "explain"
 
-#: `[1, G, 2^tau, d]` float32: the raw bucket sums of the request's user (BSE).
+#: `[R, G, 2^tau, d]` float32: the raw bucket sums of each request's user (BSE).
 LONG_SUMS = "long_sums"
 
 #: `[T, …]` one row a behaviour: signs and embeds behaviours for BSE.
@@ -41,7 +57,7 @@ GAP_WEIGHTS = "gap_weights"
 #: Of rankers that look item signatures up: the inputs of `serving_default`, and `item_signature`.
 RANK_SIGNED = "rank_signed"
 
-#: `[N, G]` int32: signatures of candidates that the ranker's catalogue lacks; -1 leaves a candidate to it.
+#: `[R, N, G]` int32: signatures of candidates that the ranker's catalogue lacks; -1 leaves a candidate to it.
 ITEM_SIGNATURE = "item_signature"
 
 #: Where such an export keeps the signatures of its catalogue, inside the SavedModel.
@@ -85,6 +101,11 @@ def missing_mark(feature: Feature):
     return MISSING_MARKS[feature.dtype]
 
 
+def num_values(name: str) -> str:
+    """The input that says how many values a multi-valued input holds at each place: int32; the rest is padding."""
+    return f"{name}_num_values"
+
+
 def check_spec(spec: FeatureSpec, takes_times: bool = False) -> None:
     """Raises InputError if a feature cannot be told from another input of the signatures.
 
@@ -92,34 +113,22 @@ def check_spec(spec: FeatureSpec, takes_times: bool = False) -> None:
       spec: the features.
       takes_times: whether the model asks for the times of requests and behaviours.
     """
+    taken = {REQUEST_INDEX, NUM_CANDIDATES, TABLES_VERSION, LONG_SUMS, ITEM_SIGNATURE}
+    taken |= {num_values(feature.name) for feature in spec.features if feature.multi_valued}
+    if spec.history is not None:
+        columns = [history_column(window, name) for window in WINDOWS for name in (*spec.history.features, TIMESTAMP)]
+        taken |= {*columns, *map(num_values, columns), *(f"{window}_length" for window in WINDOWS)}
     for feature in spec.features:
         if takes_times and feature.name == TIMESTAMP and (feature.dtype != TIME.dtype or feature.multi_valued):
             raise InputError(
                 f"feature `{TIMESTAMP}` is also the request's time, which models with `recency` of gaps read: one "
                 f"{TIME.dtype} value. Received: {feature.kind}, {feature.dtype}."
             )
-        if feature.name == REQUEST_INDEX:
+        if feature.name in taken:
             raise InputError(
-                f"feature `{REQUEST_INDEX}` has the name of an input of the signature `{RANK_REQUESTS}`: rename the "
-                "feature in the spec (keep its `column`)."
+                f"feature `{feature.name}` has the name of an input of the exported signatures: rename the feature in "
+                "the spec (keep its `column`)."
             )
-
-
-def window_specs(spec: FeatureSpec, windows: dict[str, tuple[str, ...]], rows: int | None) -> dict:
-    """Tensor specs of behaviour windows, `<window>_<feature>` `[rows, S]` (multi-valued: `[rows, S, V]`) and
-    `<window>_length` `[rows]`; `timestamp` `[rows]` where a window asks for times."""
-    import tensorflow as tf
-
-    specs = {}
-    for window, names in windows.items():
-        for name in names:
-            column, feature = history_column(window, name), window_feature(spec, name)
-            shape = [rows, None, None] if feature.multi_valued else [rows, None]
-            specs[column] = tf.TensorSpec(shape, tf.as_dtype(feature.dtype), name=column)
-        specs[f"{window}_length"] = tf.TensorSpec([rows], tf.int32, name=f"{window}_length")
-    if takes_times(windows):
-        specs[TIMESTAMP] = tensor_spec(TIME, rows)
-    return specs
 
 
 def window_feature(spec: FeatureSpec, name: str) -> Feature:
@@ -132,25 +141,18 @@ def takes_times(windows: dict[str, tuple[str, ...]]) -> bool:
     return any(TIMESTAMP in names for names in windows.values())
 
 
-def tensor_spec(feature: Feature, rows: int | None):
-    """Tensor spec of a raw feature: `[rows]`, or `[rows, V]` of a multi-valued one."""
-    import tensorflow as tf
-
-    shape = [rows, None] if feature.multi_valued else [rows]
-    return tf.TensorSpec(shape, tf.as_dtype(feature.dtype), name=feature.name)
-
-
 class HistoryInputs(Strict):
     """The history inputs of an exported ranker.
 
     Attributes:
-      short_features: inputs `short_<feature>` `[B, S]`, multi-valued `[B, S, V]`, with `short_length` `[B]`: the last
+      short_features: inputs `short_<feature>` `[R, S]`, multi-valued `[R, S, V]`, with `short_length` `[R]`: the last
         behaviours.
-      long_features: inputs `long_<feature>` `[B, L]`, with `long_length` `[B]`: those before. Where `dim` is set,
+      long_features: inputs `long_<feature>` `[R, L]`, with `long_length` `[R]`: those before. Where `dim` is set,
         `serving_default` takes `long_sums` instead.
       short_length: behaviours of the short window, at most.
       long_length: behaviours of the long window, at most.
-      version: of everything that bucket sums depend on: embeddings, signatures, hash, windows.
+      version: of everything that bucket sums depend on: embeddings, the encoding of what they embed, signatures, hash,
+        windows.
       simhash: the hash of the long history; None: the ranker takes no table.
       dim: width of a behaviour's embedding in the table.
       times: whether windows hold `<window>_timestamp`, beside `timestamp` of the request; exports from before there was
@@ -167,13 +169,20 @@ class HistoryInputs(Strict):
     times: bool = False
 
     @classmethod
-    def of(cls, model, spec: FeatureSpec) -> HistoryInputs | None:
+    def of(
+        cls, model, encoding: FeatureEncoding, item_signatures: ItemSignatures | None = None
+    ) -> HistoryInputs | None:
         """Describes a ranker; None if it reads no histories.
+
+        Args:
+          model: the ranker.
+          encoding: the encoding that it was trained with.
+          item_signatures: those that it was built with, if any.
 
         Raises:
           ValueError: if signatures are looked up by `item_id` and the spec does not have it as a feature.
         """
-        history = getattr(model, "history_interest", None)
+        history, spec = getattr(model, "history_interest", None), encoding.spec
         if history is None:
             return None
         if history.uses_item_rows and "item_id" not in [feature.name for feature in spec.features]:
@@ -189,7 +198,7 @@ class HistoryInputs(Strict):
             long_features=names + by_item if "long" in history.windows else (),
             short_length=spec.history.short_length,
             long_length=spec.history.long_length,
-            version=_version(history, spec),
+            version=_version(history, encoding, item_signatures),
             simhash=history.simhash_config if table else None,
             dim=history.dim if table else None,
             times=history.uses_times,
@@ -230,15 +239,40 @@ class HistoryInputs(Strict):
         return cls.model_validate_json(storage.read_bytes(path)) if storage.is_file(path) else None
 
 
-def _version(history, spec: FeatureSpec) -> str:
+def _version(history, encoding: FeatureEncoding, item_signatures: ItemSignatures | None) -> str:
     """A fingerprint of what a bucket table is made of: two rankers with one version have the same tables."""
-    parts = [_windows(history.features, spec)]
+    parts = [_windows(history.features, encoding.spec)]
     if history.uses_table:
         parts.append(history.simhash_config.model_dump_json().encode())
         if history.table_recency is not None:
             parts.append(repr(GAP_BOUNDS).encode())
         parts += [weight.numpy().tobytes() for weight in history.table_weights]
+        # Rows of the tables mean what the encoding, and the catalogue, say: the same numbers of another are others.
+        parts += [_encoded_by(encoding, name) for name in history.features]
+        if history.uses_item_rows and item_signatures is not None:
+            parts.append(_listed(item_signatures.item_ids))
     return _fingerprint(parts)
+
+
+def _encoded_by(encoding: FeatureEncoding, name: str) -> bytes:
+    """What says which id a raw value gets."""
+    feature = encoding.spec[name]
+    said = repr((name, feature.dtype, feature.hash_buckets, feature.vocabulary and feature.vocabulary.oov_buckets))
+    if feature.vocabulary is not None:
+        return said.encode() + _listed(encoding.terms(name))
+    bounds = encoding.boundaries(name).tobytes() if feature.transform == "bucketize" else b""
+    return said.encode() + bounds
+
+
+def _listed(values: pa.Array) -> bytes:
+    """A digest of strings or integers in their order."""
+    digest = hashlib.sha256()
+    if pa.types.is_integer(values.type):
+        digest.update(values.to_numpy(zero_copy_only=False).tobytes())
+    else:
+        digest.update(pc.binary_length(values).to_numpy(zero_copy_only=False).tobytes())
+        digest.update("".join(values.to_pylist()).encode("utf-8", "surrogatepass"))
+    return digest.digest()
 
 
 def _windows(features: tuple[str, ...], spec: FeatureSpec) -> bytes:
@@ -246,4 +280,7 @@ def _windows(features: tuple[str, ...], spec: FeatureSpec) -> bytes:
 
 
 def _fingerprint(parts: list[bytes]) -> str:
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:32]
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little") + part)
+    return digest.hexdigest()[:32]

@@ -22,7 +22,7 @@ from evaluation.metrics.rows import ScoredRows
 from features.histories.windows import attach_histories, read_behaviors
 from serving.bse.build import StoreBuilder
 from serving.bse.record import RecordLayout
-from serving.requests.tensors import single_request_tensors, tensors_from_table
+from serving.requests.tensors import slate_tensors, tensors_from_table
 from serving.saved.ranker import SavedRanker
 
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -68,8 +68,10 @@ def run(options) -> dict:
     def scores_with(read) -> np.ndarray:
         parts = []
         for number in range(len(rows)):
-            tensors = single_request_tensors(saved.spec, rows.slice(number, 1), saved.history, read(number))
-            parts.append(saved.run("serving_default", tensors)["score"])
+            sums = read(number)
+            sums = None if sums is None else sums[np.newaxis]
+            tensors = slate_tensors(saved.spec, rows.slice(number, 1), saved.history, sums)
+            parts.append(saved.run("serving_default", tensors)["score"][0])
         return np.concatenate(parts)
 
     found = {

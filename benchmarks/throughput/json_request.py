@@ -42,7 +42,7 @@ def make_request(candidates: int, behaviors: int) -> dict[str, Any]:
 def run(options) -> dict[str, Any]:
     """Returns the median milliseconds of processor time by number of behaviours; the two take turns."""
     from serving.requests.json_request import row_from_request
-    from serving.requests.tensors import single_request_tensors, window_tensors
+    from serving.requests.tensors import slate_tensors, window_tensors
 
     spec = cm.load_spec(CONFIGS / "features_simulated.yaml")
     request = make_request(CANDIDATES, spec.history.short_length + spec.history.long_length)
@@ -51,7 +51,7 @@ def run(options) -> dict[str, Any]:
         for behaviors, times in taken.items():
             started = time.process_time()
             row = row_from_request(spec, request, histories=behaviors > 0)
-            single_request_tensors(spec, row)
+            slate_tensors(spec, row)
             if behaviors:
                 window_tensors(spec, dict.fromkeys(("short", "long"), spec.history.features), row)
             times.append(1e3 * (time.process_time() - started))

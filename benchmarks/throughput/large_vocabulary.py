@@ -65,8 +65,9 @@ def load(directory: str) -> dict[str, float]:
     before, started = peak_mb(), time.perf_counter()
     loaded = tf.saved_model.load(directory)
     seconds = time.perf_counter() - started
-    items = {"item_id": tf.constant(["item-000000000", "no item"]), "price": tf.constant([0.0, 0.0], tf.float64)}
-    known, unknown = loaded.signatures["serving_default"](**items)["logit"].numpy()
+    items = {"item_id": tf.constant([["item-000000000", "no item"]]), "price": tf.constant([[0.0, 0.0]], tf.float64)}
+    found = loaded.signatures["serving_default"](num_candidates=tf.constant([2]), **items)
+    known, unknown = found["logit"].numpy()[0]
     if known == unknown:
         raise RuntimeError("the loaded vocabulary tells no term from an unknown one.")
     return {"load_seconds": seconds, "load_mb": peak_mb() - before}

@@ -140,8 +140,11 @@ class Hcn(RankingModel):
         return np.concatenate([self.embed_items(corpus.gather(part)).numpy() for part in rows])
 
     def logits_of(self, interests, valid, items, scoring: Scoring | None = None) -> tf.Tensor:
-        """Returns logits `[B, n]` of all items `[n, d]` for the interests of B requests; `scoring` as of serving."""
-        products = tf.einsum("bkd,nd->bnk", interests, items)
+        """Returns logits `[B, n]` for the interests of B requests; `scoring` as of serving.
+
+        The items are the same for all, `[n, d]`, or each request's own, `[B, n, d]`.
+        """
+        products = tf.einsum("bkd,nd->bnk" if len(items.shape) == 2 else "bkd,bnd->bnk", interests, items)
         return self._scores(products, valid[:, tf.newaxis], scoring or self.config.scoring)
 
     def score_items(self, batch: dict, items: dict) -> tf.Tensor:

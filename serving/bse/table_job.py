@@ -28,7 +28,7 @@ from serving.bse.environment import StoreError
 from serving.bse.item_signatures import NewItemSignatures
 from serving.bse.record import Precision, RecordLayout
 from serving.bse.store import BseStore
-from serving.requests.tensors import feature_tensor
+from serving.requests.tensors import feature_tensor, value_tensors
 from serving.saved.saved_model import SavedModel, resolve_version
 from serving.signature_specs import ENCODE_BEHAVIORS, TIME, HistoryInputs
 
@@ -94,7 +94,9 @@ class SavedModelBehaviorEncoder:
           Embeddings [T, d] float32, signatures [T, G] int32, and [T] bool: whether it has a signature.
         """
         spec = self._ranker.spec
-        tensors = {name: feature_tensor(spec[name], behaviors[name].combine_chunks()) for name in self.history.features}
+        tensors: dict[str, np.ndarray] = {}
+        for name in self.history.features:
+            tensors |= value_tensors(spec[name], behaviors[name].combine_chunks())
         outputs = self._ranker.run(ENCODE_BEHAVIORS, tensors)
         signatures, known = outputs["signature"], outputs["known"]
         if self.new_items is not None:

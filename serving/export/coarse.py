@@ -8,30 +8,30 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from features import arrow, storage
+from features import storage
+from features.arrow import one_chunk
 from features.encoding.feature_encoding import FeatureEncoding
-from features.errors import InputError
+from features.spec import FeatureSpec
 from serving.export.item_embeddings import ITEM_EMBEDDINGS_FILE
 from serving.export.publish import publish_model
-from serving.export.warmup import prediction_log
-from serving.requests.tensors import (
-    candidate_counts,
-    flatten_candidates,
-    item_tensor,
-    request_tensors,
-    tensors_from_table,
+from serving.export.warmup import (
+    MAX_REQUESTS,
+    check_rows,
+    item_requests,
+    one_candidate,
+    prediction_logs,
+    slate_requests,
 )
+from serving.requests.tensors import candidate_counts, flatten_candidates, item_tensor, to_slates
 from serving.signature_specs import (
     COARSE_RANK,
     ITEM_EMBEDDING,
-    RANK_REQUESTS,
-    REQUEST_INDEX,
+    LONG_HISTORY_USED,
+    NUM_CANDIDATES,
     SERVING_DEFAULT,
     USER_INTERESTS,
     HistoryInputs,
     check_spec,
-    tensor_spec,
-    window_specs,
 )
 
 #: The score of an item that the export does not know: below all probabilities.
@@ -50,12 +50,19 @@ def export_coarse(
 ) -> str:
     """Exports a coarse ranker with the signatures `user_interests`, `item_embedding`, `coarse_rank`, and a ranker's.
 
-    - `user_interests`: raw request features `[B]` and both windows (`short_<feature>` `[B, S]`, `short_length` `[B]`,
-      `long_<feature>` `[B, L]`, `long_length` `[B]`) → `interests` `[B, K, d]` and `valid` `[B, K]`.
+    All inputs and outputs of a signature share the first dimension.
+
+    - `user_interests`: raw request features `[R]` and both windows (`short_<feature>` `[R, S]`, `short_length` `[R]`,
+      `long_<feature>` `[R, L]`, `long_length` `[R]`) → `interests` `[R, K, d]` and `valid` `[R, K]`.
     - `item_embedding`: raw features of `items`, `[n]` → `embedding` `[n, d]`, also of items that are not stored.
-    - `coarse_rank`: the inputs of `user_interests` with B = 1, and `item_id` `[n]` → `score` `[n]` (probability) from
-      the stored vectors and `known` `[n]`; items that are not stored score -1, below all others.
-    - `serving_default` and `rank_requests`: inputs and outputs of a fine ranker's, so that evaluators take either.
+    - `coarse_rank`: the inputs of `user_interests`, `item_id` `[R, N]` and `num_candidates` `[R]` → `score` `[R, N]`
+      (probability) from the stored vectors and `known` `[R, N]`; items that are not stored, and padding, score -1,
+      below all others; `long_history_used` `[R]`.
+    - `serving_default`: inputs and outputs of a fine ranker's, so that evaluators take either; so is the joint graph
+      `rank_requests` beside it.
+
+    Its long history is the behaviours themselves, `[R, L]`: interests are extracted from them, all at once, and no sum
+    of them that could be stored is enough.
 
     The stored vectors also lie in `assets.extra/item_embeddings.parquet`, in the catalogue's order. The SavedModel
     appears whole or not at all.
@@ -76,11 +83,12 @@ def export_coarse(
     Raises:
       OccupiedError: if `directory` holds something and `overwrite` is False.
       InputError: if a feature has the name of another input.
+      ExportError: if TensorFlow Serving could not run the graph (`serving.export.graph_check`).
     """
     spec = encoding.spec
     check_spec(spec)
-    if "item_id" in model.request_features:
-        raise InputError(f"feature `item_id` is also an input of the signature `{COARSE_RANK}`: it must be of `items`.")
+    if warmup_rows is not None:
+        check_rows(warmup_rows)
     embeddings = model.embed_corpus(corpus)
     history = HistoryInputs.of_windows(model.history_features, spec)
     return publish_model(
@@ -89,22 +97,32 @@ def export_coarse(
         spec,
         lambda assets: _coarse_module(model, encoding, assets, corpus.item_ids, embeddings, history, scoring),
         history=history,
-        warmup=None if warmup_rows is None else _warmup_logs(spec, warmup_rows, history, model.request_features),
+        warmup=None if warmup_rows is None else lambda inputs: _warmup_logs(spec, warmup_rows, history, model, inputs),
         item_embeddings=(corpus.item_ids, {ITEM_EMBEDDINGS_FILE: embeddings}),
         overwrite=overwrite,
     )
 
 
-def _warmup_logs(spec, rows: pa.Table, history: HistoryInputs, names) -> list:
-    """One `coarse_rank` request a row, of its own candidates, and one `rank_requests` request of all rows."""
-    logs = []
-    for number in range(rows.num_rows):
-        row = rows.slice(number, 1)
-        items = flatten_candidates(arrow.one_chunk(row["item_id"]), candidate_counts(row), "item_id")
-        inputs = request_tensors(spec, row, names, history.windows(with_table=False)) | {"item_id": item_tensor(items)}
-        logs.append(prediction_log(spec.name, COARSE_RANK, inputs))
-    logs.append(prediction_log(spec.name, RANK_REQUESTS, tensors_from_table(spec, rows, history)))
-    return logs
+def _warmup_logs(spec: FeatureSpec, rows: pa.Table, history: HistoryInputs, model, inputs) -> list:
+    """The smallest and the largest usual request of each signature."""
+    several = rows.slice(0, MAX_REQUESTS)
+    slates = slate_requests(spec, rows, inputs[SERVING_DEFAULT], history)
+    listed = [tensors | _listed_items(part) for tensors, part in zip(slates, (rows.slice(0, 1), several), strict=True)]
+    requests = {
+        SERVING_DEFAULT: slates,
+        USER_INTERESTS: slates,
+        COARSE_RANK: [one_candidate(listed[0], ["item_id"]), listed[1]],
+        ITEM_EMBEDDING: item_requests(spec, rows, model.item_features),
+    }
+    return prediction_logs(spec.name, requests, inputs)
+
+
+def _listed_items(rows: pa.Table) -> dict[str, np.ndarray]:
+    """The rows' candidates as items of `coarse_rank`."""
+    counts = candidate_counts(rows)
+    return to_slates(
+        {"item_id": item_tensor(flatten_candidates(one_chunk(rows["item_id"]), counts, "item_id"))}, counts
+    )
 
 
 def _coarse_module(
@@ -113,63 +131,47 @@ def _coarse_module(
     """Returns the module that owns tables and item vectors, and its signatures by name."""
     import tensorflow as tf
 
-    from serving.export.transforms import ItemRows, RawFeatureEncoder, traced
+    from serving.export.input_specs import feature_specs, window_specs
+    from serving.export.ranker_graphs import RankerGraphs
+    from serving.export.transforms import ItemRows, traced
 
-    spec = encoding.spec
-    module = tf.Module(name=f"{spec.name}_coarse")
-    encoder = module.encoder = RawFeatureEncoder(encoding, assets)
-    module.item_rows = ItemRows(item_ids, assets)
+    spec, windows = encoding.spec, history.windows(with_table=False)
+    call = lambda batch: model(batch, training=False, scoring=scoring)  # noqa: E731
+    graphs = RankerGraphs(model, encoding, assets, history, call=call)
+    module, signatures = graphs.build()
+    encoder, module.item_rows = graphs.encoder, ItemRows(item_ids, assets)
     # A variable: constants of this size would be copied into every graph. Row 0 stands for items that are not stored.
     stored = np.concatenate([np.zeros_like(embeddings[:1]), embeddings])
     module.item_embeddings = tf.Variable(stored, trainable=False, name="item_embeddings")
-    windows = history.windows(with_table=False)
-
-    def users(inputs) -> dict:
-        """The part of a batch that says who asks."""
-        features = {name: encoder.encode(name, inputs[name]) for name in model.request_features}
-        return {"features": features, "history": encoder.encode_windows(inputs, windows)}
 
     def user_interests(**inputs):
-        interests, valid = model.user_interests(users(inputs))
+        features = encoder.encode_inputs(inputs, model.request_features)
+        history = encoder.encode_windows(inputs, windows)
+        interests, valid = model.user_interests({"features": features, "history": history})
         return {"interests": interests, "valid": valid}
 
     def item_embedding(**inputs):
-        return {"embedding": model.embed_items({name: encoder.encode(name, inputs[name]) for name in inputs})}
+        return {"embedding": model.embed_items(encoder.encode_inputs(inputs, model.item_features))}
 
-    def coarse_rank(item_id, **inputs):
-        rows = module.item_rows(item_id)
-        vectors = tf.gather(module.item_embeddings, rows)
-        logits = model.logits_of(*model.user_interests(users(inputs)), vectors, scoring)[0]
+    def coarse_rank(**inputs):
+        listed = tf.range(tf.shape(inputs["item_id"])[1]) < inputs[NUM_CANDIDATES][:, tf.newaxis]
+        rows = tf.where(listed, module.item_rows(inputs["item_id"]), 0)
+        found = signatures[USER_INTERESTS](**{name: inputs[name] for name in users})
+        logits = model.logits_of(found["interests"], found["valid"], tf.gather(module.item_embeddings, rows), scoring)
         known = rows > 0
-        return {"score": tf.where(known, tf.sigmoid(logits), UNKNOWN_SCORE), "known": known}
+        return {
+            "score": tf.where(known, tf.sigmoid(logits), UNKNOWN_SCORE),
+            "known": known,
+            LONG_HISTORY_USED: inputs["long_length"] > 0,
+        }
 
-    def rank(inputs, request_index):
-        batch = users(inputs)
-        batch["features"] |= {name: encoder.encode(name, inputs[name]) for name in model.item_features}
-        logits = model({**batch, REQUEST_INDEX: request_index}, training=False, scoring=scoring)
-        return {"score": tf.sigmoid(logits), "logit": logits}
-
-    def rank_one(**inputs):
-        return rank(inputs, tf.zeros(tf.shape(inputs[model.item_features[0]])[:1], tf.int32))
-
-    def rank_requests(**inputs):
-        return rank(inputs, inputs[REQUEST_INDEX])
-
-    def of_users(rows):
-        return {name: tensor_spec(spec[name], rows) for name in model.request_features} | window_specs(
-            spec, windows, rows
-        )
-
-    items = {name: tensor_spec(spec[name], None) for name in model.item_features}
+    users = feature_specs(spec, model.request_features) | window_specs(spec, windows)
     id_type = tf.string if pa.types.is_string(item_ids.type) else tf.int64
-    one = {f.name: tensor_spec(f, 1) for f in spec.of_scope("request")} | window_specs(spec, windows, 1)
-    one |= {f.name: tensor_spec(f, None) for f in spec.of_scope("candidate")}
-    many = {f.name: tensor_spec(f, None) for f in spec.features} | window_specs(spec, windows, None)
-    many[REQUEST_INDEX] = tf.TensorSpec([None], tf.int32, name=REQUEST_INDEX)
-    return module, {
-        USER_INTERESTS: traced(user_interests, of_users(None)),
-        ITEM_EMBEDDING: traced(item_embedding, items),
-        COARSE_RANK: traced(coarse_rank, {"item_id": tf.TensorSpec([None], id_type, name="item_id"), **of_users(1)}),
-        SERVING_DEFAULT: traced(rank_one, one),
-        RANK_REQUESTS: traced(rank_requests, many),
+    items = {
+        "item_id": tf.TensorSpec([None, None], id_type, name="item_id"),
+        NUM_CANDIDATES: tf.TensorSpec([None], tf.int32, name=NUM_CANDIDATES),
     }
+    signatures[USER_INTERESTS] = traced(user_interests, users)
+    signatures[ITEM_EMBEDDING] = traced(item_embedding, feature_specs(spec, model.item_features))
+    signatures[COARSE_RANK] = traced(coarse_rank, items | users)
+    return module, signatures

@@ -26,7 +26,7 @@ def publish_model(
     build: Callable[[str], tuple],
     *,
     history: HistoryInputs | None = None,
-    warmup: list | None = None,
+    warmup: Callable[[dict], list] | None = None,
     item_embeddings: tuple[pa.Array, Mapping[str, np.ndarray]] | None = None,
     item_signatures: ItemSignatures | None = None,
     attention_fields: Sequence[str] | None = None,
@@ -44,7 +44,8 @@ def publish_model(
       build: of a folder for the files of its look-up tables, makes the module that owns what else is saved, and its
         signatures by name.
       history: what the signatures take of behaviour histories.
-      warmup: the requests that a server replays, `PredictionLog`s; None writes no warm-up file.
+      warmup: of the names of each signature's inputs, by signature, makes the requests that a server replays,
+        `PredictionLog`s; None writes no warm-up file.
       item_embeddings: ids [n] of the catalogue's items, and vectors [n, d] by file, for who reads them without
         TensorFlow.
       item_signatures: those that the model looks up, for who signs or recognises items.
@@ -56,8 +57,11 @@ def publish_model(
 
     Raises:
       OccupiedError: if `directory` holds something and `overwrite` is False.
+      ExportError: if TensorFlow Serving could not run the graph (`serving.export.graph_check`).
     """
     import tensorflow as tf
+
+    from serving.export.graph_check import check_graph
 
     _refuse_existing(directory, overwrite)
     with storage.publishing(directory, replace=overwrite) as local, TemporaryDirectory(prefix="clickmill-") as assets:
@@ -72,16 +76,22 @@ def publish_model(
             item_signatures.save(storage.join(local, SIGNATURES_FOLDER))
         if attention_fields is not None:
             storage.write_text(storage.join(local, ATTENTION_FIELDS_FILE), json.dumps(attention_fields))
-        if warmup is not None:
-            write_prediction_logs(local, warmup)
         module, signatures = build(assets)
+        if warmup is not None:
+            write_prediction_logs(local, warmup({name: input_names(each) for name, each in signatures.items()}))
         # Tracing may have built the model, so its variables are collected only now. The model itself stays out: Keras
         # would trace and save each of its layers once more.
         module.model_variables = list(model.variables)
         tf.saved_model.save(module, local, signatures=signatures)
+        check_graph(local)
         # What was written meanwhile by another export is not ours to replace either.
         _refuse_existing(directory, overwrite)
     return os.fspath(directory)
+
+
+def input_names(signature) -> frozenset[str]:
+    """The names of a traced signature's inputs."""
+    return frozenset(signature.structured_input_signature[1])
 
 
 def _refuse_existing(directory: storage.AnyPath, overwrite: bool) -> None:

@@ -6,6 +6,8 @@ those of `features/encoding/hashing.py` and `features/encoding/numeric.py`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pyarrow as pa
 import tensorflow as tf
 
@@ -13,10 +15,11 @@ from features.encoding import hashing, numeric
 from features.encoding.feature_encoding import FeatureEncoding
 from features.histories.windows import TIMESTAMP, history_column
 from features.spec import MISSING_INT64, Feature
-from models.inputs.history_windows import TIME_GAP, in_rows
+from models.inputs.history_windows import ITEM_ROW, TIME_GAP, in_rows
 from models.sdim.recency import gap_buckets
+from serving.export.padding import NewestLast
 from serving.export.table_assets import NumberedKeys
-from serving.signature_specs import missing_mark
+from serving.signature_specs import missing_mark, num_values
 
 
 class RawFeatureEncoder(tf.Module):
@@ -44,13 +47,29 @@ class RawFeatureEncoder(tf.Module):
         """Encodes every feature of `features`; see `encode`."""
         return {name: self.encode(name, values) for name, values in features.items()}
 
-    def encode(self, name: str, values: tf.Tensor) -> tf.Tensor | tf.RaggedTensor:
+    def encode_inputs(self, inputs: dict[str, tf.Tensor], names: Iterable[str], flat=None) -> dict:
+        """Encodes features that stand among a signature's inputs, with `<feature>_num_values` of multi-valued ones.
+
+        Args:
+          inputs: the signature's.
+          names: the features.
+          flat: a function that makes `[n, …]` of an input; None: they are.
+        """
+        flat = flat or (lambda values: values)
+        counts = {name: inputs.get(num_values(name)) for name in names}
+        return {
+            name: self.encode(name, flat(inputs[name]), None if count is None else flat(count))
+            for name, count in counts.items()
+        }
+
+    def encode(self, name: str, values: tf.Tensor, count: tf.Tensor | None = None) -> tf.Tensor | tf.RaggedTensor:
         """Encodes one feature.
 
         Args:
           name: the feature.
           values: string, int64 or float64 (the feature's dtype), `[n]`, or `[n, V]` of a multi-valued feature. Missing:
             `''`, `MISSING_INT64`, NaN.
+          count: of a multi-valued feature, [n] int32 how many values of each row there are; None: all V.
 
         Returns:
           `[n]` int32 ids or float32 numbers, 0 where missing; of a multi-valued feature a ragged `[n, None]` of ids
@@ -69,27 +88,47 @@ class RawFeatureEncoder(tf.Module):
         if feature.kind == "numeric":
             return self._encode_numbers(feature, values)
         ids = tf.reshape(self._encode_terms(feature, tf.reshape(values, [-1])), tf.shape(values))
-        return tf.ragged.boolean_mask(ids, ids > 0) if feature.multi_valued else ids
+        if not feature.multi_valued:
+            return ids
+        there = ids > 0
+        if count is not None:
+            there &= tf.range(tf.shape(ids)[1]) < count[:, tf.newaxis]
+        return tf.ragged.boolean_mask(ids, there)
 
-    def encode_any_shape(self, name: str, values: tf.Tensor) -> tf.Tensor | tf.RaggedTensor:
-        """Encodes a single-valued feature of any shape, elementwise, or a multi-valued one: `[n, V]` or `[B, S, V]`."""
+    def encode_places(
+        self, name: str, values: tf.Tensor, count: tf.Tensor | None = None
+    ) -> tf.Tensor | tf.RaggedTensor:
+        """Encodes a feature of behaviours: `[B, S]`, or `[B, S, V]` with their counts `[B, S]`, as of `encode`."""
         if not self._spec[name].multi_valued:
             return tf.reshape(self.encode(name, tf.reshape(values, [-1])), tf.shape(values))
-        if values.shape.rank == 2:
-            return self.encode(name, values)
         rows, width, most = tf.unstack(tf.shape(values, tf.int64))
-        return in_rows(self.encode(name, tf.reshape(values, [rows * width, most])), rows, width)
+        flat = tf.reshape(values, [rows * width, most])
+        return in_rows(self.encode(name, flat, None if count is None else tf.reshape(count, [-1])), rows, width)
 
-    def encode_windows(self, inputs: dict[str, tf.Tensor], windows: dict[str, tuple[str, ...]]) -> dict:
-        """Encodes behaviour windows: a batch's `history` from the inputs `<window>_<feature>`, `<window>_length`."""
+    def encode_windows(
+        self, inputs: dict[str, tf.Tensor], windows: dict[str, tuple[str, ...]], item_rows: ItemRows | None = None
+    ) -> dict:
+        """Encodes behaviour windows: a batch's `history` from the inputs `<window>_<feature>`, `<window>_length`.
+
+        Args:
+          inputs: the signature's; in a window behaviours stand first, oldest first, and padding of any kind behind.
+          windows: what each window holds.
+          item_rows: looks up the catalogue's row of each behaviour where a window holds `item_id`; None: nobody asks.
+        """
         history = {}
         for window, names in windows.items():
-            raw = {name: inputs[history_column(window, name)] for name in names}
-            times = raw.pop(TIMESTAMP, None)
-            history[window] = {name: self.encode_any_shape(name, values) for name, values in raw.items()}
+            column = lambda name, window=window: history_column(window, name)  # noqa: E731
+            newest_last = NewestLast(inputs[f"{window}_length"], tf.shape(inputs[column(names[0])])[1])
+            raw = {name: newest_last(inputs[column(name)]) for name in names}
+            times, found = raw.pop(TIMESTAMP, None), {}
+            for name, values in raw.items():
+                count = inputs.get(num_values(column(name)))
+                found[name] = self.encode_places(name, values, None if count is None else newest_last(count))
+            if item_rows is not None and "item_id" in raw:
+                found[ITEM_ROW] = item_rows(raw["item_id"])
             if times is not None:
-                history[window][TIME_GAP] = gap_buckets(inputs[TIMESTAMP], times)
-            history[f"{window}_length"] = inputs[f"{window}_length"]
+                found[TIME_GAP] = gap_buckets(inputs[TIMESTAMP], times)
+            history |= {window: found, f"{window}_length": newest_last.length}
         return history
 
     def _encode_terms(self, feature: Feature, values: tf.Tensor) -> tf.Tensor:
@@ -120,9 +159,13 @@ class RawFeatureEncoder(tf.Module):
         return tf.cast(TensorFlowOps.where(missing, 0.0, x), tf.float32)
 
 
-def traced(function, inputs: dict[str, tf.TensorSpec], autograph: bool = False):
-    """Returns a function of keyword arguments as a signature."""
-    return tf.function(function, autograph=autograph).get_concrete_function(**inputs)
+def traced(function, inputs: dict[str, tf.TensorSpec]):
+    """Returns a function of keyword arguments as a signature.
+
+    It is traced without AutoGraph, as models are trained: converting TensorFlow's and Keras's own code, which needs
+    none, took six times as long as tracing it.
+    """
+    return tf.function(function, autograph=False).get_concrete_function(**inputs)
 
 
 class ItemRows(tf.Module):

@@ -6,6 +6,8 @@ docs/models/two_tower.md.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pyarrow as pa
 
@@ -15,19 +17,24 @@ from features.errors import InputError
 from features.spec import FeatureSpec
 from serving.export.item_embeddings import ANONYMOUS_EMBEDDINGS_FILE, ITEM_EMBEDDINGS_FILE
 from serving.export.publish import publish_model
-from serving.export.warmup import prediction_log
+from serving.export.warmup import MAX_REQUESTS, check_rows, item_requests, prediction_logs
 from serving.requests.tensors import request_tensors
 from serving.signature_specs import (
     ANONYMOUS_EMBEDDING,
     ITEM_EMBEDDING,
+    MISSING_MARKS,
+    NUM_ITEMS,
     RETRIEVE,
+    SERVING_DEFAULT,
     USER_EMBEDDING,
-    tensor_spec,
-    window_specs,
+    check_spec,
 )
 
 _CHUNK_ITEMS = 65_536
 _WARMUP_K = 1000
+
+#: The score of no item: below all cosines.
+_NO_SCORE = -2.0
 
 
 def export_two_tower(
@@ -40,14 +47,18 @@ def export_two_tower(
 ) -> str:
     """Exports a two-tower with the signatures `user_embedding`, `item_embedding` and `retrieve`.
 
-    - `user_embedding`: raw request features `[B]` (multi-valued `[B, V]`) and, if the model reads it, the short history
-      (`short_<feature>` `[B, S]`, oldest first, padded with missing marks on the left, `short_length` `[B]`) →
-      `embedding` `[B, d]`.
+    All inputs and outputs of a signature share the first dimension.
+
+    - `user_embedding`, which is `serving_default` too: raw request features `[R]` (multi-valued `[R, V]`) and, if the
+      model reads it, the short history (`short_<feature>` `[R, S]`, oldest first, `short_length` `[R]`) → `embedding`
+      `[R, d]`.
     - `item_embedding`: raw features of `items`, `[n]` → `embedding` `[n, d]`; also of items that are not in the index.
     - `anonymous_embedding`: the same without `item_id`, of a model that reads it beside others: what is signed for
       histories, so that an item is signed alike before it has been seen.
-    - `retrieve`: the inputs of `user_embedding` and `k` (scalar int32) → `item_id` and `score` `[B, min(k, items)]`,
-      best first; a score is a cosine; of equal scores the earlier item of the catalogue comes first.
+    - `retrieve`: the inputs of `user_embedding` and `k` `[R]` int32 → `item_id` and `score` `[R, K]`, best first, K
+      being the largest `k` or the number of items, and `num_items` `[R]`: what stands behind a request's own
+      `min(k, items)` is no item (the missing mark, -2). A score is a cosine; of equal scores the earlier item of the
+      catalogue comes first.
 
     The SavedModel appears whole or not at all; `item_embeddings.parquet` lies in its `assets.extra`.
 
@@ -67,6 +78,9 @@ def export_two_tower(
       InputError: if a feature has the name of another input.
     """
     spec = encoding.spec
+    check_spec(spec)
+    if warmup_rows is not None:
+        check_rows(warmup_rows)
     if "k" in model.request_features:
         raise InputError(f"feature `k` has the name of an input of the signature `{RETRIEVE}`: rename the feature.")
     embeddings = model.embed_corpus()
@@ -78,20 +92,27 @@ def export_two_tower(
         model,
         spec,
         lambda assets: _two_tower_module(model, encoding, assets, embeddings),
-        warmup=None if warmup_rows is None else _warmup_logs(spec, warmup_rows, model),
+        warmup=None if warmup_rows is None else lambda inputs: _warmup_logs(spec, warmup_rows, model, inputs),
         item_embeddings=(model.corpus.item_ids, vectors),
         overwrite=overwrite,
     )
 
 
-def _warmup_logs(spec: FeatureSpec, rows: pa.Table, model) -> list:
-    """One `retrieve` request a row, and one `user_embedding` request of all rows."""
-    inputs = lambda part: request_tensors(spec, part, model.request_features, _windows(model))  # noqa: E731
-    count = np.array(_WARMUP_K, np.int32)
-    logs = [
-        prediction_log(spec.name, RETRIEVE, {"k": count, **inputs(rows.slice(row, 1))}) for row in range(rows.num_rows)
+def _warmup_logs(spec: FeatureSpec, rows: pa.Table, model, inputs: Mapping[str, frozenset[str]]) -> list:
+    """The smallest and the largest usual request of each signature."""
+    several = rows.slice(0, MAX_REQUESTS)
+    users = [
+        request_tensors(spec, part, model.request_features, _windows(model)) for part in (rows.slice(0, 1), several)
     ]
-    return [*logs, prediction_log(spec.name, USER_EMBEDDING, inputs(rows))]
+    sizes = zip(users, (1, _WARMUP_K), (1, len(several)), strict=True)
+    requests = {
+        SERVING_DEFAULT: users,
+        USER_EMBEDDING: users,
+        RETRIEVE: [tensors | {"k": np.full(count, k, np.int32)} for tensors, k, count in sizes],
+    }
+    items = item_requests(spec, rows, model.item_features)
+    requests |= {name: items for name in (ITEM_EMBEDDING, ANONYMOUS_EMBEDDING) if name in inputs}
+    return prediction_logs(spec.name, requests, inputs)
 
 
 def _windows(model) -> dict[str, tuple[str, ...]]:
@@ -103,6 +124,7 @@ def _two_tower_module(model, encoding: FeatureEncoding, assets: str, embeddings:
     """Returns the module that owns tables and index, and its signatures by name."""
     import tensorflow as tf
 
+    from serving.export.input_specs import feature_specs, window_specs
     from serving.export.transforms import RawFeatureEncoder, traced
 
     spec = encoding.spec
@@ -116,7 +138,7 @@ def _two_tower_module(model, encoding: FeatureEncoding, assets: str, embeddings:
     windows = _windows(model)
 
     def embed_users(inputs) -> tf.Tensor:
-        batch = {"features": {name: encoder.encode(name, inputs[name]) for name in model.request_features}}
+        batch = {"features": encoder.encode_inputs(inputs, model.request_features)}
         if windows:
             batch["history"] = encoder.encode_windows(inputs, windows)
         return model.embed_queries(batch)
@@ -125,29 +147,31 @@ def _two_tower_module(model, encoding: FeatureEncoding, assets: str, embeddings:
         return {"embedding": embed_users(inputs)}
 
     def item_embedding(**inputs):
-        features = {name: encoder.encode(name, inputs[name]) for name in model.item_features}
-        return {"embedding": model.embed_items(features)}
+        return {"embedding": model.embed_items(encoder.encode_inputs(inputs, model.item_features))}
 
     def anonymous_embedding(**inputs):
-        features = {name: encoder.encode(name, values) for name, values in inputs.items()}
-        return {"embedding": model.embed_anonymous(features)}
+        return {"embedding": model.embed_anonymous(encoder.encode_inputs(inputs, nameless))}
 
-    def retrieve(k, **inputs):
-        scores, rows = chunked_top_k(embed_users(inputs), module.item_embeddings, k)
-        return {"item_id": tf.gather(module.item_ids, rows), "score": scores}
+    def retrieve(**inputs):
+        count = tf.clip_by_value(inputs["k"], 0, tf.shape(module.item_embeddings)[0])
+        scores, rows = chunked_top_k(embed_users(inputs), module.item_embeddings, tf.reduce_max(count))
+        found = tf.range(tf.shape(rows)[1]) < count[:, tf.newaxis]
+        return {
+            "item_id": tf.where(found, tf.gather(module.item_ids, rows), tf.constant(MISSING_MARKS[dtype.name], dtype)),
+            "score": tf.where(found, scores, _NO_SCORE),
+            NUM_ITEMS: count,
+        }
 
-    users = {name: tensor_spec(spec[name], None) for name in model.request_features}
-    users |= window_specs(spec, windows, None)
-    items = {name: tensor_spec(spec[name], None) for name in model.item_features}
-    count = tf.TensorSpec([], tf.int32, name="k")
+    nameless = [name for name in model.item_features if name != "item_id"]
+    users = feature_specs(spec, model.request_features) | window_specs(spec, windows)
     signatures = {
-        USER_EMBEDDING: traced(user_embedding, users),
-        ITEM_EMBEDDING: traced(item_embedding, items),
-        RETRIEVE: traced(retrieve, {"k": count, **users}),
+        SERVING_DEFAULT: traced(user_embedding, users),
+        ITEM_EMBEDDING: traced(item_embedding, feature_specs(spec, model.item_features)),
+        RETRIEVE: traced(retrieve, {"k": tf.TensorSpec([None], tf.int32, name="k"), **users}),
     }
+    signatures[USER_EMBEDDING] = signatures[SERVING_DEFAULT]
     if model.reads_ids:
-        without = {name: spec for name, spec in items.items() if name != "item_id"}
-        signatures[ANONYMOUS_EMBEDDING] = traced(anonymous_embedding, without)
+        signatures[ANONYMOUS_EMBEDDING] = traced(anonymous_embedding, feature_specs(spec, nameless))
     return module, signatures
 
 
@@ -157,7 +181,7 @@ def chunked_top_k(queries, items, k):
     Args:
       queries: [B, d] float32.
       items: [n, d] float32, tensor or variable.
-      k: scalar int32; more than n gives n.
+      k: scalar int32, not negative; more than n gives n.
 
     Returns:
       Scores [B, min(k, n)], best first, and indices int32; of equal scores the lower index comes first.
@@ -165,7 +189,6 @@ def chunked_top_k(queries, items, k):
     import tensorflow as tf
 
     size = tf.shape(items)[0]
-    tf.debugging.assert_positive(k, message="`k` must be positive.")
     k = tf.minimum(k, size)
 
     def add_chunk(start, best, rows):

@@ -151,5 +151,6 @@ class _CandidateMaker:
     def _teach(self, raw: pa.Table, count: int) -> np.ndarray:
         if not count:
             return np.zeros(0, np.float32)
-        tensors = tensors_from_table(self._teacher.spec, raw, self._teacher.history)
+        inputs = self._teacher.inputs(RANK_REQUESTS)
+        tensors = tensors_from_table(self._teacher.spec, raw, self._teacher.history, inputs)
         return self._teacher.run(RANK_REQUESTS, tensors)["logit"]

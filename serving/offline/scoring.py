@@ -32,7 +32,7 @@ def score_examples(
     behaviors_dir: storage.AnyPath | None = None,
     batch_requests: int = 1024,
 ) -> pa.Table:
-    """Scores every candidate of a split through the signature `rank_requests`.
+    """Scores every candidate of a split through the joint graph `rank_requests`.
 
     Args:
       saved_model_dir: a SavedModel, or a base directory of versions.
@@ -76,7 +76,7 @@ def score_examples(
 
 def _scored(ranker: SavedRanker, batch: pa.Table, slice_features: Sequence[str]) -> pa.Table:
     counts = candidate_counts(batch)
-    tensors = tensors_from_table(ranker.spec, batch, ranker.history)
+    tensors = tensors_from_table(ranker.spec, batch, ranker.history, ranker.inputs(RANK_REQUESTS))
     scores = ranker.run(RANK_REQUESTS, tensors)["score"] if counts.sum() else np.zeros(0, np.float32)
     of_request = pa.array(tensors[REQUEST_INDEX])
 

@@ -10,8 +10,8 @@ import pyarrow as pa
 from features import arrow, storage
 from features.errors import InputError, NotFoundError
 from features.spec import FeatureSpec
-from serving.requests.tensors import feature_tensor
-from serving.signature_specs import arrow_type
+from serving.requests.tensors import value_tensors
+from serving.signature_specs import NUM_CANDIDATES, arrow_type
 
 
 class ItemCatalogue:
@@ -42,9 +42,11 @@ class ItemCatalogue:
         features = spec.of_scope("candidate")
         self.missing_features = tuple(f.name for f in features if f.name not in items.column_names)
         columns = {f.name: items[f.name].combine_chunks() for f in features if f.name not in self.missing_features}
-        self._tensors = {
-            f.name: feature_tensor(f, columns.get(f.name, pa.nulls(len(items), arrow_type(f)))) for f in features
-        }
+        self._tensors: dict[str, np.ndarray] = {}
+        for feature in features:
+            column = columns.get(feature.name)
+            values = pa.nulls(len(items), arrow_type(feature)) if column is None else column
+            self._tensors |= value_tensors(feature, values)
 
     @classmethod
     def load(cls, path: storage.AnyPath, spec: FeatureSpec) -> ItemCatalogue:
@@ -66,5 +68,7 @@ class ItemCatalogue:
         return np.fromiter((self._row_of.get(item, -1) for item in ids), np.int64, len(ids))
 
     def tensors(self, rows: np.ndarray | slice | Sequence[int]) -> dict[str, np.ndarray]:
-        """Candidate features of the items in these rows, [n] or [n, V]: the candidates' part of `serving_default`."""
-        return {name: values[rows] for name, values in self._tensors.items()}
+        """The items in these rows as one slate, [1, n] or [1, n, V]: the candidates' part of `serving_default`."""
+        count = len(self.item_ids[rows] if isinstance(rows, slice) else rows)
+        found = {name: values[rows][np.newaxis] for name, values in self._tensors.items()}
+        return found | {NUM_CANDIDATES: np.array([count], np.int32)}

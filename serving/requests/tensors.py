@@ -6,7 +6,7 @@ first (`serving/requests/json_request.py`), so ranking, warm-up and scoring of e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterable
 
 import numpy as np
 import pyarrow as pa
@@ -17,13 +17,16 @@ from features.config import nearest
 from features.encoding.feature_encoding import numbers
 from features.errors import InputError
 from features.histories.windows import TIMESTAMP, history_column
-from features.spec import Feature, FeatureSpec
+from features.spec import Feature, FeatureSpec, Scope
 from serving.signature_specs import (
     LONG_SUMS,
+    NUM_CANDIDATES,
     REQUEST_INDEX,
+    TABLES_VERSION,
     TIME,
     HistoryInputs,
     missing_mark,
+    num_values,
     numpy_dtype,
     takes_times,
     value_type,
@@ -37,38 +40,73 @@ def candidate_counts(table: pa.Table) -> np.ndarray:
 
 
 def tensors_from_table(
-    spec: FeatureSpec, table: pa.Table, history: HistoryInputs | None = None
+    spec: FeatureSpec,
+    table: pa.Table,
+    history: HistoryInputs | None = None,
+    names: Container[str] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Turns B raw request rows with N candidates in all into the inputs of the signature `rank_requests`.
+    """Turns B raw request rows with N candidates in all into the inputs of the joint graph `rank_requests`.
 
     Args:
       spec: the features to read; other columns are ignored.
       table: raw examples (docs/reference/data_formats.md), one row a request; with their windows
         (`features.histories.windows.attach_histories`) where the ranker takes histories.
       history: what it takes of them.
+      names: the inputs that are wanted; None: all.
 
     Returns:
       `{feature: [B] or [N], multi-valued [B, V] or [N, V], "request_index": [N] int32}`, and of each window
-      `{"short_<feature>": [B, S], multi-valued [B, S, V], "short_length": [B] int32}`, padded on the left; strings as
-      UTF-8 bytes, nulls as the missing marks; V and S are the longest list of that feature in the table.
+      `{"short_<feature>": [B, S], multi-valued [B, S, V], "short_length": [B] int32}`, behaviours first; strings as
+      UTF-8 bytes, nulls as the missing marks; V and S are the longest list of that feature in the table, at least 1.
+      Beside a multi-valued input stands `<input>_num_values`, how many of the V are its values.
 
     Raises:
       ValueError: if a column is missing or does not fit its feature.
     """
     counts = candidate_counts(table)
-    tensors = {REQUEST_INDEX: np.repeat(np.arange(len(counts), dtype=np.int32), counts)}
-    for feature in spec.features:
-        values = _column(table, feature.name)
-        if feature.scope == "candidate":
-            values = flatten_candidates(values, counts, feature.name)
-        tensors[feature.name] = feature_tensor(feature, values)
-    if history is not None:
-        tensors |= window_tensors(spec, history.windows(with_table=False), table)
-    return tensors
+    windows = {} if history is None else history.windows(with_table=False)
+    tensors = request_tensors(spec, table, _wanted(spec, "request", names), windows)
+    tensors |= _candidate_tensors(spec, table, counts, names)
+    return tensors | {REQUEST_INDEX: np.repeat(np.arange(len(counts), dtype=np.int32), counts)}
+
+
+def slate_tensors(
+    spec: FeatureSpec,
+    table: pa.Table,
+    history: HistoryInputs | None = None,
+    long_sums: np.ndarray | None = None,
+    names: Container[str] | None = None,
+) -> dict[str, np.ndarray]:
+    """Turns R raw request rows into the inputs of `serving_default`; raises like `tensors_from_table`.
+
+    Args:
+      spec, table, history, names: as of `tensors_from_table`.
+      long_sums: `[R, G, 2^tau, d]`, the users' bucket sums, of this ranker's version; None: nobody has any.
+
+    Returns:
+      Request features and windows as of `tensors_from_table`; candidate features `[R, N]` or `[R, N, V]`, N being the
+      longest slate, at least 1; `num_candidates` `[R]`; and where the ranker takes them `long_sums`, `tables_version`.
+    """
+    counts = candidate_counts(table)
+    windows = {} if history is None else history.windows(with_table=True)
+    tensors = request_tensors(spec, table, _wanted(spec, "request", names), windows)
+    tensors |= to_slates(_candidate_tensors(spec, table, counts, names), counts)
+    return tensors | ({} if history is None else table_tensors(history, long_sums, len(counts)))
+
+
+def to_slates(flat: dict[str, np.ndarray], counts: np.ndarray) -> dict[str, np.ndarray]:
+    """Turns inputs of flat candidates `[N, …]` into those of R slates `[R, max(counts, 1), …]`, with `num_candidates`.
+
+    Args:
+      flat: by name; what stands for padding repeats a value, or is 0 where there is none: nobody reads it.
+      counts: [R] candidates of each request.
+    """
+    padded = {name: _padded(values, counts) for name, values in flat.items()}
+    return padded | {NUM_CANDIDATES: counts.astype(np.int32)}
 
 
 def request_tensors(
-    spec: FeatureSpec, requests: pa.Table, names: Sequence[str], windows: dict[str, tuple[str, ...]]
+    spec: FeatureSpec, requests: pa.Table, names: Iterable[str], windows: dict[str, tuple[str, ...]]
 ) -> dict[str, np.ndarray]:
     """Turns B raw requests into what a model reads of who asks: the inputs of a user side.
 
@@ -84,63 +122,62 @@ def request_tensors(
     Raises:
       ValueError: if a column is missing or does not fit its feature.
     """
-    features = {name: feature_tensor(spec[name], _column(requests, name)) for name in names}
+    features: dict[str, np.ndarray] = {}
+    for name in names:
+        features |= value_tensors(spec[name], _column(requests, name))
     return features | window_tensors(spec, windows, requests)
 
 
 def window_tensors(spec: FeatureSpec, windows: dict[str, tuple[str, ...]], table: pa.Table) -> dict[str, np.ndarray]:
     """Turns the windows of raw requests into the inputs `<window>_<feature>` `[B, S]` or `[B, S, V]` and
     `<window>_length` `[B]`, and where a window asks for times into `timestamp` `[B]`."""
-    tensors = {}
+    tensors: dict[str, np.ndarray] = {}
     if takes_times(windows):
         tensors[TIMESTAMP] = feature_tensor(TIME, _column(table, TIMESTAMP))
     for window, names in windows.items():
         for name in names:
             column = history_column(window, name)
-            tensors[column], lengths = _left_padded(window_feature(spec, name), _column(table, column))
+            lists = _column(table, column)
+            lengths = list_lengths(lists)
+            values = value_tensors(window_feature(spec, name), lists.flatten(), column)
+            tensors |= {each: _padded(flat, lengths) for each, flat in values.items()}
         tensors[f"{window}_length"] = lengths.astype(np.int32)
     return tensors
 
 
-def single_request_tensors(
-    spec: FeatureSpec,
-    table: pa.Table,
-    history: HistoryInputs | None = None,
-    long_sums: np.ndarray | None = None,
-) -> dict[str, np.ndarray]:
-    """Turns one raw request row into the inputs of `serving_default`; raises like `tensors_from_table`.
+def table_tensors(history: HistoryInputs, long_sums: np.ndarray | None, count: int = 1) -> dict[str, np.ndarray]:
+    """The inputs `long_sums` `[R, G, 2^tau, d]` and `tables_version` `[R]`; nothing for rankers that take no tables.
 
     Args:
-      spec, table, history: as of `tensors_from_table`.
-      long_sums: `[G, 2^tau, d]`, the user's bucket sums; None: a user without a long history.
+      history: what the ranker takes.
+      long_sums: [R, G, 2^tau, d] of this ranker's version; None: nobody has a long history.
+      count: R.
     """
-    if table.num_rows != 1:
-        raise InputError(
-            f"`serving_default` takes one request: pass a table of one row. Received: {table.num_rows} rows."
-        )
-    tensors = tensors_from_table(spec, table)
-    del tensors[REQUEST_INDEX]
-    if history is not None:
-        tensors |= window_tensors(spec, history.windows(with_table=True), table)
-        tensors |= table_tensor(history, long_sums)
-    return tensors
-
-
-def table_tensor(history: HistoryInputs, long_sums: np.ndarray | None) -> dict[str, np.ndarray]:
-    """The input `long_sums` of one request, `[1, G, 2^tau, d]`; nothing for rankers that take none."""
     if history.simhash is None:
         return {}
     if long_sums is None:
-        long_sums = np.zeros(history.table_shape, np.float32)
-    if long_sums.shape != history.table_shape:
+        long_sums = np.zeros((count, *history.table_shape), np.float32)
+    if long_sums.shape != (count, *history.table_shape):
         raise InputError(
-            f"`long_sums` must be {history.table_shape}, as this ranker's BSE tables. Received: {long_sums.shape}."
+            f"`long_sums` must be {(count, *history.table_shape)}, as this ranker's BSE tables. Received: "
+            f"{long_sums.shape}."
         )
-    return {LONG_SUMS: long_sums[np.newaxis].astype(np.float32, copy=False)}
+    versions = np.full(count, history.version.encode(), object)
+    return {LONG_SUMS: long_sums.astype(np.float32, copy=False), TABLES_VERSION: versions}
+
+
+def value_tensors(feature: Feature, values: pa.Array, name: str | None = None) -> dict[str, np.ndarray]:
+    """A feature's values by input: `feature_tensor`, and of a multi-valued one `<name>_num_values`, `[n]` int32."""
+    name = name or feature.name
+    tensors = {name: feature_tensor(feature, values)}
+    if feature.multi_valued:
+        counts = list_lengths(values) if is_list(values.type) else np.zeros(len(values))
+        tensors[num_values(name)] = counts.astype(np.int32)
+    return tensors
 
 
 def feature_tensor(feature: Feature, values: pa.Array) -> np.ndarray:
-    """Returns a feature's values as `[n]`, or `[n, V]` padded with the missing mark where it is multi-valued.
+    """Returns a feature's values as `[n]`, or `[n, V]`, V at least 1, padded with the missing mark where multi-valued.
 
     Raises:
       ValueError: if the Arrow type does not fit the feature's `dtype` and kind.
@@ -148,17 +185,14 @@ def feature_tensor(feature: Feature, values: pa.Array) -> np.ndarray:
     if not feature.multi_valued:
         return _flat(feature, values)
     if pa.types.is_null(values.type):
-        return np.full((len(values), 0), missing_mark(feature), numpy_dtype(feature))
+        return np.full((len(values), 1), missing_mark(feature), numpy_dtype(feature))
     if not is_list(values.type):
         raise InputError(
             f"feature `{feature.name}` is multi-valued: its values must be lists. Received: {values.type}."
         )
     lengths = list_lengths(values)
     flat = _flat(feature, values.flatten())
-    padded = np.full((len(values), int(lengths.max(initial=0))), missing_mark(feature), numpy_dtype(feature))
-    rows = np.repeat(np.arange(len(values)), lengths)
-    padded[rows, _positions_in_lists(lengths)] = flat
-    return padded
+    return _padded(flat, lengths, missing_mark(feature))
 
 
 def item_tensor(item_ids: pa.Array) -> np.ndarray:
@@ -199,20 +233,31 @@ def flatten_candidates(values: pa.Array, counts: np.ndarray, name: str) -> pa.Ar
     return values.flatten().take(pa.array(indices, mask=~of_present))
 
 
-def _positions_in_lists(lengths: np.ndarray) -> np.ndarray:
-    """`[sum(lengths)]`: 0, 1, … within each list."""
-    starts = np.cumsum(lengths) - lengths
-    return np.arange(int(lengths.sum())) - np.repeat(starts, lengths)
+def _wanted(spec: FeatureSpec, scope: Scope, names: Container[str] | None) -> list[str]:
+    """The features of a scope that are wanted."""
+    return [feature.name for feature in spec.of_scope(scope) if names is None or feature.name in names]
 
 
-def _left_padded(feature: Feature, lists: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """`[B, S]` or `[B, S, V]` values of lists, with missing marks on the left, S at least 1; and lengths `[B]`."""
-    lengths = list_lengths(lists)
+def _candidate_tensors(
+    spec: FeatureSpec, table: pa.Table, counts: np.ndarray, names: Container[str] | None
+) -> dict[str, np.ndarray]:
+    """Inputs of all requests' candidates, one after another."""
+    tensors: dict[str, np.ndarray] = {}
+    for name in _wanted(spec, "candidate", names):
+        tensors |= value_tensors(spec[name], flatten_candidates(_column(table, name), counts, name))
+    return tensors
+
+
+def _padded(flat: np.ndarray, lengths: np.ndarray, fill=None) -> np.ndarray:
+    """`[n, max(lengths, 1), …]` of lists that stand one after another, with padding behind each."""
     width = max(1, int(lengths.max(initial=0)))
-    values = feature_tensor(feature, lists.flatten())
-    padded = np.full((len(lists), width, *values.shape[1:]), missing_mark(feature), numpy_dtype(feature))
-    padded[np.arange(width) >= width - lengths[:, np.newaxis]] = values
-    return padded, lengths
+    if fill is None:
+        fill = b"" if flat.dtype == object else flat.dtype.type(0)
+    if len(lengths) and (lengths == width).all():
+        return flat.reshape(len(lengths), width, *flat.shape[1:])
+    padded = np.full((len(lengths), width, *flat.shape[1:]), fill, flat.dtype)
+    padded[np.arange(width) < lengths[:, np.newaxis]] = flat
+    return padded
 
 
 def _flat(feature: Feature, values: pa.Array) -> np.ndarray:

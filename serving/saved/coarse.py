@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from serving.requests.tensors import item_tensor, request_tensors
+from serving.requests.tensors import item_tensor, request_tensors, to_slates
 from serving.saved.saved_model import SavedModel
 from serving.signature_specs import COARSE_RANK, USER_INTERESTS
 
@@ -30,7 +30,10 @@ class SavedCoarse(SavedModel):
         """
         if requests.num_rows != 1:
             raise ValueError(f"`requests` must be one row. Received: {requests.num_rows} rows.")
-        return self.run(COARSE_RANK, self._tensors(requests) | {"item_id": item_tensor(item_ids)})["score"]
+        if not len(item_ids):
+            return np.zeros(0, np.float32)
+        listed = to_slates({"item_id": item_tensor(item_ids)}, np.array([len(item_ids)]))
+        return self.run(COARSE_RANK, self._tensors(requests) | listed)["score"][0]
 
     def user_interests(self, requests: pa.Table) -> tuple[np.ndarray, np.ndarray]:
         """Returns the interests [B, K, d] float32 of raw requests with their windows, and which are valid [B, K]."""

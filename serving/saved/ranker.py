@@ -14,7 +14,7 @@ from features.histories.time_gaps import gap_buckets
 from features.histories.windows import TIMESTAMP, history_column
 from features.items.signatures import SIGNATURES_FILE
 from serving.bse.item_signatures import NewItemSignatures
-from serving.requests.tensors import feature_tensor
+from serving.requests.tensors import feature_tensor, value_tensors
 from serving.saved.saved_model import SavedModel
 from serving.signature_specs import (
     ATTENTION_FIELDS_FILE,
@@ -28,10 +28,10 @@ from serving.signature_specs import (
 class SavedRanker(SavedModel):
     """An exported ranker, opened; a coarse one too, which has the same signatures.
 
-    Its signatures are `serving_default` (one request, from `single_request_tensors`) and `rank_requests` (B requests,
-    from `tensors_from_table`), both to `{"score": [N], "logit": [N]}` float32. Some have `explain`, the inputs of
-    `serving_default` to `{"attention": [N, layers, H, M, M]}`, and `encode_behaviors`, T behaviours for BSE to
-    `{"embedding": [T, d], "signature": [T, G], "known": [T]}`.
+    Its signature is `serving_default` (R requests, from `slate_tensors`), to `{"score": [R, N], "logit": [R, N],
+    "long_history_used": [R]}`; `rank_requests` is the joint graph beside it (from `tensors_from_table`), to `{"score":
+    [N], "logit": [N]}`. Some have `explain`, the inputs of `serving_default` to `{"attention": [R, N, layers, H, M,
+    M]}`, and `encode_behaviors`, T behaviours for BSE to `{"embedding": [T, d], "signature": [T, G], "known": [T]}`.
 
     Attributes:
       attention_fields: names of the fields of `explain`, in its order; None: it has no such signature.
@@ -60,7 +60,9 @@ class SavedRanker(SavedModel):
         """
         names = self.history.long_features
         columns = {name: one_chunk(row[history_column("long", name)]).flatten() for name in names}
-        tensors = {name: feature_tensor(self.spec[name], values) for name, values in columns.items()}
+        tensors: dict[str, np.ndarray] = {}
+        for name, flat in columns.items():
+            tensors |= value_tensors(self.spec[name], flat)
         found = self.run(ENCODE_BEHAVIORS, tensors)
         values = found["embedding"]
         if self.gap_weights is not None:

@@ -109,8 +109,13 @@ class SavedModel:
         return self.run(GAP_WEIGHTS, {"gap": np.arange(NUM_GAP_BUCKETS, dtype=np.int32)})["weight"]
 
     def inputs(self, signature: str) -> dict[str, Any]:
-        """The inputs of a signature as tensor specs."""
-        return self._module.signatures[signature].structured_input_signature[1]
+        """The inputs of a signature, or of the joint graph, as tensor specs."""
+        return self._function(signature).structured_input_signature[1]
+
+    def _function(self, signature: str):
+        """A signature, or the joint graph, which is a function beside them."""
+        found = self._module.signatures.get(signature)
+        return getattr(self._module, signature) if found is None else found
 
     def request_features(self, signature: str) -> list[str]:
         """The request features that a signature takes."""
@@ -121,7 +126,7 @@ class SavedModel:
         """Runs a signature.
 
         Args:
-          signature: its name.
+          signature: its name, or `rank_requests`, the joint graph.
           tensors: its inputs, as arrays or tensors; others are ignored.
 
         Returns:
@@ -133,7 +138,5 @@ class SavedModel:
         missing = [name for name in wanted if name not in tensors]
         if missing:
             raise UnscorableError(f"{self.directory}: `{signature}` takes {', '.join(missing)}, which are not given.")
-        found = self._module.signatures[signature](
-            **{name: tf.constant(tensors[name], wanted[name].dtype) for name in wanted}
-        )
+        found = self._function(signature)(**{name: tf.constant(tensors[name], wanted[name].dtype) for name in wanted})
         return {name: values.numpy() for name, values in found.items()}

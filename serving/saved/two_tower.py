@@ -15,7 +15,7 @@ from features.examples.shards import list_shards, request_batches
 from features.histories.windows import attach_histories, read_behaviors
 from features.items.catalogue import item_rows
 from serving.export.item_embeddings import ITEM_EMBEDDINGS_FILE, read_item_embeddings
-from serving.requests.tensors import feature_tensor, request_tensors
+from serving.requests.tensors import request_tensors, value_tensors
 from serving.saved.saved_model import SavedModel
 from serving.signature_specs import ANONYMOUS_EMBEDDING, ITEM_EMBEDDING, RETRIEVE, USER_EMBEDDING
 
@@ -77,7 +77,7 @@ class SavedTwoTower(SavedModel):
         """
         if k < 1:
             raise ValueError(f"`k` must be positive. Received: `k`={k}.")
-        found = self.run(RETRIEVE, self._tensors(requests) | {"k": k})
+        found = self.run(RETRIEVE, self._tensors(requests) | {"k": np.full(len(requests), k, np.int32)})
         ids = pa.array(found["item_id"].ravel())
         return ids.cast(pa.string()) if pa.types.is_binary(ids.type) else ids, found["score"]
 
@@ -94,7 +94,8 @@ class SavedTwoTower(SavedModel):
         """
         anonymous = to_sign and ANONYMOUS_EMBEDDING in self._module.signatures
         signature = ANONYMOUS_EMBEDDING if anonymous else ITEM_EMBEDDING
-        names = list(self.inputs(signature))
+        inputs = self.inputs(signature)
+        names = [feature.name for feature in self.spec.features if feature.name in inputs]
         missing = [name for name in names if name not in items.column_names]
         if missing:
             raise InputError(
@@ -104,7 +105,9 @@ class SavedTwoTower(SavedModel):
         found = [np.zeros((0, self._module.signatures[signature].structured_outputs["embedding"].shape[1]))]
         for start in range(0, len(items), _BATCH_ITEMS):
             part = items.slice(start, _BATCH_ITEMS)
-            tensors = {name: feature_tensor(self.spec[name], arrow.one_chunk(part[name])) for name in names}
+            tensors: dict = {}
+            for name in names:
+                tensors |= value_tensors(self.spec[name], arrow.one_chunk(part[name]))
             found.append(self.run(signature, tensors)["embedding"])
         return np.concatenate(found).astype(np.float32)
 

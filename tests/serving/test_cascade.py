@@ -196,8 +196,8 @@ def test_features_that_only_impressions_have_are_missing(cascade, work, row):
     without = ItemCatalogue(items.drop(["brand", "price", "title"]), cascade.ranker.spec)
     assert without.missing_features == ("brand", "price", "title") and cascade.catalogue.missing_features == ()
     tensors = without.tensors(np.arange(3))
-    assert tensors["brand"].tolist() == [b""] * 3 and np.isnan(tensors["price"]).all()
-    assert tensors["title"].shape == (3, 0)
+    assert tensors["brand"].tolist() == [[b""] * 3] and np.isnan(tensors["price"]).all()
+    assert tensors["title"].shape == (1, 3, 1) and not tensors["title_num_values"].any()
     request = json_request(row.to_pylist()[0], cascade.ranker.spec)
     bare = [
         {"item_id": c["item_id"], "category": c["category"], "subcategory": c["subcategory"]}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
+import threading
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import NamedTuple
 
@@ -78,6 +80,7 @@ class RestHandler:
         """Takes the core (`serving.server.core.ServerCore`) and the settings."""
         self._core = core
         self._options = options
+        self._gate = CallGate(options.workers, options.queue)
 
     def answer(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """Answers one request.
@@ -124,6 +127,8 @@ class RestHandler:
             _log.exception("a REST request failed: %s %s", method, target)
             code, text = grpc.StatusCode.INTERNAL, json_answers.error_json(f"{type(error).__name__}: {error}")
         api = "" if route.action in ("status", "metadata") else route.action
+        if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            self._core.metrics.observe_refusal("REST")
         self._core.metrics.observe_request(route.model, api, "REST", code, time.perf_counter() - began)
         content = () if method == "OPTIONS" else _JSON
         return self._finish(Answer(_HTTP_CODES.get(code, 500), content, b"" if method == "OPTIONS" else text))
@@ -147,6 +152,10 @@ class RestHandler:
     def _call(self, route: routes.Route, body: bytes) -> bytes:
         if route.action in ("status", "metadata"):
             return self._look(route)
+        with self._gate.passed(self._options.timeout_s):
+            return self._infer(route, body)
+
+    def _infer(self, route: routes.Route, body: bytes) -> bytes:
         document = _document(body)
         signature = document.get("signature_name", "")
         if not isinstance(signature, str):
@@ -192,6 +201,33 @@ class RestHandler:
             model_spec=route.model_spec(), metadata_field=["signature_def"]
         )
         return messages.metadata_json(self._core.model_metadata(request))
+
+
+class CallGate:
+    """Lets so many calls through at a time and so many wait; what does not fit is refused at once."""
+
+    def __init__(self, workers: int, queue: int) -> None:
+        self._workers = threading.BoundedSemaphore(workers)
+        self._places = threading.BoundedSemaphore(workers + queue)
+
+    @contextlib.contextmanager
+    def passed(self, timeout_s: float) -> Iterator[None]:
+        """Runs its block once a worker is free.
+
+        Raises:
+          ServingError: RESOURCE_EXHAUSTED where there is no place to wait; DEADLINE_EXCEEDED after `timeout_s`.
+        """
+        if not self._places.acquire(blocking=False):
+            raise ServingError(grpc.StatusCode.RESOURCE_EXHAUSTED, "The queue of calls is full")
+        try:
+            if not self._workers.acquire(timeout=timeout_s):
+                raise ServingError(grpc.StatusCode.DEADLINE_EXCEEDED, f"No worker was free within {timeout_s:g} s")
+            try:
+                yield
+            finally:
+                self._workers.release()
+        finally:
+            self._places.release()
 
 
 class BodyTooLarge(Exception):

@@ -165,6 +165,8 @@ def _lines(start: bytes, members: Sequence[bytes], end: bytes, depth: int) -> by
 
 def _tokens(name: str, proto: tensor_pb2.TensorProto, depth: int) -> list[bytes]:
     """Returns the values of a tensor as JSON, in order; `depth` is the number of containers around each."""
+    if any(dim.size == 0 for dim in proto.tensor_shape.dim):
+        return []
     if proto.dtype == types_pb2.DT_STRING:
         if name.endswith("_bytes"):
             return [

@@ -76,7 +76,10 @@ class GrpcEndpoint:
           grace_s: seconds after which those that have not are cancelled.
         """
         self._health.enter_graceful_shutdown()
-        self._server.stop(grace_s).wait()
+        stopped = self._server.stop(grace_s)
+        self._pool.wait(grace_s)
+        self._server.stop(0)  # what is left: calls that outlast the grace, reloads, and those that watch the health
+        stopped.wait()
         for pool in (self._pool, self._control, self._reloads):
             pool.shutdown(wait=False, cancel_futures=True)
 

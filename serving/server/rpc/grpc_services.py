@@ -78,10 +78,10 @@ class CallHandlers(grpc.GenericRpcHandler):
         self._bound, self._free = {}, {}
         for name, method in _methods(core).items():
             handlers = self._bound if method.runs else self._free
-            handlers[name] = _handler(method, core.metrics, pool if method.runs else None)
+            handlers[name] = _handler(method, core.metrics, pool if method.runs else None, pool.watch)
         if core.config.allow_reload:
             reload = _Method(model_management_pb2.ReloadConfigRequest, core.reload_config, runs=False)
-            self._free[f"/{MODEL_SERVICE}/HandleReloadConfigRequest"] = _handler(reload, core.metrics, reloads)
+            self._free[f"/{MODEL_SERVICE}/HandleReloadConfigRequest"] = _handler(reload, core.metrics, reloads, _unwatched)
         # A stream of requests, of which none is read: the refusal does not wait for the message.
         self._refusal = grpc.stream_unary_rpc_method_handler(self._refuse)
 
@@ -97,8 +97,18 @@ class CallHandlers(grpc.GenericRpcHandler):
         context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "The queue of calls is full")
 
 
-def _handler(method: _Method, metrics: ServerMetrics, pool: ThreadPoolExecutor | None) -> grpc.RpcMethodHandler:
+def _unwatched(_: grpc.ServicerContext) -> None:
+    """A reload may wait for ever: a drain does not wait for it."""
+
+
+def _handler(
+    method: _Method,
+    metrics: ServerMetrics,
+    pool: ThreadPoolExecutor | None,
+    watch: Callable[[grpc.ServicerContext], None],
+) -> grpc.RpcMethodHandler:
     def answer(request: Any, context: grpc.ServicerContext) -> Any:
+        watch(context)
         begun = time.perf_counter()
         code = grpc.StatusCode.OK
         try:

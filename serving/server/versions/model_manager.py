@@ -107,7 +107,7 @@ class ModelManager:
             with self._changed:
                 held.calls -= 1
                 if not held.calls and held.phase is Phase.UNLOADING:
-                    self._unloads.submit(self._close, name, held)
+                    self._unload(name, held)
 
     def states(self, name: str) -> dict[int, VersionState]:
         """Returns what is known of every version that a model ever had, the highest first."""
@@ -235,7 +235,7 @@ class ModelManager:
                 held.phase = Phase.UNLOADING
                 self._note(name, action.version, VersionState(UNLOADING))
                 if not held.calls:
-                    self._unloads.submit(self._close, name, held)
+                    self._unload(name, held)
 
     def _try_load(self, name: str, version: int, held: _Version) -> None:
         """Loads a version, in a thread of its own; a failure is tried again later, or is the end."""
@@ -280,6 +280,10 @@ class ModelManager:
         with self._changed:
             if held.retry is not None and not self._closed:
                 self._loads.submit(self._try_load, name, version, held)
+
+    def _unload(self, name: str, held: _Version) -> None:
+        with contextlib.suppress(RuntimeError):  # the interpreter ends, and everything with it
+            self._unloads.submit(self._close, name, held)
 
     def _close(self, name: str, held: _Version) -> None:
         """Ends the session of a version that no call uses any more."""

@@ -100,6 +100,12 @@ def test_a_label_that_moves_takes_three_reloads():
     assert steps[0].awaited == {"a": {2}}
 
 
+def test_a_model_that_goes_answers_until_it_is_retired():
+    before = {name: ServedModel(frozenset({1}), {"stable": 1}) for name in "ab"}
+    steps = switch_steps(before, {"a": ServedModel(frozenset({2}), {"stable": 2})})
+    assert [step.served.get("b", None) for step in steps] == [before["b"], before["b"], None]
+
+
 def test_a_canary_beside_it_takes_two_and_moves_no_label():
     before = {"a": ServedModel(frozenset({1}), {"stable": 1})}
     after = {"a": ServedModel(frozenset({1, 2}), {"stable": 1, "canary": 2})}

@@ -18,8 +18,9 @@ from serving.export.coarse import export_coarse
 from serving.export.item_embeddings import ITEM_EMBEDDINGS_FILE, read_item_embeddings
 from serving.offline.scoring import score_examples
 from serving.ranker import Ranker
-from serving.requests.tensors import feature_tensor
+from serving.requests.tensors import candidate_counts, slate_tensors, value_tensors
 from serving.saved.coarse import SavedCoarse
+from serving.saved.ranker import SavedRanker
 from tests.builders.warmup_file import warmup_requests
 
 
@@ -67,8 +68,10 @@ def test_interests_of_raw_requests_are_those_of_encoded_ones(exported, small_log
 def test_raw_items_are_the_stored_vectors(exported, small_log, raw_small_log):
     model, directory = exported
     raw, spec = read_catalogue(raw_small_log), small_log[1].spec
-    inputs = {n: tf.constant(feature_tensor(spec[n], raw[n].combine_chunks())) for n in model.item_features}
-    found = tf.saved_model.load(str(directory)).signatures["item_embedding"](**inputs)["embedding"]
+    inputs = {}
+    for name in model.item_features:
+        inputs |= value_tensors(spec[name], raw[name].combine_chunks())
+    found = SavedCoarse(directory).run("item_embedding", inputs)["embedding"]
     ids, stored = read_item_embeddings(f"{directory}/{ITEM_EMBEDDINGS_FILE}")
     assert ids.equals(raw["item_id"].combine_chunks())
     np.testing.assert_allclose(found, stored, atol=1e-6)
@@ -111,6 +114,22 @@ def test_one_json_request_scores_as_the_evaluation_does(exported, raw_small_log,
     np.testing.assert_allclose([item.score for item in sorted(ranked, key=lambda i: i.index)], own, atol=1e-6)
 
 
+def test_slates_score_as_the_joint_graph(exported, raw_small_log, rows):
+    """Requests of different lengths together, and the long history counts."""
+    _, directory = exported
+    saved = SavedRanker(directory)
+    scored = score_examples(directory, raw_small_log, "eval", behaviors_dir=raw_small_log / "behaviors")
+    found = saved.run("serving_default", slate_tensors(saved.spec, rows, saved.history))
+    counts = candidate_counts(rows)
+    scores = np.concatenate([row[:count] for row, count in zip(found["score"], counts, strict=True)])
+    np.testing.assert_allclose(scores, scored["score"].to_numpy(), rtol=0, atol=1e-6)
+    lengths = rows["long_item_id"].combine_chunks().value_lengths().to_numpy()
+    np.testing.assert_array_equal(found["long_history_used"], lengths > 0)
+    assert 0 < (lengths > 0).mean() < 1
+    short = slate_tensors(saved.spec, rows, saved.history) | {"long_length": np.zeros(len(rows), np.int32)}
+    assert np.abs(saved.run("serving_default", short)["score"] - found["score"]).max() > 1e-3
+
+
 def test_scoring_is_chosen_at_export(small_log, raw_small_log, exported, tmp_path):
     model, soft = exported
     directory = export_coarse(model, small_log[1], tmp_path / "1", ItemCorpus.load(*small_log), scoring="max")
@@ -127,12 +146,12 @@ def test_scoring_is_chosen_at_export(small_log, raw_small_log, exported, tmp_pat
 
 def test_warm_up_requests_run(exported):
     _, directory = exported
-    signatures = tf.saved_model.load(str(directory)).signatures
-    names = []
+    saved, names = SavedCoarse(directory), []
     for request, inputs in warmup_requests(directory):
         names.append(request.model_spec.signature_name)
-        assert np.isfinite(signatures[names[-1]](**inputs)["score"]).all()
-    assert names == ["coarse_rank"] * 3 + ["rank_requests"]
+        assert set(inputs) == set(saved.inputs(names[-1]))
+        assert all(np.isfinite(values).all() for values in saved.run(names[-1], inputs).values())
+    assert sorted(set(names)) == sorted(saved._module.signatures) and len(names) == 8
 
 
 def test_it_says_what_is_no_coarse_ranker(tmp_path):

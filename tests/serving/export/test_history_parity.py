@@ -19,7 +19,7 @@ from features.items.signatures import sign_items
 from features.spec import load_spec
 from serving.export.ranker import export_ranker
 from serving.offline.scoring import score_examples
-from serving.requests.tensors import feature_tensor, single_request_tensors
+from serving.requests.tensors import candidate_counts, slate_tensors, value_tensors
 from serving.saved.ranker import SavedRanker
 
 SHORT, LONG = 4, 9
@@ -127,7 +127,10 @@ def stored_sums(saved, row):
     """What a BSE job stores for the user of a request: the long window, through `encode_behaviors`."""
     spec, history = saved.spec, saved.history
     raw = {name: row[history_column("long", name)].combine_chunks().flatten() for name in history.long_features}
-    encoded = saved.run("encode_behaviors", {name: feature_tensor(spec[name], values) for name, values in raw.items()})
+    tensors = {}
+    for name, values in raw.items():
+        tensors |= value_tensors(spec[name], values)
+    encoded = saved.run("encode_behaviors", tensors)
     gaps = gap_buckets(row["timestamp"].to_numpy(), row["long_timestamp"].combine_chunks().flatten().to_numpy())
     values, known = encoded["embedding"] * saved.gap_weights[gaps, np.newaxis], encoded["known"]
     table = BucketTable.build(values[known], encoded["signature"][known].astype(np.uint8), history.simhash.num_buckets)
@@ -147,16 +150,29 @@ def test_stored_table_scores_as_the_joint_graph(ranker, log):
             *(joint[c].to_pylist() for c in ("request_id", "item_id", "score")), strict=True
         )
     }
-    rows, changed = raw_rows(log, 30), 0
-    for number in range(len(rows)):
-        row = rows.slice(number, 1)
-        sums = stored_sums(saved, row)
-        found = saved.run("serving_default", single_request_tensors(saved.spec, row, saved.history, sums))["score"]
-        keys = [(row["request_id"][0].as_py(), item) for item in row["item_id"][0].as_py()]
-        np.testing.assert_allclose(found, [expected[key] for key in keys], rtol=0, atol=1e-5)
-        without = saved.run("serving_default", single_request_tensors(saved.spec, row, saved.history))["score"]
-        changed += np.abs(found - without).max() > 1e-4
-    assert changed > len(rows) / 3  # the table matters, so that parity says something
+    rows = raw_rows(log, 30)
+    sums = np.stack([stored_sums(saved, rows.slice(number, 1)) for number in range(len(rows))])
+    tensors = slate_tensors(saved.spec, rows, saved.history, sums)
+    found = saved.run("serving_default", tensors)
+    ids = zip(rows["request_id"].to_pylist(), rows["item_id"].to_pylist(), strict=True)
+    keys = [(request, item) for request, items in ids for item in items]
+    np.testing.assert_allclose(real(found["score"], rows), [expected[key] for key in keys], rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(found["long_history_used"], sums.any(axis=(1, 2, 3)))
+    # One request alone is the same; a table of another version is none, and it is said.
+    row = rows.slice(3, 1)
+    alone = saved.run("serving_default", slate_tensors(saved.spec, row, saved.history, sums[3:4]))["score"][0]
+    np.testing.assert_allclose(alone, found["score"][3, : len(alone)], rtol=0, atol=1e-6)
+    without = saved.run("serving_default", slate_tensors(saved.spec, rows, saved.history))
+    other = saved.run("serving_default", tensors | {"tables_version": np.full(len(rows), b"another", object)})
+    assert not without["long_history_used"].any() and not other["long_history_used"].any()
+    np.testing.assert_array_equal(without["logit"], other["logit"])
+    changed = np.abs(real(found["score"], rows) - real(without["score"], rows)) > 1e-4
+    assert changed.mean() > 0.3  # the table matters, so that parity says something
+
+
+def real(grid, rows):
+    """The candidates of slates, one after another."""
+    return np.concatenate([row[:count] for row, count in zip(grid, candidate_counts(rows), strict=True)])
 
 
 def test_json_request_with_its_whole_history_scores_as_the_joint_graph(ranker, log):
@@ -187,11 +203,20 @@ def test_two_exports_of_other_weights_have_other_versions(log, tmp_path):
     for _ in range(2):
         model = AutoInt(log["encoding"], config)
         model.embedding.build(None)
-        versions.append(HistoryInputs.of(model, log["encoding"].spec).version)
-        assert HistoryInputs.of(model, log["encoding"].spec).version == versions[-1]
+        versions.append(HistoryInputs.of(model, log["encoding"]).version)
+        assert HistoryInputs.of(model, log["encoding"]).version == versions[-1]
         model.embedding.table.assign_add(0.0 * model.embedding.table)
-        assert HistoryInputs.of(model, log["encoding"].spec).version == versions[-1]
+        assert HistoryInputs.of(model, log["encoding"]).version == versions[-1]
     assert versions[0] != versions[1]
+    # The same numbers are another table where an encoding gives the ids to other values.
+    terms = log["encoding"]._vocabularies["category"]
+    turned = FeatureEncoding(
+        log["encoding"].spec,
+        log["encoding"]._vocabularies | {"category": terms.take(np.arange(len(terms))[::-1])},
+        log["encoding"]._moments,
+        log["encoding"]._boundaries,
+    )
+    assert HistoryInputs.of(model, turned).version != versions[1]
 
 
 def test_ranker_reads_the_long_history_from_a_store(ranker, log, tmp_path):

@@ -16,7 +16,7 @@ from models.two_tower.model import TwoTower, TwoTowerConfig
 from serving.export import two_tower as retrieval_export
 from serving.export.item_embeddings import ITEM_EMBEDDINGS_FILE, read_item_embeddings
 from serving.export.two_tower import chunked_top_k, export_two_tower
-from serving.requests.tensors import feature_tensor, request_tensors
+from serving.requests.tensors import request_tensors, value_tensors
 from serving.saved.two_tower import SavedTwoTower
 from tests.builders.exact_top_k import exact_top_k
 from tests.builders.warmup_file import warmup_requests
@@ -80,7 +80,8 @@ def test_raw_retrieve_equals_the_offline_model_and_exact_search(exported, small_
     found = saved.signatures["user_embedding"](**as_tensors(inputs))["embedding"].numpy()
     np.testing.assert_allclose(found, queries, atol=1e-5)
     for k in (1, 7, 1000):
-        result = saved.signatures["retrieve"](k=tf.constant(k), **as_tensors(inputs))
+        result = saved.signatures["retrieve"](k=tf.fill([len(queries)], k), **as_tensors(inputs))
+        np.testing.assert_array_equal(result["num_items"], min(k, len(items)))
         rows, scores = exact_top_k(queries, items, min(k, len(items)))
         np.testing.assert_allclose(result["score"].numpy(), scores, atol=1e-5)
         ids = model.corpus.item_ids.to_numpy(zero_copy_only=False)
@@ -96,7 +97,9 @@ def test_raw_items_equal_the_catalogue(exported, small_log, raw_small_log):
     model, directory, saved = exported
     spec = small_log[1].spec
     raw = read_catalogue(raw_small_log)
-    inputs = {f.name: feature_tensor(f, raw[f.name].combine_chunks()) for f in spec.of_table("items")}
+    inputs = {}
+    for feature in spec.of_table("items"):
+        inputs |= value_tensors(feature, raw[feature.name].combine_chunks())
     found = saved.signatures["item_embedding"](**as_tensors(inputs))["embedding"].numpy()
     np.testing.assert_allclose(found, model.embed_corpus(), atol=1e-5)
     ids, embeddings = read_item_embeddings(f"{directory}/{ITEM_EMBEDDINGS_FILE}")
@@ -112,21 +115,38 @@ def test_raw_items_equal_the_catalogue(exported, small_log, raw_small_log):
 def test_warm_up_requests_are_real_rows_and_run(exported, small_log, raw_small_log):
     model, directory, saved = exported
     names, queries = [], offline_queries(model, small_log)[:3]
-    for number, (request, inputs) in enumerate(warmup_requests(directory)):
+    for request, inputs in warmup_requests(directory):
         names.append(request.model_spec.signature_name)
+        assert set(inputs) == set(saved.signatures[names[-1]].structured_input_signature[1])
         found = saved.signatures[names[-1]](**inputs)
-        if names[-1] == "retrieve":
-            best = np.sort(queries[number] @ model.embed_corpus().T)[::-1][:1000]
-            np.testing.assert_allclose(found["score"][0], best, atol=1e-5)
-        else:
-            np.testing.assert_allclose(found["embedding"], queries, atol=1e-5)
-    assert names == ["retrieve"] * 3 + ["user_embedding"]
+        if names[-1] in ("serving_default", "user_embedding"):
+            np.testing.assert_allclose(found["embedding"], queries[: len(found["embedding"])], atol=1e-5)
+        elif names[-1] == "retrieve":
+            best = np.sort(queries[0] @ model.embed_corpus().T)[::-1]
+            np.testing.assert_allclose(found["score"][0], best[: found["score"].shape[1]], atol=1e-5)
+    assert set(names) == set(saved.signatures) and len(names) == 2 * len(saved.signatures)
+
+
+def test_each_request_gets_its_own_number_of_items(exported, small_log, raw_small_log):
+    model, _, saved = exported
+    inputs = {name: values[:4] for name, values in raw_inputs(raw_small_log, small_log[1].spec).items()}
+    result = {
+        name: values.numpy()
+        for name, values in saved.signatures["retrieve"](k=tf.constant([2, 0, 5, -1]), **as_tensors(inputs)).items()
+    }
+    assert result["item_id"].shape == result["score"].shape == (4, 5)
+    np.testing.assert_array_equal(result["num_items"], [2, 0, 5, 0])
+    scores, expected = result["score"], offline_queries(model, small_log)[:4] @ model.embed_corpus().T
+    for row, count in enumerate(result["num_items"]):
+        np.testing.assert_allclose(scores[row, :count], np.sort(expected[row])[::-1][:count], atol=1e-5)
+        assert (scores[row, count:] == -2).all() and (result["item_id"][row, count:] == -(2**63)).all()
 
 
 def test_a_model_without_history_takes_none(small_log, tmp_path):
     directory = export_two_tower(two_tower(small_log, history="none"), small_log[1], tmp_path / "1")
     signature = tf.saved_model.load(str(directory)).signatures["user_embedding"]
-    assert set(signature.structured_input_signature[1]) == {"age", "interests", "hour"}
+    expected = {"age", "interests", "interests_num_values", "hour"}
+    assert set(signature.structured_input_signature[1]) == expected
     with pytest.raises(FileExistsError):
         export_two_tower(two_tower(small_log, history="none"), small_log[1], directory)
 
@@ -143,10 +163,9 @@ def test_chunked_top_k_is_exact(monkeypatch, size, k):
     np.testing.assert_array_equal(scores, expected_scores)
 
 
-def test_k_must_be_positive(exported, small_log, raw_small_log):
-    inputs = as_tensors(raw_inputs(raw_small_log, small_log[1].spec))
-    with pytest.raises(tf.errors.InvalidArgumentError, match="`k` must be positive"):
-        exported[2].signatures["retrieve"](k=tf.constant(0), **inputs)
+def test_k_must_be_positive(exported, raw_small_log, small_log):
+    with pytest.raises(ValueError, match="`k` must be positive"):
+        SavedTwoTower(exported[1]).retrieve(raw_requests(raw_small_log, small_log[1].spec), 0)
 
 
 def test_takes_of_raw_examples_are_the_pairs_of_the_encoded_ones(exported, small_log, raw_small_log, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 
 from features.spec import MISSING_INT64, FeatureSpec
 from serving.requests.json_request import RequestError, row_from_request
-from serving.requests.tensors import single_request_tensors, tensors_from_table
+from serving.requests.tensors import slate_tensors, tensors_from_table
 from tests.builders.small_ranker import SPEC, json_request, random_requests
 
 SMALL = FeatureSpec.model_validate(
@@ -35,7 +35,7 @@ M = MISSING_INT64
 
 
 def tensors_of(spec, request):
-    return single_request_tensors(spec, row_from_request(spec, request))
+    return slate_tensors(spec, row_from_request(spec, request))
 
 
 def test_rows_become_tensors_with_nulls_as_missing_marks():
@@ -46,6 +46,25 @@ def test_rows_become_tensors_with_nulls_as_missing_marks():
     assert tensors["likes"].tolist() == [[b"x", b""], [b"", b""], [b"", b""]]
     np.testing.assert_array_equal(tensors["price"], [1.5, np.nan, np.nan])
     assert tensors["tags"].tolist() == [[1, 2, 3], [M, M, M], [M, 4, M]]
+    assert tensors["likes_num_values"].tolist() == [2, 0, 0] and tensors["tags_num_values"].tolist() == [3, 0, 2]
+
+
+def test_rows_become_slates():
+    tensors = slate_tensors(SMALL, TABLE)
+    assert tensors["num_candidates"].tolist() == [2, 0, 1] and tensors["num_candidates"].dtype == np.int32
+    assert tensors["price"].shape == (3, 2) and tensors["tags"].shape == (3, 2, 3)
+    assert tensors["price"][0, 0] == 1.5 and np.isnan(tensors["price"][[0, 2], [1, 0]]).all()
+    assert tensors["tags"][0].tolist() == [[1, 2, 3], [M, M, M]] and tensors["tags"][2, 0].tolist() == [M, 4, M]
+    assert tensors["tags_num_values"].tolist() == [[3, 0], [0, 0], [2, 0]]
+    assert tensors["age"].tolist() == ["é".encode(), b"", b""]
+    alone = slate_tensors(SMALL, TABLE.slice(1, 1))
+    assert alone["price"].shape == (1, 1) and alone["num_candidates"].tolist() == [0]
+    assert slate_tensors(SMALL, TABLE, names={"age", "tags"}).keys() == {
+        "age",
+        "tags",
+        "tags_num_values",
+        "num_candidates",
+    }
 
 
 @pytest.mark.parametrize("chunks", [1, 2, 3])
@@ -70,7 +89,7 @@ def test_slices_and_chunks_of_a_table_give_the_same_rows(chunks):
 def test_a_row_and_its_json_give_the_same_tensors():
     table = random_requests(20, seed=5)
     for number, row in enumerate(table.to_pylist()):
-        from_row = single_request_tensors(SPEC, table.slice(number, 1))
+        from_row = slate_tensors(SPEC, table.slice(number, 1))
         from_json = tensors_of(SPEC, json.loads(json.dumps(json_request(row))))
         assert from_row.keys() == from_json.keys()
         for name, values in from_row.items():
@@ -99,9 +118,9 @@ def test_keys_that_are_no_features_stay_in_the_row(user_id):
 def test_absent_json_features_are_missing():
     tensors = tensors_of(SMALL, {"candidates": [{"item_id": "a"}, {"price": 2, "tags": [7, None]}]})
     assert tensors["age"].tolist() == [b""] and tensors["hour"].tolist() == [M]
-    assert tensors["likes"].shape == (1, 0)
-    np.testing.assert_array_equal(tensors["price"], [np.nan, 2.0])
-    assert tensors["tags"].tolist() == [[M, M], [7, M]]
+    assert tensors["likes"].tolist() == [[b""]] and tensors["likes_num_values"].tolist() == [0]
+    np.testing.assert_array_equal(tensors["price"], [[np.nan, 2.0]])
+    assert tensors["tags"].tolist() == [[[M, M], [7, M]]] and tensors["tags_num_values"].tolist() == [[0, 2]]
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,10 @@ def _shapes() -> dict[str, Any]:
     def scalar_beside_rows(x: Any) -> dict[str, Any]:
         return {"total": tf.reduce_sum(x), "y": tf.identity(x)}
 
+    @function(("x", [None], tf.float32))
+    def flag_beside_rows(x: Any) -> dict[str, Any]:
+        return {"flag": tf.constant([True]), "y": tf.identity(x)}
+
     @function(("text", [None], tf.string))
     def as_bytes(text: Any) -> dict[str, Any]:
         return {"raw_bytes": tf.identity(text), "text": tf.identity(text)}
@@ -148,9 +152,23 @@ def _shapes() -> dict[str, Any]:
         _, value = tf.while_loop(lambda i, _: i < n, lambda i, v: (i + 1, tf.sin(v + 1.0)), start)
         return {"value": value}
 
+    @function(("n", [None], tf.int64))
+    def spin_rows(n: Any) -> dict[str, Any]:
+        start = (tf.constant(0, tf.int64), tf.zeros([tf.size(n)]))
+        _, value = tf.while_loop(lambda i, _: i < n[0], lambda i, v: (i + 1, tf.sin(v + 1.0)), start)
+        return {"value": value}
+
     @function()
     def no_inputs() -> dict[str, Any]:
         return {"one": tf.constant([1.0])}
 
     named = {"add": add, "rows": rows, "ranks": ranks, "scalar": scalar, "scalar_beside_rows": scalar_beside_rows}
-    return {**named, "as_bytes": as_bytes, "only_bytes": only_bytes, "spin": spin, "no_inputs": no_inputs}
+    named["flag_beside_rows"] = flag_beside_rows
+    return {
+        **named,
+        "as_bytes": as_bytes,
+        "only_bytes": only_bytes,
+        "spin": spin,
+        "spin_rows": spin_rows,
+        "no_inputs": no_inputs,
+    }

@@ -14,22 +14,9 @@ from serving.server.rest.json_reader import read_json
 from serving.server.rest.json_tensors import read_tensors
 from serving.server.status import ServingError
 
-FLOAT, DOUBLE, INT64, INT32, INT8, UINT8, STRING, BOOL, UINT64, UINT32, HALF = (
-    getattr(tf, name).as_datatype_enum
-    for name in [
-        "float32",
-        "float64",
-        "int64",
-        "int32",
-        "int8",
-        "uint8",
-        "string",
-        "bool",
-        "uint64",
-        "uint32",
-        "float16",
-    ]
-)
+FLOAT, DOUBLE, HALF = (tf.as_dtype(name).as_datatype_enum for name in ("float32", "float64", "float16"))
+INT64, INT32, INT8, UINT8 = (tf.as_dtype(name).as_datatype_enum for name in ("int64", "int32", "int8", "uint8"))
+UINT64, UINT32, STRING, BOOL = (tf.as_dtype(name).as_datatype_enum for name in ("uint64", "uint32", "string", "bool"))
 
 
 def read(body, **types):
