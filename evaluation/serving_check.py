@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar
 
-from features.config import Strict
 from evaluation.results import GateResult, Verdict
+from features.config import Strict
 
 
 class AnswerComparison(Strict):
@@ -44,7 +44,7 @@ class LoadFigures(Strict):
       seconds: that it took.
       p50_ms, p99_ms: of the calls, in milliseconds, as a client sees them; None where none was answered.
       errors: calls that failed, by status.
-      rounds_p99_ms: of every round: a round above the budget is repeated, since neighbours on the machine only add time.
+      rounds_p99_ms: of every round: one above the budget is repeated, since a machine's other work only adds time.
     """
 
     signature: str

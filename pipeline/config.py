@@ -93,8 +93,8 @@ class PipelineConfig(Strict):
             raise ValueError("`ingest.split` makes no split `eval`, by which training stops: set its `eval_fraction`.")
         if self.serving is not None and not self.warmup_requests:
             raise ValueError(
-                "`serving` tries models with real requests, and `warmup_requests: 0` keeps none: keep some (32), or push "
-                "untried models (`serving: null`)."
+                "`serving` tries models with real requests, and `warmup_requests: 0` keeps none: keep some (32), or "
+                "push untried models (`serving: null`)."
             )
         for name, section in self.models.root.items():
             section.check(name, self.models, self.feature_spec)

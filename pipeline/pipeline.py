@@ -61,8 +61,8 @@ def create_pipeline(config: PipelineConfig):
     encoder = add(FeatureEncoder(**logs, encoding=encoding, sample_requests=config.warmup_requests))
     encoded = logs | {"encoded_examples": encoder.outputs["encoded_examples"]}
 
-    # Every model after those that it learns from: its examples, Trainer → evaluator → a trial of serving it → its tables →
-    # Pusher, what others need of it.
+    # Every model after those that it learns from: its examples, Trainer → evaluator → a trial on a server → its tables
+    # → Pusher, what others need of it.
     models, trained, lists, signatures, released = config.models, {}, {}, None, {}
     for name in models.names:
         section, stage, taught_by = models[name], models.stage(name), {}

@@ -109,14 +109,10 @@ class Ranker:
         """
         if k is not None and k < 1:
             raise ValueError(f"`k` must be positive. Received: `k`={k}.")
-        history = self._saved.history
-        row = row_from_request(self.spec, request, histories=history is not None)
-        candidates = request["candidates"]
+        inputs, candidates = self.request_inputs(request), request["candidates"]
         if not candidates:
             return []
-        outputs = self.score_tensors(
-            slate_tensors(self.spec, row, history, self._long_sums(row), names=self._saved.inputs(SERVING_DEFAULT))
-        )
+        outputs = self.score_tensors(inputs)
         # By logit, not score: probabilities near 1 are equal in float32 while their logits still differ.
         order = np.argsort(-outputs["logit"], kind="stable")[:k]
         return [
@@ -128,6 +124,12 @@ class Ranker:
             )
             for index in order
         ]
+
+    def request_inputs(self, request: dict[str, Any]) -> dict[str, np.ndarray]:
+        """The inputs of `serving_default` for one JSON request, as a client sends them; raises like `rank`."""
+        history = self._saved.history
+        row = row_from_request(self.spec, request, histories=history is not None)
+        return slate_tensors(self.spec, row, history, self._long_sums(row), names=self._saved.inputs(SERVING_DEFAULT))
 
     def score_items(self, row: pa.Table, items: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Scores items for one raw request.

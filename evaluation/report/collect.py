@@ -19,8 +19,8 @@ from evaluation.report.data import (
     ReportData,
     RetrieverSummary,
     RunInfo,
-    TriedModel,
     SignatureFigures,
+    TriedModel,
 )
 from evaluation.report.training_record import HISTORY_FILE, load_training
 from evaluation.report.verdicts import ModelVerdict

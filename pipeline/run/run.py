@@ -54,8 +54,9 @@ class RunResult:
 def run_pipeline(
     config: PipelineConfig | storage.AnyPath, display: RunDisplay | None = None, models: list[str] | None = None
 ) -> RunResult:
-    """Simulates the log if asked to, runs the DAG, ranks one request with the pushed model, writes the report and serves
-    the request by the embedded server.
+    """Simulates the log if asked to, runs the DAG, ranks one request with the pushed model and writes the report.
+
+    Last, the embedded server answers that request over REST.
 
     Args:
       config: the pipeline, or the path of its YAML.
@@ -217,7 +218,7 @@ def _show_release(config: PipelineConfig, request: bool, say) -> None:
 
 
 def _show_served(served: ServedExample, say) -> None:
-    say(f"served by the embedded server over REST: {served.model} scores {served.item} {served.score:.6f}, as it does here")
+    say(f"embedded server, over REST: {served.model} scores {served.item} {served.score:.6f}, as in this process")
     say(f"  make serve, and: {served.curl}")
 
 

@@ -74,8 +74,8 @@ def serve_example(
     far = max(abs(score - expected[place]) for place, score in enumerate(scores))
     if len(scores) != len(expected) or not far <= TOLERANCE:
         raise RunError(
-            f"the embedded server scores {storage.join(run_dir, PREDICT_FILE)} otherwise than {ranker.directory} does in "
-            f"this process, by up to {far:.3g}: at most {TOLERANCE} is allowed."
+            f"the embedded server scores {body} otherwise than {ranker.directory} does in this process, by up to "
+            f"{far:.3g}: at most {TOLERANCE} is allowed."
         )
     curl = f"curl -s -d @{shown_path(body)} {REST_URL}{predict_path(model)}"
     return ServedExample(model, tuple(scores), ranked[0].item_id, body, curl)

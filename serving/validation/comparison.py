@@ -107,7 +107,7 @@ def _difference(expected: np.ndarray, found: np.ndarray | None, tolerance: float
 
 
 def _near_ties(scores: np.ndarray, tolerance: float) -> np.ndarray:
-    """Places of ranked lists `[R, K]` whose neighbours score alike, where items may have changed places; and the last."""
+    """Places of ranked lists `[R, K]` whose neighbours score alike, so that items may change places; and the last."""
     gaps = np.abs(np.diff(scores, axis=1)) <= 4 * tolerance
     open_end = np.ones((len(scores), 1), bool)
     return np.hstack([gaps, open_end]) | np.hstack([np.zeros_like(open_end), gaps]) if scores.shape[1] else gaps

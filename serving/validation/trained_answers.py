@@ -39,7 +39,7 @@ def trained_answers(
     answer: Callable[[dict], Mapping[str, object]],
     item_ids: pa.Array | None = None,
 ) -> pa.Table:
-    """Asks a trained model about raw rows as training would: encoded by the offline encoder, through the input pipeline.
+    """Asks a trained model about raw rows as training would: encoded offline, read through the input pipeline.
 
     Args:
       encoding: that the model was trained with.

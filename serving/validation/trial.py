@@ -161,7 +161,9 @@ def _load(trial, port: int, section: ServingSection) -> LoadFigures:
 def _signatures_gate(signatures: tuple[str, ...], warmup: list[_Warmup]) -> GateResult:
     missing = sorted(set(signatures) - {request.signature for request in warmup})
     if missing:
-        said = f"No warm-up request asks {', '.join(missing)}: the first caller would wait, and nothing tries them here."
+        said = (
+            f"No warm-up request asks {', '.join(missing)}: the first caller would wait, and nothing tries them here."
+        )
         return _gate("signatures", False, said, len(missing), maximum=0)
     return _gate("signatures", True, f"Its warm-up asks all {len(signatures)} signatures.", 0, maximum=0)
 

@@ -25,8 +25,8 @@ def ServingValidator(
 ):
     """Serves the export and holds its answers against those of the trained model (`serving.validation.trial`).
 
-    `infra_blessing` is what the standard Pusher reads, `evidence` holds `serving_check.json`. A model that its evaluation
-    refused is not tried. `serving_config` is a `ServingSection` as JSON.
+    `infra_blessing` is what the standard Pusher reads, `evidence` holds `serving_check.json`. A model that was refused
+    by its evaluation is not tried. `serving_config` is a `ServingSection` as JSON.
     """
     if model_utils.is_model_blessed(blessing):
         from serving.validation.trial import check_export

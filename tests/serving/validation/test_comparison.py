@@ -65,7 +65,9 @@ def test_texts_and_whole_numbers_are_compared_as_such():
 def test_items_that_score_alike_may_change_places(ids, equal):
     found = compared({"score": SCORES, "item_id": IDS}, {"score": SCORES, "item_id": ids}, "retrieve")
     assert found["item_id"].equal == equal
-    assert not compared({"score": SCORES, "item_id": IDS}, {"score": SCORES, "item_id": [[1, 3, 2, 4]]})["item_id"].equal
+    assert not compared({"score": SCORES, "item_id": IDS}, {"score": SCORES, "item_id": [[1, 3, 2, 4]]})[
+        "item_id"
+    ].equal
 
 
 def test_requests_add_up():
