@@ -71,9 +71,10 @@ bench: $(STAMP) ## measure data preparation and training (python -m benchmarks l
 	$(PYTHON) -m benchmarks training
 
 .PHONY: drills
-drills: $(STAMP) ## hours: 20,000 random tables against the naive ingest, 20 runs that are killed and run again, 90 mistakes
+drills: $(STAMP) ## hours: 20,000 random tables against the naive ingest, 20 runs and 20 promotions that are killed, 90 mistakes
 	$(PYTHON) -m tests.drills.random_tables --tables 20000
 	$(PYTHON) -m tests.drills.kill_run --kills 20
+	$(PYTHON) -m tests.drills.kill_promote --kills 20
 	$(PYTHON) -m pytest -q tests/features/ingest/suite tests/pipeline/cli/test_mistakes.py tests/pipeline/cli/test_bad_arguments.py
 
 lock: $(UV) ## pin every dependency of setup.py again, for both stacks

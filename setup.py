@@ -26,6 +26,7 @@ REQUIRES = [
     "fsspec",
     "google-crc32c",
     "grpcio",
+    "grpcio-health-checking",
     "h11",
     "jinja2",
     "lmdb",

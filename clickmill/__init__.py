@@ -49,6 +49,7 @@ MODULES = {
     "Ranker": "serving.ranker",
     "Cascade": "serving.cascade",
     "BseStore": "serving.bse.store",
+    "Releases": "serving.release.registry",
     "score_examples": "serving.offline.scoring",
     "Kind": "pipeline.model_kinds",
     "Strict": "features.config",

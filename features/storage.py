@@ -253,7 +253,7 @@ def publishing(folder: AnyPath, replace: bool = False, durable: bool = False) ->
         try:
             yield local
             if durable:
-                for path in [*Path(local).rglob("*"), local]:
+                for path in (*Path(local).rglob("*"), Path(local)):
                     _to_disk(path)
             with _set_aside(target, Path(f"{local}.old")) if replace else contextlib.nullcontext():
                 os.replace(local, target)

@@ -15,9 +15,9 @@ from features.histories.bucket_table import BucketTable
 from features.spec import FeatureSpec
 from serving.bse.item_signatures import NewItemSignatures
 from serving.requests.json_request import row_from_request
-from serving.requests.tensors import request_tensors, slate_tensors, table_tensors
+from serving.requests.tensors import request_tensors, slate_tensors, table_tensors, tensors_from_table
 from serving.saved.ranker import SavedRanker
-from serving.signature_specs import EXPLAIN, ITEM_SIGNATURE, RANK_SIGNED, SERVING_DEFAULT
+from serving.signature_specs import EXPLAIN, ITEM_SIGNATURE, RANK_REQUESTS, RANK_SIGNED, SERVING_DEFAULT
 
 
 @dataclass(frozen=True)
@@ -109,10 +109,11 @@ class Ranker:
         """
         if k is not None and k < 1:
             raise ValueError(f"`k` must be positive. Received: `k`={k}.")
-        inputs, candidates = self.request_inputs(request), request["candidates"]
+        row = row_from_request(self.spec, request, histories=self._saved.history is not None)
+        candidates = request["candidates"]
         if not candidates:
             return []
-        outputs = self.score_tensors(inputs)
+        outputs = self._score_row(row)
         # By logit, not score: probabilities near 1 are equal in float32 while their logits still differ.
         order = np.argsort(-outputs["logit"], kind="stable")[:k]
         return [
@@ -127,9 +128,20 @@ class Ranker:
 
     def request_inputs(self, request: dict[str, Any]) -> dict[str, np.ndarray]:
         """The inputs of `serving_default` for one JSON request, as a client sends them; raises like `rank`."""
+        return self._slate(row_from_request(self.spec, request, histories=self._saved.history is not None))
+
+    def _slate(self, row: pa.Table) -> dict[str, np.ndarray]:
+        history, names = self._saved.history, self._saved.inputs(SERVING_DEFAULT)
+        return slate_tensors(self.spec, row, history, self._long_sums(row), names)
+
+    def _score_row(self, row: pa.Table) -> dict[str, np.ndarray]:
+        """Scores the candidates of a raw request of one row; outputs `[n]`."""
         history = self._saved.history
-        row = row_from_request(self.spec, request, histories=history is not None)
-        return slate_tensors(self.spec, row, history, self._long_sums(row), names=self._saved.inputs(SERVING_DEFAULT))
+        if history is not None and history.simhash and self._tables is None and self._new_items is None:
+            # The joint graph adds up the request's own long history faster than a table is made of it.
+            names = self._saved.inputs(RANK_REQUESTS)
+            return self._saved.run(RANK_REQUESTS, tensors_from_table(self.spec, row, history, names))
+        return self.score_tensors(self._slate(row))
 
     def score_items(self, row: pa.Table, items: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Scores items for one raw request.

@@ -25,6 +25,7 @@ DATA = {
         "spec": "features_simulated.yaml",
         # Chosen on eval for `make run`: item ids and title tokens are memorised in a log of two weeks.
         "model": {"exclude_features": ["item_id", "title"]},
+        "long_length": 1000,
         "training": {"epochs": 6, "learning_rate": 2e-3},
         "two_tower": {"epochs": 6},
     },

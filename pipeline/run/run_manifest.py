@@ -46,8 +46,8 @@ class Manifest(Strict):
     Attributes:
       pipeline: its name.
       models: by name; those that failed a gate are left out.
-      release: the manifest of the release that names them (docs/reference/releases.md), and with them what serves
-        them: tables, catalogue, cascade; None: the run pushed nothing.
+      release: the manifest of the release that names them, and with them what serves them: tables, catalogue, cascade
+        (docs/reference/serving/releases.md); None: the run pushed nothing.
     """
 
     pipeline: str

@@ -24,6 +24,9 @@ def locked(root: storage.AnyPath) -> Iterator[None]:
         return
     folder = storage.absolute(storage.join(root, RELEASES_FOLDER))
     os.makedirs(folder, exist_ok=True)
-    with open(os.path.join(folder, LOCK_FILE), "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    descriptor = os.open(os.path.join(folder, LOCK_FILE), os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(descriptor)

@@ -32,6 +32,9 @@ BAD = {
         ["-m", "{tmp}", "-r", "{deep}"],
         ["-m", "no/such", "-r", "-"],
         ["-m", "{file}", "-r", "-"],
+        ["-r", "-"],
+        ["--root", "{tmp}", "--release", "stable", "-r", "-"],
+        ["--root", "no/such", "--release", "stable", "-r", "-"],
     ],
     "recommend": [
         ["--run", "{tmp}", "-r", "-"],

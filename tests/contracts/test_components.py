@@ -14,7 +14,11 @@ FILES = {path.stem: path for path in sorted(FOLDER.rglob("*.py")) if path.stem n
 #: holds when it is cached.
 NOT_IN_THE_RUN = {"ImportSchemaGen"}
 #: What a subclass of the class writes.
-INHERITED = {"Evaluator": ("evaluation", "blessing"), "ImportSchemaGen": ("schema",)}
+INHERITED = {
+    "Evaluator": ("evaluation", "blessing"),
+    "ImportSchemaGen": ("schema",),
+    "Pusher": ("pushed_model",),
+}
 MAX_LINES = 30
 
 

@@ -12,6 +12,8 @@ from pipeline.cli.app import app
 from pipeline.lineage import component_runs, outputs_by_component
 from pipeline.run.dag import PipelineFailed
 from pipeline.run.run import run_pipeline
+from serving.release.contents import problems_of
+from serving.release.registry import Releases
 from tests.e2e.small_run import IMPRESSIONS, MODELS, make_config
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
@@ -34,7 +36,7 @@ def outputs(first):
 
 def test_every_component_ran_and_the_models_are_blessed_and_pushed(first, root):
     assert {run.state for run in first.components} == {"COMPLETE"}
-    assert len(first.components) == 33
+    assert len(first.components) == 34
     assert list(first.models) == ["two_tower", "autoint", "aw_moe", "retrieval", "hcn"]
     for name, outcome in first.models.items():
         assert outcome.blessed, (name, outcome.failed_gates)
@@ -191,6 +193,12 @@ def test_the_cascade_is_judged_as_one(first, outputs, root):
     assert [item.stages["fine"].rank for item in listed] == list(range(1, 11))
 
 
+def released_id(result) -> str:
+    """The release that a run made."""
+    (pusher,) = (run for run in result.components if run.component == "ReleasePusher")
+    return pusher.properties["release"]["release"]
+
+
 def test_the_run_s_manifest_is_enough_to_recommend(first, outputs, root):
     """`recommend --run` answers as the models do that are named one by one; flags win over the manifest."""
     manifest = json.loads((root / "run" / "manifest.json").read_text())
@@ -208,6 +216,7 @@ def test_the_run_s_manifest_is_enough_to_recommend(first, outputs, root):
         "version": Path(first.models["autoint"].pushed).name,
         "tables": "../serving/e2e_autoint_bse",
     }
+    assert manifest["release"] == f"../serving/releases/{released_id(first)}.json"
     items = Path(outputs["LogIngest"]["examples"]) / "catalogue" / "items.parquet"
     named = {
         "--two-tower": first.models["retrieval"].pushed,
@@ -227,8 +236,33 @@ def test_the_run_s_manifest_is_enough_to_recommend(first, outputs, root):
 
     answer = recommended("--run", root / "run")
     assert answer == recommended(*(part for pair in named.items() for part in pair)) and len(answer["items"]) == 10
+    assert recommended("--root", root / "serving", "--release", released_id(first)) == answer
     other = recommended("--run", root / "run", "--ranker", first.models["aw_moe"].pushed, "-k", 3)
     assert other["ranker"] == first.models["aw_moe"].pushed and len(other["items"]) == 3
+
+
+def test_the_release_names_what_was_pushed_after_it(first, outputs, root):
+    """Tables are there before their ranker, a ranker before the release, and all of it is whole."""
+    releases = Releases(root / "serving")
+    release = releases.get(released_id(first))
+    assert problems_of(releases, release) == [] and release.pipeline == "e2e" and releases.labels() == {}
+    assert {model.name: str(model.version) for model in release.models} == {
+        f"e2e_{name}": Path(outcome.pushed).name for name, outcome in first.models.items()
+    }
+    assert {tables.model: tables.version for tables in release.tables} == {
+        f"e2e_{name}": first.models[name].tables["version"] for name in ("autoint", "aw_moe")
+    }
+    assert release.cascade_models == {"retrieval": "e2e_retrieval", "coarse": "e2e_hcn", "fine": "e2e_autoint"}
+    assert (release.cascade.retrieve, release.cascade.coarse, release.cascade.top_k) == (100, 50, 10)
+    auc = first.models["autoint"].evaluation.model.metrics["auc"].value
+    assert release.metrics["e2e_autoint"]["auc"] == auc and release.data
+    items = Path(outputs["LogIngest"]["examples"]) / "catalogue" / "items.parquet"
+    assert (root / "serving" / release.catalogue).read_bytes() == items.read_bytes()
+    ran = {run.component: run for run in first.components}
+    for name in ("autoint", "aw_moe"):
+        assert ran[f"BehaviorTables.{name}"].finished <= ran[f"Pusher.{name}"].started
+    pushed = max(run.finished for run in first.components if run.component.startswith("Pusher."))
+    assert ran["ReleasePusher"].started >= pushed
 
 
 def test_the_same_run_again_does_nothing(first, small_run_again, root):
@@ -275,11 +309,17 @@ def test_a_model_that_fails_a_gate_is_not_pushed_and_gets_no_tables(first, root)
     assert list(pushed.parent.iterdir()) == [pushed]
     assert (store / "current").readlink() == current
     assert json.loads(Path(refused.report_json).read_text())["behavior_tables"] is None
+    # The ranker that was not allowed stays as it was released.
+    release = Releases(root / "serving").find("latest")
+    assert str(release.model("e2e_autoint").version) == pushed.name and release.tables_of("e2e_autoint") is not None
 
 
 def test_one_model_alone(first, root):
     alone = run_pipeline(make_config(root), models=["two_tower"])
-    assert alone.cached and list(alone.models) == ["two_tower"] and alone.request is None
+    # A release of a part of the models is another release, if it names anything new.
+    assert [run.component for run in alone.components if not run.cached] == ["ReleasePusher"]
+    assert list(alone.models) == ["two_tower"] and alone.request is None
+    assert Releases(root / "serving").find("latest").model("e2e_autoint") is not None
     report = json.loads(Path(alone.report_json).read_text())
     assert report["run"]["model"] == "SSL two-tower" and report["evaluation"] is None and report["retrievers"]
 

@@ -49,6 +49,37 @@ def test_relative_paths_stay_relative(tmp_path, monkeypatch):
     assert storage.entries("logs") == ["logs/b", "logs/x.csv"]
 
 
+def test_what_is_durable_is_on_disk_before_it_appears(tmp_path, monkeypatch):
+    """Otherwise a file that appeared may be empty where the power fails."""
+    steps: list[str] = []
+
+    def noted(name: str, of: int = 0):
+        inner = getattr(os, name)
+
+        def call(*arguments):
+            place = arguments[of]
+            steps.append(
+                f"{name} {os.path.basename(os.readlink(f'/proc/self/fd/{place}') if name == 'fsync' else place)}"
+            )
+            return inner(*arguments)
+
+        monkeypatch.setattr(os, name, call)
+
+    noted("fsync")
+    noted("replace", of=1)
+    storage.write_text(tmp_path / "a.json", "{}", durable=True)
+    assert steps[0].startswith("fsync .a.json.") and steps[1:] == ["replace a.json", f"fsync {tmp_path.name}"]
+    steps.clear()
+    with storage.publishing(tmp_path / "model", durable=True) as local:
+        make(local, "saved_model.pb", "variables/variables.index")
+        steps.clear()
+    assert sorted(steps[:3]) == ["fsync saved_model.pb", "fsync variables", "fsync variables.index"]
+    assert steps[3].startswith("fsync .model.") and steps[4:] == ["replace model", f"fsync {tmp_path.name}"]
+    steps.clear()
+    storage.write_text(tmp_path / "b.json", "{}")
+    assert steps == ["replace b.json"]
+
+
 def test_what_fails_leaves_what_was_there(root):
     path = storage.join(root, "folder", "file.txt")
     storage.write_text(path, "first")

@@ -19,8 +19,8 @@ ROOMS = ("features", "evaluation", "models", "serving", "pipeline")
 OUTSIDE = ("clickmill", "benchmarks", "tests")
 MAX_ENTRIES = 13
 MAX_LINES = 400
-#: Names that a file may have in several rooms: what a folder configures, and its model.
-SHARED_NAMES = ("__init__", "config", "model")
+#: Names that a file may have in several rooms: what a folder configures, its model, its table of what there is.
+SHARED_NAMES = ("__init__", "config", "model", "registry")
 
 
 def python_files(root: Path, *folders: str) -> list[Path]:

@@ -45,9 +45,10 @@ def list_(root: Root = ROOT, as_json: Json = False) -> None:
         ]
         print(json.dumps(rows, indent=2))
         return
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("release", "labels", "pipeline", "models", "allowed by")
+    # An id that is cut is none.
+    table = Table(Column("release", no_wrap=True), "labels", "pipeline", "models", "allowed by")
     for each in found:
         models = "\n".join(f"{model.name} {model.version}{' (kept)' if model.kept else ''}" for model in each.models)
         table.add_row(each.id, ", ".join(labels_of(each.id)), each.pipeline, models, each.allowed_by)
@@ -87,6 +88,7 @@ def promote(
     force: Annotated[
         bool, typer.Option("--force", help="Also where the label names a release of another pipeline.")
     ] = False,
+    as_json: Json = False,
 ) -> None:
     """Let a label name a release, in one step for readers, after all its files were checked."""
     from serving.release.labels import promote as move
@@ -94,21 +96,21 @@ def promote(
     releases = _open(root)
     with err().status("Checking its files …"):
         moved = move(root, name, label, by=by, force=force)
-    if moved is None:
+    if moved is None and not as_json:
         out().print(f"{root}: {label} names {releases.labels()[label]} already", soft_wrap=True)
     else:
-        _say(root, moved)
+        _say(root, moved, as_json)
 
 
 @release.command()
-def rollback(root: Root = ROOT, label: Label = "stable", by: By = None) -> None:
+def rollback(root: Root = ROOT, label: Label = "stable", by: By = None, as_json: Json = False) -> None:
     """Let a label name the release before its last promotion again; again goes further back."""
     from serving.release.labels import rollback as move
 
     _open(root)
     with err().status("Checking its files …"):
         moved = move(root, label, by=by)
-    _say(root, moved)
+    _say(root, moved, as_json)
 
 
 @release.command()
@@ -145,7 +147,10 @@ def _open(root: str):
     return Releases(root)
 
 
-def _say(root: str, move) -> None:
+def _say(root: str, move, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"move": None if move is None else move.model_dump()}, indent=2))
+        return
     before = f", {move.before} before" if move.before else ""
     out().print(f"{root}: {move.label} names {move.after}{before}", soft_wrap=True)
 

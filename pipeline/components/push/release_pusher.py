@@ -18,7 +18,7 @@ from pipeline.next_release import Allowed, ReleasePlan, release_run
 
 NOTE_FILE = "release.json"
 
-#: What comes of each model; an input is called by the model's name before the part.
+#: What comes of each model; an input is called `<model>_<part>`.
 PARTS = {"pushed_model": PushedModel, "evaluation": ModelEvaluation, "tables": BehaviorTableSet}
 
 
@@ -38,9 +38,9 @@ class ReleasePusherExecutor(base_executor.BaseExecutor):
         found = {key: artifact_utils.get_single_instance(given) for key, given in input_dict.items()}
         allowed = {}
         for name in plan.models:
-            pushed = found.get(f"{name}.pushed_model")
+            pushed = found.get(f"{name}_pushed_model")
             if pushed is not None and pushed.get_int_custom_property("pushed") == 1:
-                allowed[name] = _allowed(pushed, found[f"{name}.evaluation"], found.get(f"{name}.tables"))
+                allowed[name] = _allowed(pushed, found[f"{name}_evaluation"], found.get(f"{name}_tables"))
         examples = found["examples"]
         items = storage.join(examples.uri, CATALOGUE_FILE)
         data = examples.get_string_custom_property(INPUT_FINGERPRINT)
@@ -52,7 +52,7 @@ class ReleasePusherExecutor(base_executor.BaseExecutor):
 
 
 class ReleasePusher(base_component.BaseComponent):
-    """Publishes a release (docs/reference/releases.md) after all that it names was pushed; none where nothing was.
+    """Publishes a release (docs/reference/serving/releases.md) of what was pushed before it; none where nothing was.
 
     Args:
       plan: what belongs to a release of this pipeline.
@@ -64,9 +64,12 @@ class ReleasePusher(base_component.BaseComponent):
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(ReleasePusherExecutor)
 
     def __init__(self, plan: ReleasePlan, examples, models: Mapping[str, Mapping[str, types.BaseChannel]]):
-        given = {f"{name}.{part}": channel for name, parts in models.items() for part, channel in parts.items()}
-        inputs = {key: component_spec.ChannelParameter(type=PARTS[key.rpartition(".")[2]]) for key in given}
-        spec = type("_Spec", (ReleasePusherSpec,), {"INPUTS": ReleasePusherSpec.INPUTS | inputs})
+        given, inputs = {}, dict(ReleasePusherSpec.INPUTS)
+        for name, parts in models.items():
+            for part, channel in parts.items():
+                given[f"{name}_{part}"] = channel
+                inputs[f"{name}_{part}"] = component_spec.ChannelParameter(type=PARTS[part])
+        spec = type("_Spec", (ReleasePusherSpec,), {"INPUTS": inputs})
         channel = types.Channel(type=ReleaseNote)
         super().__init__(spec(release_plan=plan.model_dump_json(), examples=examples, release=channel, **given))
 

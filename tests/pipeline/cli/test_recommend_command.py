@@ -5,9 +5,13 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+from features import storage
 from features.examples.raw_sample import json_request
 from pipeline.cli.app import app
 from serving.offline.cascade_scoring import sample_requests
+from serving.release.labels import promote
+from serving.release.manifest import ReleasedModel
+from serving.release.publish_release import publish_release
 from tests.builders import cascade_example
 
 runner = CliRunner()
@@ -65,6 +69,29 @@ def test_a_table_for_people(work, cascade, request_file):
     assert "attention" not in plain.stdout
     explained = invoke(work, request_file, "--retrieve", "50", "-k", "4", "--explain")
     assert "strongest attention" in explained.stdout and "(rank 1)" in explained.stdout and "layer" in explained.stdout
+
+
+def test_a_release_is_enough(work, request_file, tmp_path):
+    """The models, the items and the sizes are those that the release names; flags win over them."""
+    root = str(tmp_path / "serving_models")
+    for name in ("two_tower", "autoint"):
+        storage.copy_tree(work / name, storage.join(root, f"shop_{name}"))
+    models = [
+        ReleasedModel(name=f"shop_{name}", stage=stage, version=1, path=f"shop_{name}/1")
+        for name, stage in (("two_tower", "retrieval"), ("autoint", "fine"))
+    ]
+    chain = {model.stage: model.name for model in models}
+    items = work / "raw" / "examples" / "catalogue" / "items.parquet"
+    sizes = {"retrieve": 50, "coarse": 50, "top_k": 4}
+    made = publish_release(root, models, items=items, cascade=sizes, cascade_models=chain)
+    promote(root, made.id, "stable")
+    named = json.loads(invoke(work, request_file, "--retrieve", "50", "-k", "4", "--json").stdout)
+    for release, further, count in (("stable", (), 4), ("latest", ("-k", "2"), 2), (made.id, (), 4)):
+        arguments = ["recommend", "--root", root, "--release", release, "-r", str(request_file), "--json", *further]
+        result = runner.invoke(app, arguments)
+        assert result.exit_code == 0, result.output
+        answer = json.loads(result.stdout)
+        assert answer["ranker"] == f"{root}/shop_autoint/1" and answer["items"] == named["items"][:count]
 
 
 @pytest.mark.parametrize(
