@@ -47,6 +47,7 @@ REQUIRES = [
 ]
 # Imported by tests and benchmarks alone, or run by hand.
 DEV = [
+    "cryptography",  # makes the certificates of tests
     "hypothesis",
     "mypy",
     "packaging",

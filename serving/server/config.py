@@ -6,7 +6,6 @@ from pydantic import Field, field_validator, model_validator
 
 from features.config import Strict
 
-
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 

@@ -17,7 +17,7 @@ from serving.server.server_metrics import ServerMetrics
 from serving.server.status import ServingError, invalid_argument
 from serving.server.versions.loaded_model import DEFAULT_SIGNATURE, LoadedModel, SessionThreads
 from serving.server.versions.model_configs import check_models, check_platforms, check_roots, watched_models
-from serving.server.versions.model_manager import AVAILABLE, LoadSettings, ModelManager, VersionState
+from serving.server.versions.model_manager import AVAILABLE, LoadSettings, ModelManager, unavailable
 from serving.server.versions.routing import Routing, new_labels
 from serving.server.versions.version_files import VersionWatcher, Watched
 from serving.server.versions.warmup_replay import replay_warmup
@@ -202,9 +202,7 @@ class ServerCore:
         reached = self.manager.wait(names)
         failed = {key: state for key, state in reached.items() if state.state != AVAILABLE}
         if failed:
-            told = "".join(f"{{{{name: {n} version: {v}}}{_due_to(state)}}}, " for (n, v), state in failed.items())
-            message = f"{len(failed)} {what}(s) did not become available: {{{told}}}"
-            raise ServingError(grpc.StatusCode.UNKNOWN, message)
+            raise unavailable(failed, what)
 
     def close(self) -> None:
         """Ends watching, and unloads every model once its last call has ended."""
@@ -251,7 +249,3 @@ class ServerCore:
 def _require_spec(request) -> None:
     if not request.HasField("model_spec"):
         raise invalid_argument("Missing ModelSpec")
-
-
-def _due_to(state: VersionState) -> str:
-    return f" due to error: {state.error}" if state.error else ""

@@ -17,6 +17,7 @@ serve = typer.Typer(
     help="Serve models over gRPC and REST, as TensorFlow Serving does.",
 )
 
+
 @serve.callback()
 def serve_models(
     context: typer.Context,

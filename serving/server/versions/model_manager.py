@@ -52,6 +52,21 @@ class LoadSettings(NamedTuple):
     retry_s: float = 60.0
 
 
+def unavailable(failed: Mapping[tuple[str, int], VersionState], what: str) -> ServingError:
+    """Returns the error that says which versions did not become available, by (name, version), and why.
+
+    Args:
+      failed: their states.
+      what: how the text calls them.
+    """
+    told = ""
+    for (name, version), state in failed.items():
+        why = f" due to error: {state.error}" if state.error else ""
+        told += f"{{{{name: {name} version: {version}}}{why}}}, "
+    text = f"{len(failed)} {what}(s) did not become available: {{{told}}}"
+    return ServingError(grpc.StatusCode.UNKNOWN, text)
+
+
 @dataclass
 class _Version:
     """A version that is managed: from when it is first wanted until it is unloaded."""

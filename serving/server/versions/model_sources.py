@@ -8,12 +8,10 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-import grpc
-
 from features import storage
 from features.errors import ClickmillError
-from serving.server.status import ServingError
 from serving.server.versions.model_configs import read_models_config
+from serving.server.versions.model_manager import unavailable
 from serving.server.versions.routing import Routing
 from serving.server.versions.version_files import Policy, Watched
 
@@ -107,9 +105,9 @@ class ReleaseFollower(_Repeated):
         """
         releases = self._labelled()
         if not self._switch(releases):
-            self._core.wait_for_models([name for name, _ in _versions(releases.values())], "servable")
-            message = f"the releases {', '.join(release.id for release in releases.values())} cannot be loaded"
-            raise ServingError(grpc.StatusCode.UNKNOWN, message)
+            manager, versions = self._core.manager, sorted(_versions(releases.values()))
+            failed = {key: manager.states(key[0])[key[1]] for key in versions if manager.has_failed(*key)}
+            raise unavailable(failed, "servable")
         super().start()
 
     def step(self) -> None:

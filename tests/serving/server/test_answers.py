@@ -165,7 +165,7 @@ def test_status_lists_versions_and_does_not_look_at_labels(toy_server):
 def test_figures_bear_tensorflow_serving_s_names(toy_server):
     toy_server.prediction.Predict(predict_request("half_plus_two", x=floats(1)))
     page = toy_server.server.core.metrics.render().decode()
-    assert '# TYPE :tensorflow:serving:request_count counter\n:tensorflow:serving:request_count{' in page
+    assert "# TYPE :tensorflow:serving:request_count counter\n:tensorflow:serving:request_count{" in page
     assert ':tensorflow:serving:request_count{model_name="half_plus_two",status="OK"} ' in page
     latency = ':tensorflow:serving:request_latency_bucket{model_name="half_plus_two",API="Predict",entrypoint="GRPC"'
     assert page.count(latency) == 34 and f'{latency},le="10"}} 0' in page and f'{latency},le="+Inf"}}' in page

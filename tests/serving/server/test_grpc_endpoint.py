@@ -115,8 +115,10 @@ def test_a_drain_answers_what_is_in_flight_and_takes_no_more(models):
         assert next(watch).status == NOT_SERVING
         late = Clients(f"127.0.0.1:{running.server.grpc_port}")
         eventually(
-            lambda: late.prediction.Predict.future(predict_request("half_plus_two", x=X), timeout=5).code()
-            is grpc.StatusCode.UNAVAILABLE
+            lambda: (
+                late.prediction.Predict.future(predict_request("half_plus_two", x=X), timeout=5).code()
+                is grpc.StatusCode.UNAVAILABLE
+            )
         )
         assert [call.code() for call in calls] == [grpc.StatusCode.OK] * 3
         stopping.join()
@@ -168,9 +170,7 @@ def certificate(name: str, issuer=None, authority: bool = False):
         .not_valid_after(now + datetime.timedelta(hours=1))
         .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
         .add_extension(
-            x509.SubjectAlternativeName(
-                [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-            ),
+            x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
             critical=False,
         )
     )

@@ -14,6 +14,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from serving.server.status import ServingError
 from tests.serving.server.serving_case import floats, predict_request, refused
 
 X = floats(1.0, 2.0)
@@ -136,7 +137,7 @@ def test_predict(toy_server, case):
     request, code, text = PREDICT[case]
     assert refused(toy_server.prediction.Predict, request) == (code, text)
     if request.model_spec.name:
-        from_core = pytest.raises(Exception, toy_server.server.core.predict, request).value
+        from_core = pytest.raises(ServingError, toy_server.server.core.predict, request).value
         assert (from_core.code.name, from_core.message) == (code, text)
 
 
@@ -158,7 +159,7 @@ def test_texts_are_cut_at_1024_bytes_over_grpc_alone(toy_server):
     code, text = refused(toy_server.prediction.Predict, request)
     assert code == "NOT_FOUND" and text.endswith("é...TRUNCATED")
     assert 1023 <= len(text.removesuffix("...TRUNCATED").encode()) <= 1024
-    whole = pytest.raises(Exception, toy_server.server.core.predict, request).value
+    whole = pytest.raises(ServingError, toy_server.server.core.predict, request).value
     assert whole.message == f"Servable not found for request: Latest({'é' * 1000})"
 
 

@@ -22,9 +22,7 @@ def log(**kind):
 
 
 PREDICT = log(predict_log={"request": predict_request("of another model", version=99, x=floats(1))})
-CLASSIFY = log(
-    classify_log={"request": {"model_spec": {**SPEC, "signature_name": "classify_x_to_y"}, "input": INPUT}}
-)
+CLASSIFY = log(classify_log={"request": {"model_spec": {**SPEC, "signature_name": "classify_x_to_y"}, "input": INPUT}})
 REGRESS = log(regress_log={"request": {"model_spec": {**SPEC, "signature_name": "regress_x_to_y"}, "input": INPUT}})
 MULTI = log(
     multi_inference_log={
