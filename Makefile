@@ -33,6 +33,13 @@ stack: ## which of the two stacks this machine takes
 run: $(STAMP) ## run the pipeline end to end on simulated logs (CONFIG=… another profile, MODELS=a,b only these)
 	@.venv/bin/clickmill run --config $(CONFIG) $(if $(MODELS),--models $(MODELS))
 
+# Labels of its own: `stable` is moved by whoever releases.
+ROOT ?= serving_models
+.PHONY: serve
+serve: $(STAMP) ## serve the newest release over gRPC and REST until Ctrl-C (ROOT=… another serving root)
+	@.venv/bin/clickmill release promote latest --label newest --force --root $(ROOT)
+	@.venv/bin/clickmill serve --root $(ROOT) --label newest
+
 # A worker takes up to 7 GB; files stay whole, and those that share a long preparation stay together (tests/conftest.py).
 WORKERS ?= 2
 PYTEST := $(PYTHON) -m pytest -q -n $(WORKERS) --dist loadgroup
