@@ -33,14 +33,12 @@ stack: ## which of the two stacks this machine takes
 run: $(STAMP) ## run the pipeline end to end on simulated logs (CONFIG=… another profile, MODELS=a,b only these)
 	@.venv/bin/clickmill run --config $(CONFIG) $(if $(MODELS),--models $(MODELS))
 
-# What was pushed: the labelled release of the serving root where there is one, else the latest version of every model.
-SERVING ?= serving_models
-PUSHED = $(sort $(foreach file,$(wildcard $(SERVING)/*/[0-9]*/saved_model.pb),$(word 1,$(subst /, ,$(file:$(SERVING)/%=%)))))
-
+# Labels of its own: `stable` is moved by whoever releases.
+ROOT ?= serving_models
 .PHONY: serve
-serve: $(STAMP) ## serve what was pushed over gRPC (8500) and REST (8501) until Ctrl-C (SERVING=… another folder)
-	@$(if $(wildcard $(SERVING)/labels.json)$(PUSHED),,echo "clickmill: $(SERVING) holds no model: make run" >&2; exit 2)
-	@.venv/bin/clickmill serve $(if $(wildcard $(SERVING)/labels.json),--root $(SERVING),$(foreach name,$(PUSHED),--model $(name)=$(SERVING)/$(name)))
+serve: $(STAMP) ## serve the newest release over gRPC and REST until Ctrl-C (ROOT=… another serving root)
+	@.venv/bin/clickmill release promote latest --label newest --force --root $(ROOT)
+	@.venv/bin/clickmill serve --root $(ROOT) --label newest
 
 # A worker takes up to 7 GB; files stay whole, and those that share a long preparation stay together (tests/conftest.py).
 WORKERS ?= 2

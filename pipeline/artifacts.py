@@ -31,3 +31,9 @@ class AnchorNote(Artifact):
     """What ModelAnchor did: `model_anchor.json`. The anchor itself lies beside the pushed versions."""
 
     TYPE_NAME = "AnchorNote"
+
+
+class ServingEvidence(Artifact):
+    """What ServingValidator found: `serving_check.json`."""
+
+    TYPE_NAME = "ServingEvidence"

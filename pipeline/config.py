@@ -15,6 +15,7 @@ from features.datasets.simulator.config import SimulatorConfig
 from features.ingest.config import IngestConfig
 from features.spec import FeatureSpec, load_spec
 from pipeline.model_sections import ModelsConfig
+from serving.validation.config import ServingSection
 
 #: Beam's `DirectRunner` first tries to download a Prism binary: name the in-process runner.
 LOCAL_BEAM_ARGS = ("--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner",)
@@ -51,6 +52,8 @@ class PipelineConfig(Strict):
       cascade: the cascade of these models, judged as one; None: it is not. See `evaluation.cascade.config`.
       warmup_requests: real requests put into the export for the server to replay before it takes traffic, so that the
         first users do not wait for lazy initialisation; 0: none.
+      serving: the trial that every model must pass before it is pushed: it is served by the embedded server and must
+        answer what the trained model does, in time. None: models are pushed untried.
       run_dir: artifacts, metadata, timings and report.
       serving_dir: blessed models are pushed to `<serving_dir>/<pipeline>_<model>/<version>/`.
       enable_cache: do not repeat what was done before with the same inputs.
@@ -66,6 +69,7 @@ class PipelineConfig(Strict):
     evaluation: EvaluationConfig = EvaluationConfig()
     cascade: CascadeSection | None = None
     warmup_requests: int = Field(32, ge=0, lt=1000)
+    serving: ServingSection | None = ServingSection()
     run_dir: AnyText
     serving_dir: AnyText = "serving_models"
     enable_cache: bool = True
@@ -87,6 +91,11 @@ class PipelineConfig(Strict):
                 raise ValueError(f"`evaluation.slices.features`: no feature `{name}`.{nearest(name, names)}")
         if "eval" not in self.ingest.split.names:
             raise ValueError("`ingest.split` makes no split `eval`, by which training stops: set its `eval_fraction`.")
+        if self.serving is not None and not self.warmup_requests:
+            raise ValueError(
+                "`serving` tries models with real requests, and `warmup_requests: 0` keeps none: keep some (32), or "
+                "push untried models (`serving: null`)."
+            )
         for name, section in self.models.root.items():
             section.check(name, self.models, self.feature_spec)
             taken = [f"{name}{part}" for part in BESIDE if f"{name}{part}" in self.models]

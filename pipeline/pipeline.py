@@ -25,6 +25,7 @@ def create_pipeline(config: PipelineConfig):
     from pipeline.components.push.behavior_tables import BehaviorTables
     from pipeline.components.push.pusher import Pusher
     from pipeline.components.push.release_pusher import ReleasePusher
+    from pipeline.components.push.serving_validator import ServingValidator
     from pipeline.components.teacher_lists import TeacherLists
     from pipeline.components.vocabulary import Vocabulary
     from pipeline.lineage import metadata_connection
@@ -60,8 +61,8 @@ def create_pipeline(config: PipelineConfig):
     encoder = add(FeatureEncoder(**logs, encoding=encoding, sample_requests=config.warmup_requests))
     encoded = logs | {"encoded_examples": encoder.outputs["encoded_examples"]}
 
-    # Every model after those that it learns from: its examples, Trainer → evaluator → its tables → Pusher, what others
-    # need of it.
+    # Every model after those that it learns from: its examples, Trainer → evaluator → a trial on a server → its tables
+    # → Pusher, what others need of it.
     models, trained, lists, signatures, released = config.models, {}, {}, None, {}
     for name in models.names:
         section, stage, taught_by = models[name], models.stage(name), {}
@@ -101,17 +102,24 @@ def create_pipeline(config: PipelineConfig):
             **({"truth": config.truth_dir} if "truth" in judge.SPEC_CLASS.PARAMETERS else {}),
             **taught_by,
         )
-        blessing = add(evaluator, name).outputs["blessing"]
+        blessing, infra_blessing = add(evaluator, name).outputs["blessing"], None
+        if config.serving is not None:
+            trial = ServingValidator(
+                model=trained[name], blessing=blessing, serving_config=config.serving.model_dump_json()
+            )
+            infra_blessing = add(trial, name).outputs["infra_blessing"]
         pusher = Pusher(
             model=trained[name],
             model_blessing=blessing,
+            infra_blessing=infra_blessing,
             push_destination=PushDestination(filesystem={"base_directory": serving_dir}),
         )
         pushed, judged = pusher.outputs["pushed_model"], evaluator.outputs["evaluation"]
         released[name] = {"pushed_model": pushed, "evaluation": judged}
         if reads_tables(section.parameters):
             store = {"store_dir": storage.absolute(config.tables_dir(name)), "precision": section.tables.precision}
-            tables = BehaviorTables(model=trained[name], blessing=blessing, behaviors=behaviors, **store)
+            allowed = {"blessing": blessing, "infra_blessing": infra_blessing}
+            tables = BehaviorTables(model=trained[name], **allowed, behaviors=behaviors, **store)
             pusher.add_upstream_node(add(tables, name))  # Who sees the ranker finds its tables.
             released[name]["tables"] = tables.outputs["tables"]
         add(pusher, name)

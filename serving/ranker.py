@@ -126,6 +126,14 @@ class Ranker:
             for index in order
         ]
 
+    def request_inputs(self, request: dict[str, Any]) -> dict[str, np.ndarray]:
+        """The inputs of `serving_default` for one JSON request, as a client sends them; raises like `rank`."""
+        return self._slate(row_from_request(self.spec, request, histories=self._saved.history is not None))
+
+    def _slate(self, row: pa.Table) -> dict[str, np.ndarray]:
+        history, names = self._saved.history, self._saved.inputs(SERVING_DEFAULT)
+        return slate_tensors(self.spec, row, history, self._long_sums(row), names)
+
     def _score_row(self, row: pa.Table) -> dict[str, np.ndarray]:
         """Scores the candidates of a raw request of one row; outputs `[n]`."""
         history = self._saved.history
@@ -133,8 +141,7 @@ class Ranker:
             # The joint graph adds up the request's own long history faster than a table is made of it.
             names = self._saved.inputs(RANK_REQUESTS)
             return self._saved.run(RANK_REQUESTS, tensors_from_table(self.spec, row, history, names))
-        names = self._saved.inputs(SERVING_DEFAULT)
-        return self.score_tensors(slate_tensors(self.spec, row, history, self._long_sums(row), names))
+        return self.score_tensors(self._slate(row))
 
     def score_items(self, row: pa.Table, items: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Scores items for one raw request.

@@ -20,6 +20,7 @@ from evaluation.report.data import (
     RetrieverSummary,
     RunInfo,
     SignatureFigures,
+    TriedModel,
 )
 from evaluation.report.training_record import HISTORY_FILE, load_training
 from evaluation.report.verdicts import ModelVerdict
@@ -48,6 +49,7 @@ def collect(
     behavior_tables: AnyPath | None = None,
     cascade_evaluation: AnyPath | None = None,
     stages: StageComparison | None = None,
+    served: Sequence[TriedModel] = (),
     timings: AnyPath | None = None,
     ranked_example: AnyPath | None = None,
     pushed_version: str | int | None = None,
@@ -67,6 +69,7 @@ def collect(
       behavior_tables: `behavior_tables.json`, or the directory that holds it; it holds null where none were built.
       cascade_evaluation: `cascade_evaluation.json`, or the directory that holds it.
       stages: the cascade's coarse ranker beside its fine one.
+      served: the models that were served for a trial.
       timings: `timings.json`: [{"component", "seconds", "peak_rss_mb"}].
       ranked_example: JSON list of {"item", "score"}, ranked.
       pushed_version: of the pushed model; None where it was not pushed.
@@ -94,6 +97,7 @@ def collect(
         else None,
         cascade=CascadeEvaluation.load(storage.parent(cascade_file)) if cascade_file else None,
         stages=stages,
+        served=tuple(served),
         pushed_version=None if pushed_version is None else str(pushed_version),
         timings=tuple(ComponentTiming(**part) for part in _json_list(timings, "timings.json")),
         ranked_example=tuple(ExampleItem(**part) for part in _json_list(ranked_example, "ranked_example.json")),

@@ -13,6 +13,7 @@ from evaluation.report.training_record import Training
 from evaluation.report.verdicts import ModelVerdict
 from evaluation.results import Estimate, EvaluationResult
 from evaluation.retrieval import RetrievalEvaluation
+from evaluation.serving_check import ServingCheck
 from features import storage
 from features.config import Strict
 from features.ingest.counts import IngestCounts
@@ -131,6 +132,18 @@ class RetrieverSummary(Strict):
     training: Training | None = None
 
 
+class TriedModel(Strict):
+    """A model that was served for a trial before it was pushed.
+
+    Attributes:
+      name: how the report calls it.
+      check: what was found.
+    """
+
+    name: str
+    check: ServingCheck
+
+
 class ComponentTiming(Strict):
     """Wall time and peak resident memory of one pipeline component."""
 
@@ -162,6 +175,7 @@ class ReportData(Strict):
       behavior_tables: of the pushed ranker.
       cascade: what all stages as one keep of the fine ranker over everything, and at what cost.
       stages: the cascade's coarse ranker beside its fine one; None where it has none, or their rows were not kept.
+      served: the models that were served for a trial.
       pushed_version: version under which the model now serves; None where it was not pushed.
       timings: per component, in the order they ran.
       ranked_example: one request ranked by the pushed model, best first.
@@ -180,6 +194,7 @@ class ReportData(Strict):
     behavior_tables: BehaviorTableFigures | None = None
     cascade: CascadeEvaluation | None = None
     stages: StageComparison | None = None
+    served: tuple[TriedModel, ...] = ()
     pushed_version: str | None = None
     timings: tuple[ComponentTiming, ...] = ()
     ranked_example: tuple[ExampleItem, ...] = ()
@@ -207,6 +222,8 @@ def _absences(data: ReportData) -> Iterator[str]:
         yield "The cascade as one: it was not judged (`cascade` in the pipeline's configuration)."
     if data.behavior_tables is None:
         yield "Bucket tables of long histories: no ranker that reads them was pushed."
+    if not data.served:
+        yield "Serving: no model was served for a trial."
     result = data.evaluation
     if result is None:
         yield "Metrics, slices, reliability and gates: the run left no evaluation."

@@ -177,6 +177,11 @@ def milliseconds(seconds: float | None) -> str:
     return f"{value:,.{2 if value < 1 else 1 if value < 100 else 0}f} ms"
 
 
+def tiny(value: float | None) -> str:
+    """A difference that should be nothing, with two digits: `0`, `5.9e-08`."""
+    return ABSENT if value is None else "0" if value == 0 else _signed(f"{value:.1e}")
+
+
 def megabytes(value: float | None) -> str:
     """`512 MB`, `1.25 GB` (1 GB = 1024 MB)."""
     if value is None or not math.isfinite(value):

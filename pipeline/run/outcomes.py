@@ -22,12 +22,15 @@ class ModelOutcome:
       pushed: the version directory that holds the model; None if it was not blessed.
       tables: what BehaviorTables built for it (`behavior_tables.json`); None if nothing.
       tables_dir: the store that holds them.
+      serving: what its trial on a server found, a `ServingCheck`; None where none was asked for, or it was not tried
+        since its evaluation refused it.
     """
 
     evaluation: object
     pushed: str | None
     tables: dict | None = None
     tables_dir: str | None = None
+    serving: object = None
 
     @property
     def blessed(self) -> bool:
@@ -48,6 +51,7 @@ def model_outcomes(config: PipelineConfig, components: Sequence[ComponentRun]) -
     """
     from evaluation.results import EvaluationResult
     from evaluation.retrieval import RetrievalEvaluation
+    from evaluation.serving_check import ServingCheck
 
     outputs = outputs_by_component(components)
     found = {}
@@ -58,7 +62,9 @@ def model_outcomes(config: PipelineConfig, components: Sequence[ComponentRun]) -
             evaluation = EvaluationResult.load(outputs[f"RankingEvaluator.{name}"]["evaluation"])
         tables = _tables(config, outputs.get(f"BehaviorTables.{name}"), name)
         store = os.fspath(config.tables_dir(name)) if tables else None
-        found[name] = ModelOutcome(evaluation, _pushed(config, components, name), tables, store)
+        trial = outputs.get(f"ServingValidator.{name}")
+        serving = ServingCheck.load(trial["evidence"]) if trial and evaluation.blessed else None
+        found[name] = ModelOutcome(evaluation, _pushed(config, components, name), tables, store, serving)
     return found
 
 

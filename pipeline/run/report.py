@@ -32,7 +32,7 @@ def write_report(
       ranked_example: one ranked request, if there is one.
     """
     from evaluation.report.collect import collect
-    from evaluation.report.data import RankerSummary, RetrieverSummary, RunInfo
+    from evaluation.report.data import RankerSummary, RetrieverSummary, RunInfo, TriedModel
     from evaluation.report.page import build_report
     from evaluation.report.training_record import load_training
     from evaluation.report.verdicts import model_verdict
@@ -92,6 +92,11 @@ def write_report(
         behavior_tables=outputs.get(f"BehaviorTables.{ranker}", {}).get("tables"),
         cascade_evaluation=outputs.get("CascadeEvaluator", {}).get("evaluation"),
         stages=_stages(config, outputs, outcomes),
+        served=[
+            TriedModel(name=config.models.title(name), check=outcome.serving)
+            for name, outcome in outcomes.items()
+            if outcome.serving is not None
+        ],
         timings=config.timings_path,
         ranked_example=ranked_example,
         pushed_version=_version(pushed),

@@ -17,6 +17,7 @@ from pipeline.run.display import RunDisplay, shown_path
 from pipeline.run.outcomes import ModelOutcome, cascade_evaluation, model_outcomes
 from pipeline.run.report import write_report
 from pipeline.run.run_manifest import load_release, write_manifest
+from pipeline.run.served_example import ServedExample, serve_example
 
 RECOMMEND_FILE = "example_recommend.json"
 
@@ -33,6 +34,7 @@ class RunResult:
       report_json: the same figures.
       request: the example request as JSON, ranked by the first ranker that was pushed; None if there is none. Beside it
         lies the same without its candidates, for the cascade: `example_recommend.json`.
+      served: what the embedded server answered to it; None if there is no request, or no answer.
     """
 
     components: tuple[ComponentRun, ...]
@@ -41,6 +43,7 @@ class RunResult:
     report_json: str
     request: str | None
     cascade: object = None
+    served: ServedExample | None = None
 
     @property
     def cached(self) -> bool:
@@ -53,6 +56,8 @@ def run_pipeline(
 ) -> RunResult:
     """Simulates the log if asked to, runs the DAG, ranks one request with the pushed model and writes the report.
 
+    Last, the embedded server answers that request over REST.
+
     Args:
       config: the pipeline, or the path of its YAML.
       display: where progress and results are shown; the terminal by default.
@@ -61,7 +66,7 @@ def run_pipeline(
     Raises:
       SpecError: for a configuration that cannot be used.
       PipelineFailed: if a component failed; its message names it.
-      ClickmillError: if the example request could not be ranked; the report is written by then.
+      ClickmillError: if the example request could not be ranked or served; the report is written by then.
     """
     config = config if isinstance(config, PipelineConfig) else load_config(config)
     display = display or RunDisplay()
@@ -78,29 +83,44 @@ def run_pipeline(
         display.working("Report")
         outcomes = model_outcomes(config, components)
         # What was pushed is pushed: an example that cannot be ranked must not cost the report and the manifest.
-        request = None
+        example = None
         try:
-            request = _rank_example(config, components, outcomes, display)
+            example = _rank_example(config, components, outcomes, display)
         except Exception as error:  # Of whatever kind: it ends the run below, once all else is written.
-            from rich.markup import escape
-
-            display.line(f"[red]the example request could not be ranked[/]: {escape(str(error))}")
-            failures.append(error)
+            failures.append(_told(error, "ranked", display))
         manifest = write_manifest(config, components, outcomes)
-        example = _ranked_path(config) if request else None
-        paths = write_report(config, components, outcomes, started, time.perf_counter() - clock, example)
+        ranked = _ranked_path(config) if example else None
+        paths = write_report(config, components, outcomes, started, time.perf_counter() - clock, ranked)
+        served = None
+        if example:
+            display.working("Serving")
+            try:
+                served = serve_example(config.run_dir, example.ranker, example.request, example.ranked)
+            except Exception as error:  # As above: by now all is written.
+                failures.append(_told(error, "served", display))
     finally:
         display.close()
     cascade = cascade_evaluation(config, components)
-    result = RunResult(tuple(components), outcomes, paths.html, paths.json, request, cascade)
+    path = example.path if example else None
+    result = RunResult(tuple(components), outcomes, paths.html, paths.json, path, cascade, served)
     _show_result(result, config, display.line)
     if cascade is not None:
         _show_cascade(cascade, display.line)
     if manifest and manifest.release:
-        _show_release(config, bool(request), display.line)
+        _show_release(config, bool(example), display.line)
+    if served is not None:
+        _show_served(served, display.line)
     if failures:
         raise failures[0]
     return result
+
+
+def _told(error: Exception, what: str, display: RunDisplay) -> Exception:
+    """Shows that the example request could not be ranked, or served."""
+    from rich.markup import escape
+
+    display.line(f"[red]the example request could not be {what}[/]: {escape(str(error))}")
+    return error
 
 
 def _silence_imports() -> None:
@@ -130,7 +150,17 @@ def _ranked_path(config: PipelineConfig) -> str:
     return storage.join(config.run_dir, "ranked_example.json")
 
 
-def _rank_example(config: PipelineConfig, components, outcomes, display: RunDisplay) -> str | None:
+@dataclass(frozen=True)
+class _Example:
+    """The example request: its file, itself, and how the pushed ranker ranked it."""
+
+    path: str
+    request: dict
+    ranker: object
+    ranked: list
+
+
+def _rank_example(config: PipelineConfig, components, outcomes, display: RunDisplay) -> _Example | None:
     """Ranks the first request of the judged split with the first pushed ranker, from raw values."""
     from features.examples.raw_sample import json_request, read_requests
     from serving.ranker import Ranker
@@ -147,11 +177,12 @@ def _rank_example(config: PipelineConfig, components, outcomes, display: RunDisp
     _write_json(path, request)
     open_request = {part: values for part, values in request.items() if part != "candidates"}
     _write_json(storage.join(config.run_dir, RECOMMEND_FILE), open_request)
-    ranked = Ranker(outcomes[name].pushed).rank(request)
+    ranker = Ranker(outcomes[name].pushed)
+    ranked = ranker.rank(request)
     _write_json(_ranked_path(config), [{"item": item.item_id, "score": item.score} for item in ranked])
     best = ", ".join(f"{item.item_id} ({item.score:.3f})" for item in ranked[:5])
     display.line(f"request {request['request_id']}, {len(ranked)} candidates ranked by the pushed {name}: {best} …")
-    return path
+    return _Example(path, request, ranker, ranked)
 
 
 def _show_result(result: RunResult, config: PipelineConfig, say) -> None:
@@ -163,6 +194,9 @@ def _show_result(result: RunResult, config: PipelineConfig, say) -> None:
             if outcome.tables:
                 size = f"{outcome.tables['users']:,} users, {outcome.tables['record_bytes']:,} bytes each"
                 say(f"  bucket tables of {size}: {shown_path(outcome.tables_dir)}")
+        elif outcome.blessed:
+            failed = outcome.serving.failed_gates if outcome.serving else ()
+            say(f"  [yellow]cannot be served[/], not pushed; gates failed: {', '.join(gate.name for gate in failed)}")
         else:
             say(f"  [yellow]not blessed[/], not pushed; gates failed: {', '.join(outcome.failed_gates)}")
     ranked = next((result.models[name] for name in config.models.rankers if result.models[name].pushed), None)
@@ -181,6 +215,11 @@ def _show_release(config: PipelineConfig, request: bool, say) -> None:
         say(f"  clickmill recommend --run {shown_path(config.run_dir)} --request {further}")
     if "stable" not in releases.labels():
         say(f"  clickmill release promote {release.id} --root {shown_path(releases.root)}")
+
+
+def _show_served(served: ServedExample, say) -> None:
+    say(f"embedded server, over REST: {served.model} scores {served.item} {served.score:.6f}, as in this process")
+    say(f"  make serve, and: {served.curl}")
 
 
 def _show_cascade(cascade, say) -> None:

@@ -33,6 +33,7 @@ from serving.signature_specs import (
     HistoryInputs,
     check_spec,
 )
+from serving.validation.trained_answers import TRAINED_LOGIT, trained_answers
 
 #: The score of an item that the export does not know: below all probabilities.
 UNKNOWN_SCORE = -1.0
@@ -98,6 +99,11 @@ def export_coarse(
         lambda assets: _coarse_module(model, encoding, assets, corpus.item_ids, embeddings, history, scoring),
         history=history,
         warmup=None if warmup_rows is None else lambda inputs: _warmup_logs(spec, warmup_rows, history, model, inputs),
+        answers=None
+        if warmup_rows is None
+        else lambda: trained_answers(
+            encoding, warmup_rows, lambda batch: {TRAINED_LOGIT: model(batch, training=False, scoring=scoring)}
+        ),
         item_embeddings=(corpus.item_ids, {ITEM_EMBEDDINGS_FILE: embeddings}),
         overwrite=overwrite,
     )

@@ -17,6 +17,7 @@ from features.spec import FeatureSpec
 from serving.export.item_embeddings import write_item_embeddings
 from serving.export.warmup import write_prediction_logs
 from serving.signature_specs import ATTENTION_FIELDS_FILE, SIGNATURES_FOLDER, SPEC_FILE, HistoryInputs
+from serving.validation.trained_answers import write_answers
 
 
 def publish_model(
@@ -27,6 +28,7 @@ def publish_model(
     *,
     history: HistoryInputs | None = None,
     warmup: Callable[[dict], list] | None = None,
+    answers: Callable[[], pa.Table] | None = None,
     item_embeddings: tuple[pa.Array, Mapping[str, np.ndarray]] | None = None,
     item_signatures: ItemSignatures | None = None,
     attention_fields: Sequence[str] | None = None,
@@ -46,6 +48,7 @@ def publish_model(
       history: what the signatures take of behaviour histories.
       warmup: of the names of each signature's inputs, by signature, makes the requests that a server replays,
         `PredictionLog`s; None writes no warm-up file.
+      answers: gives what the trained model itself answers to the warm-up rows (`serving.validation.trained_answers`).
       item_embeddings: ids [n] of the catalogue's items, and vectors [n, d] by file, for who reads them without
         TensorFlow.
       item_signatures: those that the model looks up, for who signs or recognises items.
@@ -76,6 +79,8 @@ def publish_model(
             item_signatures.save(storage.join(local, SIGNATURES_FOLDER))
         if attention_fields is not None:
             storage.write_text(storage.join(local, ATTENTION_FIELDS_FILE), json.dumps(attention_fields))
+        if answers is not None:  # before anything is traced or saved
+            write_answers(local, answers())
         module, signatures = build(assets)
         if warmup is not None:
             write_prediction_logs(local, warmup({name: input_names(each) for name, each in signatures.items()}))

@@ -14,6 +14,7 @@ from features.items.signatures import ItemSignatures
 from serving.export.publish import publish_model
 from serving.export.warmup import check_rows, ranker_logs
 from serving.signature_specs import HistoryInputs, check_spec
+from serving.validation.trained_answers import TRAINED_LOGIT, trained_answers
 
 
 def export_ranker(
@@ -79,6 +80,14 @@ def export_ranker(
         history=history,
         item_signatures=looked_up,
         warmup=None if warmup_rows is None else lambda inputs: ranker_logs(spec, warmup_rows, inputs, history),
+        answers=None if warmup_rows is None else lambda: _answers(model, encoding, warmup_rows, looked_up),
         attention_fields=model.field_names if hasattr(model, "attention_maps") else None,
         overwrite=overwrite,
+    )
+
+
+def _answers(model, encoding: FeatureEncoding, rows: pa.Table, looked_up: ItemSignatures | None) -> pa.Table:
+    """The trained model's own logits of the warm-up rows."""
+    return trained_answers(
+        encoding, rows, lambda batch: {TRAINED_LOGIT: model(batch, training=False)}, looked_up and looked_up.item_ids
     )

@@ -29,6 +29,7 @@ from serving.signature_specs import (
     USER_EMBEDDING,
     check_spec,
 )
+from serving.validation.trained_answers import TRAINED_EMBEDDING, trained_answers
 
 _CHUNK_ITEMS = 65_536
 _WARMUP_K = 1000
@@ -93,6 +94,11 @@ def export_two_tower(
         spec,
         lambda assets: _two_tower_module(model, encoding, assets, embeddings),
         warmup=None if warmup_rows is None else lambda inputs: _warmup_logs(spec, warmup_rows, model, inputs),
+        answers=None
+        if warmup_rows is None
+        else lambda: trained_answers(
+            encoding, warmup_rows, lambda batch: {TRAINED_EMBEDDING: model.embed_queries(batch)}
+        ),
         item_embeddings=(model.corpus.item_ids, vectors),
         overwrite=overwrite,
     )

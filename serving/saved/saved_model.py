@@ -101,6 +101,11 @@ class SavedModel:
                 f"{self.directory} has no signature `{self.signature}`: it is not a {self.kind} exported by Clickmill."
             )
 
+    @property
+    def signatures(self) -> tuple[str, ...]:
+        """The names of its signatures, sorted."""
+        return tuple(sorted(self._module.signatures))
+
     @cached_property
     def gap_weights(self) -> np.ndarray | None:
         """What a behaviour counts in its bucket tables by its age (`BehaviorEncoder`); None: all count alike."""

@@ -11,7 +11,7 @@ from tfx.dsl.component.experimental.annotations import (
     Parameter,
 )
 from tfx.dsl.component.experimental.decorators import component
-from tfx.types.standard_artifacts import Model, ModelBlessing
+from tfx.types.standard_artifacts import InfraBlessing, Model, ModelBlessing
 from tfx.utils import path_utils
 
 from features import storage
@@ -28,17 +28,19 @@ def BehaviorTables(
     store_dir: Parameter[str],
     precision: Parameter[str],
     tables: OutputArtifact[BehaviorTableSet],
+    infra_blessing: InputArtifact[InfraBlessing] = None,
     beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
 ):
     """Builds the tables through the ranker's own `encode_behaviors` and publishes them under the ranker's version.
 
-    The ranker is pushed after it: who reads it finds its tables. Writes nothing where the ranker was not blessed. The
-    artifact holds what was built; the tables are in `store_dir`.
+    The ranker is pushed after it: who reads it finds its tables. Writes nothing where the ranker was not blessed, or
+    cannot be served. The artifact holds what was built; the tables are in `store_dir`.
     """
     from serving.bse.table_job import build_behavior_tables
 
     built = None
-    if model_utils.is_model_blessed(blessing):
+    served = infra_blessing is None or model_utils.is_infra_validated(infra_blessing)
+    if served and model_utils.is_model_blessed(blessing):
         export = path_utils.serving_model_path(model.uri)
         built = build_behavior_tables(export, behaviors.uri, store_dir, precision=precision, root=beam_pipeline)
     storage.write_text(storage.join(tables.uri, SUMMARY_FILE), json.dumps(built))

@@ -1,0 +1,1 @@
+"""Serves an export for a trial before it is pushed."""
