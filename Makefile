@@ -33,12 +33,10 @@ stack: ## which of the two stacks this machine takes
 run: $(STAMP) ## run the pipeline end to end on simulated logs (CONFIG=… another profile, MODELS=a,b only these)
 	@.venv/bin/clickmill run --config $(CONFIG) $(if $(MODELS),--models $(MODELS))
 
-# Labels of its own: `stable` is moved by whoever releases.
-ROOT ?= serving_models
+SERVING ?= serving_models
 .PHONY: serve
-serve: $(STAMP) ## serve the newest release over gRPC and REST until Ctrl-C (ROOT=… another serving root)
-	@.venv/bin/clickmill release promote latest --label newest --force --root $(ROOT)
-	@.venv/bin/clickmill serve --root $(ROOT) --label newest
+serve: $(STAMP) ## serve the newest release over gRPC (8500) and REST (8501) until Ctrl-C (SERVING=… another serving root)
+	@.venv/bin/clickmill serve --root $(SERVING) --label latest
 
 # A worker takes up to 7 GB; files stay whole, and those that share a long preparation stay together (tests/conftest.py).
 WORKERS ?= 2
@@ -80,7 +78,7 @@ bench: $(STAMP) ## measure data preparation and training (python -m benchmarks l
 .PHONY: drills
 drills: $(STAMP) ## hours: 20,000 random tables against the naive ingest, 200,000 inputs to the server, 20 runs that are killed and run again, 90 mistakes
 	$(PYTHON) -m tests.drills.random_tables --tables 20000
-	$(PYTHON) -m tests.drills.fuzz_server --inputs 200000
+	$(PYTHON) -m tests.drills.fuzz.fuzz_server --inputs 200000
 	$(PYTHON) -m tests.drills.kill_run --kills 20
 	$(PYTHON) -m tests.drills.kill_promote --kills 20
 	$(PYTHON) -m pytest -q tests/features/ingest/suite tests/pipeline/cli/test_mistakes.py tests/pipeline/cli/test_bad_arguments.py

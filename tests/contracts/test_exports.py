@@ -18,9 +18,9 @@ from serving.saved.coarse import SavedCoarse
 from serving.saved.ranker import SavedRanker
 from serving.saved.two_tower import SavedTwoTower
 from tests.builders.small_ranker import random_requests
-from tests.builders.warmup_file import warmup_requests
 from tests.serving.export.test_coarse_export import coarse
 from tests.serving.export.test_retrieval_export import two_tower
+from tests.serving.export.warmup_file import warmup_requests
 
 MEMORY = "memory://exports"
 

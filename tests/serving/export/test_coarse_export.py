@@ -21,7 +21,7 @@ from serving.ranker import Ranker
 from serving.requests.tensors import candidate_counts, slate_tensors, value_tensors
 from serving.saved.coarse import SavedCoarse
 from serving.saved.ranker import SavedRanker
-from tests.builders.warmup_file import warmup_requests
+from tests.serving.export.warmup_file import warmup_requests
 
 
 def dataset(small_log):

@@ -27,7 +27,7 @@ from serving.ranker import Ranker
 from serving.requests.tensors import request_tensors, tensors_from_table
 from tests.builders import small_log as small
 from tests.builders.multi_valued import MODELS, SIGNATURES, SPEC, Exported, Reference, make
-from tests.builders.warmup_file import warmup_requests
+from tests.serving.export.warmup_file import warmup_requests
 
 pytestmark = pytest.mark.slow  # five exports
 

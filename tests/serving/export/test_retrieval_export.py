@@ -19,7 +19,7 @@ from serving.export.two_tower import chunked_top_k, export_two_tower
 from serving.requests.tensors import request_tensors, value_tensors
 from serving.saved.two_tower import SavedTwoTower
 from tests.builders.exact_top_k import exact_top_k
-from tests.builders.warmup_file import warmup_requests
+from tests.serving.export.warmup_file import warmup_requests
 
 
 def two_tower(small_log, **config) -> TwoTower:

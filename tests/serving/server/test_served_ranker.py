@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from serving.server.versions.model_manager import AVAILABLE
-from tests.builders.warmup_file import warmup_requests
+from tests.serving.export.warmup_file import warmup_requests
 from tests.serving.server.serving_case import serving
 
 

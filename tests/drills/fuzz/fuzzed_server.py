@@ -1,4 +1,4 @@
-"""The process that `fuzz_server.py` sends inputs to: `python -m tests.drills.fuzzed_server MODELS`.
+"""The process that `fuzz_server.py` sends inputs to: `python -m tests.drills.fuzz.fuzzed_server MODELS`.
 
 It prints its ports as a line of JSON. For every line that it reads it prints the paths, as JSON, that Python has opened
 or listed since the start outside the models, the interpreter and its libraries.

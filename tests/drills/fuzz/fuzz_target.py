@@ -9,7 +9,7 @@ import time
 
 import grpc
 
-from tests.drills.fuzz_inputs import GrpcInput, RestInput
+from tests.drills.fuzz.fuzz_inputs import GrpcInput, RestInput
 
 LIMIT_S = 20.0
 """A call that takes longer hangs; the server gives up after 5 seconds."""

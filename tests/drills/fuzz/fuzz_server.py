@@ -1,4 +1,4 @@
-"""Any bytes to the server: `python -m tests.drills.fuzz_server --inputs 200000`.
+"""Any bytes to the server: `python -m tests.drills.fuzz.fuzz_server --inputs 200000`.
 
 An input is a message of gRPC (a request as it should be, as it should not be, mutated, or any bytes), or a request of
 REST (bodies of the same kinds; paths with names, versions and labels that climb out of folders). The server runs in a
@@ -26,8 +26,8 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from tests.drills.fuzz_inputs import fuzz_inputs, variants
-from tests.drills.fuzz_target import FuzzTarget
+from tests.drills.fuzz.fuzz_inputs import fuzz_inputs, variants
+from tests.drills.fuzz.fuzz_target import FuzzTarget
 
 RECORD = Path("data/drills/fuzz_server.json")
 CHUNK = 2000
@@ -47,7 +47,7 @@ def fuzzed_server(models: Path) -> Iterator[FuzzTarget]:
     Yields:
       What sends inputs to it.
     """
-    command = [sys.executable, "-m", "tests.drills.fuzzed_server", str(models)]
+    command = [sys.executable, "-m", "tests.drills.fuzz.fuzzed_server", str(models)]
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.PIPE, text=True)
         try:

@@ -3,8 +3,8 @@
 import grpc
 import pytest
 
-from tests.drills.fuzz_inputs import RestInput
-from tests.drills.fuzz_server import fuzzed_server, make_models, run_chunk
+from tests.drills.fuzz.fuzz_inputs import RestInput
+from tests.drills.fuzz.fuzz_server import fuzzed_server, make_models, run_chunk
 
 
 @pytest.fixture(scope="module")
