@@ -4,7 +4,6 @@ So is a sixth one here, the ranker of docs/guides/add-a-model.md: a package and 
 """
 
 import dataclasses
-import functools
 import json
 import subprocess
 import sys
@@ -14,7 +13,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow.core.protobuf import saved_model_pb2
 
 import models.training.loop as loop
 from features.config import SpecError
@@ -26,11 +24,8 @@ from models.training.loop import predict
 from models.training.retrieval_stage import embed_pairs, pairs_dataset
 from models.training.task import TrainingTask
 from pipeline.model_kinds import KINDS, STAGES, Kind, kind_of, load
-from serving.export.warmup import MAX_REQUESTS
-from serving.saved.saved_model import SavedModel
-from tests.builders.merged_requests import assert_merging_changes_nothing
-from tests.builders.warmup_file import warmup_requests
 from tests.contracts.outside_model import write_package
+from tests.serving.export.merged_requests import check_signatures
 
 ROOT = Path(__file__).parents[2]
 SIXTH = Kind("DCN", stage="fine", config="my_shop.config:DcnConfig", model="my_shop.rankers:DCN")
@@ -309,40 +304,7 @@ def test_raw_values_in_a_new_process_are_the_model_on_encoded_ones(kind, model, 
 
 
 def test_every_signature_warms_up_and_may_be_merged(kind, exported):
-    """All inputs and outputs share the first dimension; what a server pads with on merging is not read."""
-    saved, requests = SavedModelOfKind(exported[kind]), {}
-    for request, inputs in warmup_requests(exported[kind]):
-        name = request.model_spec.signature_name
-        assert set(inputs) == set(saved.inputs(name)), "a server takes no other inputs, and no fewer"
-        requests.setdefault(name, []).append({key: values.numpy() for key, values in inputs.items()})
-    assert requests.keys() == saved.signatures.keys() and "serving_default" in requests
-    for name, (smallest, largest) in requests.items():
-        assert all(len(values) == 1 for values in smallest.values())
-        assert all(len(values) <= MAX_REQUESTS for values in largest.values())
-        assert all(spec.shape.rank and spec.shape[0] is None for spec in saved.inputs(name).values())
-        outputs = saved.run(name, largest)
-        numbers = [values for values in outputs.values() if values.dtype == np.float32]
-        assert numbers and all(np.isfinite(values).all() for values in numbers)
-        assert_merging_changes_nothing(functools.partial(saved.run, name), [smallest, largest, smallest])
-
-
-class SavedModelOfKind(SavedModel):
-    """An export of whatever kind."""
-
-    kind, signature = "model", "serving_default"
-
-    @property
-    def signatures(self):
-        return self._module.signatures
-
-
-def test_no_tensor_stands_under_two_names(exported):
-    """A server that merges requests dies of it."""
-    for folder in exported.values():
-        found = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
-        for name, signature in found.meta_graphs[0].signature_def.items():
-            outputs = [output.name for output in signature.outputs.values()]
-            assert len(set(outputs)) == len(outputs) or name.startswith("__saved_model")
+    check_signatures(exported[kind])
 
 
 @pytest.mark.parametrize("kind", list(KINDS))

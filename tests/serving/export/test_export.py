@@ -17,7 +17,6 @@ from serving.requests.tensors import candidate_counts, slate_tensors, tensors_fr
 from serving.saved.ranker import SavedRanker
 from serving.saved.saved_model import resolve_version
 from serving.signature_specs import check_spec
-from tests.builders.merged_requests import assert_merging_changes_nothing, merged, padded
 from tests.builders.parity import raw_tables
 from tests.builders.small_ranker import (
     SPEC,
@@ -26,6 +25,7 @@ from tests.builders.small_ranker import (
     random_requests,
 )
 from tests.builders.warmup_file import warmup_requests
+from tests.serving.export.merged_requests import assert_merging_changes_nothing, merged, padded
 
 ROOT = Path(__file__).parents[3]
 
