@@ -25,7 +25,7 @@ from models.training.retrieval_stage import embed_pairs, pairs_dataset
 from models.training.task import TrainingTask
 from pipeline.model_kinds import KINDS, STAGES, Kind, kind_of, load
 from tests.contracts.outside_model import write_package
-from tests.contracts.served_export import check_merging, check_outputs
+from tests.serving.export.merged_requests import check_signatures
 
 ROOT = Path(__file__).parents[2]
 SIXTH = Kind("DCN", stage="fine", config="my_shop.config:DcnConfig", model="my_shop.rankers:DCN")
@@ -304,12 +304,7 @@ def test_raw_values_in_a_new_process_are_the_model_on_encoded_ones(kind, model, 
 
 
 def test_every_signature_warms_up_and_may_be_merged(kind, exported):
-    check_merging(exported[kind])
-
-
-def test_no_tensor_stands_under_two_names(exported):
-    for folder in exported.values():
-        check_outputs(folder)
+    check_signatures(exported[kind])
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
