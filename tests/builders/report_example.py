@@ -15,6 +15,7 @@ from evaluation.report.data import (
     RetrieverSummary,
     RunInfo,
     SignatureFigures,
+    TriedModel,
 )
 from evaluation.report.training_record import Epoch, Training
 from evaluation.report.verdicts import model_verdict
@@ -30,6 +31,7 @@ from evaluation.results import (
     SliceResult,
 )
 from evaluation.retrieval import Takes, evaluate_retrieval
+from evaluation.serving_check import AnswerComparison, LoadFigures, check_of
 from features.ingest.counts import IngestCounts, TableCounts
 from tests.evaluation.cascade.judged_cascade import cascade, stages
 
@@ -289,6 +291,30 @@ def verdicts():
     )
 
 
+def served():
+    """A model that can be served, and one that is too slow."""
+    same = AnswerComparison(
+        between="gRPC = REST",
+        signature="serving_default",
+        output="score",
+        requests=17,
+        values=352,
+        largest=5.96e-8,
+        tolerance=1e-6,
+        equal=True,
+    )
+
+    def tried(name, p99):
+        reason = f"300 calls by 4 clients of `retrieve`: p99 is {p99} ms."
+        gate = GateResult(name="p99_ms", value=p99, maximum=250, passed=p99 <= 250, reason=reason)
+        load = LoadFigures(
+            signature="retrieve", candidates=200, concurrency=4, calls=300, seconds=2.5, p50_ms=12.3, p99_ms=p99
+        )
+        return TriedModel(name=name, check=check_of([gate], comparisons=(same,), measured=load, rows=16))
+
+    return tried("SSL two-tower", 41.7), tried("HCN", 1312.0)
+
+
 def report_data(**changes):
     parts = {
         "run": RunInfo(
@@ -325,6 +351,7 @@ def report_data(**changes):
         "behavior_tables": TABLES,
         "cascade": cascade(),
         "stages": stages(),
+        "served": served(),
         "pushed_version": None,
         "timings": TIMINGS,
         "ranked_example": tuple(ExampleItem(item=f"i{n}", score=0.41 / (n + 1)) for n in range(8)),

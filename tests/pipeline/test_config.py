@@ -85,10 +85,17 @@ COMMON_NODES = [
     "LogIngest", "LogStatistics", "SchemaGen", "ExampleValidator", "AnomalyGate", "Vocabulary", "FeatureEncoder",
     "ReleasePusher",
 ]  # fmt: skip
-RANKER_NODES = ["Trainer.autoint", "RankingEvaluator.autoint", "Pusher.autoint", "ModelAnchor.autoint"]
+RANKER_NODES = [
+    "Trainer.autoint",
+    "RankingEvaluator.autoint",
+    "ServingValidator.autoint",
+    "Pusher.autoint",
+    "ModelAnchor.autoint",
+]
 RETRIEVAL_NODES = [
     "Trainer.two_tower",
     "RetrievalEvaluator.two_tower",
+    "ServingValidator.two_tower",
     "Pusher.two_tower",
     "ModelAnchor.two_tower",
     "BehaviorSignatures",

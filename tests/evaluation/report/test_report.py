@@ -49,6 +49,16 @@ def test_json_reads_back_as_the_same_report(built):
     assert page.blocks["report-data"] == json.loads(written)
 
 
+def test_page_shows_what_serving_each_model_has_shown(built):
+    _, _, page = built
+    assert "6.0e−08" in page.words
+    assert "41.7 ms" in page.words and "120/s" in page.words and "✓ can be served" in page.words
+    assert "p99_ms : 300 calls by 4 clients of `retrieve`: p99 is 1312.0 ms." in page.words.replace(
+        "p99_ms:", "p99_ms :"
+    )
+    assert "Serving: no model was served for a trial." in report_data(served=()).with_absences().absent
+
+
 def test_page_shows_retrieval_and_long_histories(built):
     data, _, page = built
     both = [retriever.evaluation for retriever in data.retrievers]
@@ -324,7 +334,7 @@ def test_a_run_on_an_object_store_is_collected_and_reported(tmp_path):
 def test_collect_without_files_is_a_report_of_absences(tmp_path):
     data = collected(tmp_path)
     assert data.counts is data.evaluation is data.training is None
-    assert len(data.absent) == 8
+    assert len(data.absent) == 9
     assert Path(report.build_report(data, tmp_path / "out").html).is_file()
 
 
