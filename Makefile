@@ -43,9 +43,8 @@ WORKERS ?= 2
 PYTEST := $(PYTHON) -m pytest -q -n $(WORKERS) --dist loadgroup
 
 # In parts: what TensorFlow has traced stays in a worker's memory.
-PARTS := "tests --ignore=tests/models --ignore=tests/serving --ignore=tests/pipeline --ignore=tests/e2e" \
-	"tests/models tests/serving/bse tests/serving/offline tests/serving/requests" \
-	"tests/serving/export tests/serving/test_cascade.py tests/serving/test_ranker.py" "tests/e2e tests/pipeline"
+PARTS := "tests --ignore=tests/models --ignore=tests/serving --ignore=tests/pipeline --ignore=tests/e2e" "tests/models" \
+	"tests/serving --ignore=tests/serving/export" "tests/serving/export" "tests/e2e tests/pipeline"
 
 test: $(STAMP) ## every test (WORKERS=1: one process)
 	for part in $(PARTS); do $(PYTEST) $$part || exit 1; done
