@@ -50,7 +50,7 @@ test: $(STAMP) ## every test (WORKERS=1: one process)
 	for part in $(PARTS); do $(PYTEST) $$part || exit 1; done
 
 test-fast: $(STAMP) ## the tests that take seconds
-	$(PYTEST) -m "not slow and not e2e"
+	for part in $(PARTS); do $(PYTEST) -m "not slow and not e2e" $$part || exit 1; done
 
 lint: $(STAMP) ## formatting and static checks
 	$(PYTHON) -m ruff format --check .
