@@ -7,8 +7,9 @@ texts, and a call can have a time limit of its own.
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
@@ -147,6 +148,20 @@ def _as_array(found: Any) -> np.ndarray:
     return np.asarray(found)
 
 
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Keeps TensorFlow from telling users that it would rather load into its eager runtime."""
+    import tensorflow as tf
+
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel("ERROR")
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 def _load(session: Any, graph: Any, local: str) -> dict[str, SignatureDef]:
     """Loads an export into a session, and returns its signatures."""
     import tensorflow as tf
@@ -159,7 +174,7 @@ def _load(session: Any, graph: Any, local: str) -> dict[str, SignatureDef]:
             "directory exists and that you have the right permissions for accessing it.",
         )
     try:
-        with graph.as_default():
+        with graph.as_default(), _without_warnings():
             meta_graph = tf.compat.v1.saved_model.load(session, [SERVE_TAG], local)
     except tf.errors.OpError as error:
         raise_from_tensorflow(error)
