@@ -13,42 +13,22 @@ from serving.bse.build import BUILDS, versions
 from serving.bse.store import BseStore
 from tests.builders.bse_example import build, same, table_of
 
-# Builds a version in a child that kills itself at the n-th of the moments that matter: before and after each step to
-# the disk. A child for each of the given moments; one that lives to the end (moment -1) prints how many there are.
+# Builds a version in children that kill themselves at the moments that matter (tests/builders/kill_points.py).
 BUILDER = """
-import os, signal, sys
+import sys
 import pyarrow as pa
 from serving.bse import build as bse_build
 from serving.bse import environment as lmdb_environment
 from serving.bse.build import StoreBuilder
 from tests.builders.bse_example import LAYOUT, table_of, write
+from tests.builders.kill_points import run_children
 
-version, moments = sys.argv[1], dict(each.split("=") for each in sys.argv[2:])
-passed = 0
+version = sys.argv[1]
 
-def point():
-    global passed
-    if passed == moment:
-        os.kill(os.getpid(), signal.SIGKILL)
-    passed += 1
-
-def guarded(owner, name):
-    inner = getattr(owner, name)
-    def call(*arguments, **options):
-        point()
-        result = inner(*arguments, **options)
-        point()
-        return result
-    setattr(owner, name, call)
-
-def build(root):
-    guarded(bse_build, "open_environment")
-    guarded(bse_build, "sync_directory")
-    guarded(bse_build, "remove_unlinked")
-    for name in ("symlink", "replace"):
-        guarded(bse_build.os, name)
-    for name in ("write", "sync", "close"):
-        guarded(lmdb_environment.SharedEnvironment, name)
+def build(root, points):
+    points.guard(bse_build, "open_environment", "sync_directory", "remove_unlinked")
+    points.guard(bse_build.os, "symlink", "replace")
+    points.guard(lmdb_environment.SharedEnvironment, "write", "sync", "close")
     with StoreBuilder(root, version, LAYOUT) as builder:
         for start in range(0, 90, 30):
             write(builder, range(start, start + 30))
@@ -56,15 +36,7 @@ def build(root):
 
 # Once for all children: tables are cached, and pyarrow imports pandas with its first array.
 pa.array([table_of(user).dim for user in range(90)])
-for root, moment in moments.items():
-    moment = int(moment)
-    child = os.fork()
-    if not child:
-        build(root)
-        print(passed, flush=True)
-        os._exit(0)
-    status = os.waitpid(child, 0)[1]
-    assert moment < 0 or os.WTERMSIG(status) == signal.SIGKILL, status
+run_children(sys.argv[2:], build)
 """
 
 LOOP = """

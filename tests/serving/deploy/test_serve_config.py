@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 from pipeline.cli.app import LazyGroup
 from pipeline.cli.serving.serve_config import config
 from serving.deploy.served import ServedModel, read_config
+from serving.release import manifest
 
-manifest = pytest.importorskip("serving.release.manifest")
 runner = CliRunner()
 app = typer.Typer(cls=LazyGroup, rich_markup_mode=None)
 

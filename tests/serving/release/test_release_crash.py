@@ -12,38 +12,21 @@ from serving.release.prune import plan_prune, prune
 from serving.release.registry import Releases
 from tests.serving.release.release_example import MODELS, push, release
 
-# Does a work in a child that kills itself at the n-th of the moments that matter. A child for each of the given roots
-# and moments; one that lives to the end (moment -1) prints how many there are.
+# Does a work in children that kill themselves at the moments that matter (tests/builders/kill_points.py).
 WORKER = """
-import os, shutil, signal, sys, tempfile
+import os, sys, tempfile
 from serving.release.labels import promote, rollback
 from serving.release.prune import prune
 from serving.release.publish_release import publish_release
 from serving.release.registry import Releases
+from tests.builders.kill_points import run_children
 from tests.serving.release.release_example import put_items
 
-work, moments = sys.argv[1], dict(each.split("=") for each in sys.argv[2:])
-passed = 0
+work = sys.argv[1]
 
-def point():
-    global passed
-    if passed == moment:
-        os.kill(os.getpid(), signal.SIGKILL)
-    passed += 1
-
-def guarded(owner, name):
-    inner = getattr(owner, name)
-    def call(*arguments, **options):
-        point()
-        result = inner(*arguments, **options)
-        point()
-        return result
-    setattr(owner, name, call)
-
-def run(root):
-    for name in ("replace", "rename", "unlink", "rmdir", "mkdir", "fsync"):
-        guarded(os, name)
-    guarded(tempfile, "mkstemp")
+def run(root, points):
+    points.guard(os, "replace", "rename", "unlink", "rmdir", "mkdir", "fsync")
+    points.guard(tempfile, "mkstemp")
     ids = Releases(root).ids()
     if work == "promote":
         promote(root, ids[1], "stable", by="test")
@@ -55,15 +38,7 @@ def run(root):
         models = Releases(root).find("latest").models
         publish_release(root, models, items=put_items(root, "other items"), pipeline="shop")
 
-for root, moment in moments.items():
-    moment = int(moment)
-    child = os.fork()
-    if not child:
-        run(root)
-        print(passed, flush=True)
-        os._exit(0)
-    status = os.waitpid(child, 0)[1]
-    assert moment < 0 or os.WTERMSIG(status) == signal.SIGKILL, status
+run_children(sys.argv[2:], run)
 """
 
 
