@@ -23,6 +23,7 @@ PER_STACK = {
 REQUIRES = [
     "absl-py",
     "dill",  # TFX 1.16 imports it, newer Beam no longer brings it
+    "fastapi",
     "fsspec",
     "google-crc32c",
     "grpcio",
@@ -31,6 +32,7 @@ REQUIRES = [
     "jinja2",
     "lmdb",
     "orjson",
+    "prometheus-client",
     "protobuf",
     "psutil",
     "pydantic>=2",
@@ -43,11 +45,13 @@ REQUIRES = [
     "threadpoolctl",
     "typer",
     "typing-extensions",
+    "uvicorn",
     "zstandard",
 ]
 # Imported by tests and benchmarks alone, or run by hand.
 DEV = [
     "cryptography",  # makes the certificates of tests
+    "httpx",
     "hypothesis",
     "mypy",
     "packaging",
