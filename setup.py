@@ -24,6 +24,7 @@ REQUIRES = [
     "absl-py",
     "dill",  # TFX 1.16 imports it, newer Beam no longer brings it
     "fastapi",
+    "fastapi-offline",  # the page of the interface, without a script from elsewhere
     "fsspec",
     "google-crc32c",
     "grpcio",
