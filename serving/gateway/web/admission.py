@@ -9,6 +9,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.gateway.web.error_answers import error_answer
 
+#: Seconds within which a body must have come: a caller that does not send holds a place no longer.
+BODY_TIMEOUT_S = 10.0
 #: A body that is too large is read on and thrown away up to so many times the bound, so that its sender gets to read
 #: the answer; then the connection is cut.
 _THROWN_AWAY = 4
@@ -24,12 +26,11 @@ class Admission:
       app: the application.
       max_requests: with a body, that are in progress at a time.
       max_body_bytes: of one body.
-      body_timeout_s: seconds within which a body must have come.
     """
 
-    def __init__(self, app: ASGIApp, max_requests: int, max_body_bytes: int, body_timeout_s: float = 10.0):
+    def __init__(self, app: ASGIApp, max_requests: int, max_body_bytes: int):
         self._app, self._max_requests = app, max_requests
-        self._max_body_bytes, self._body_timeout_s = max_body_bytes, body_timeout_s
+        self._max_body_bytes = max_body_bytes
         self._in_progress = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -50,9 +51,9 @@ class Admission:
     async def _admitted(self, scope: Scope, receive: Receive, send: Send) -> None:
         refusal = None
         try:
-            body = await asyncio.wait_for(self._body(scope, receive), self._body_timeout_s)
+            body = await asyncio.wait_for(self._body(scope, receive), BODY_TIMEOUT_S)
         except asyncio.TimeoutError:
-            refusal = _cut(408, f"the body did not come within {self._body_timeout_s:g} seconds.")
+            refusal = _cut(408, f"the body did not come within {BODY_TIMEOUT_S:g} seconds.")
         except _TooLarge:
             refusal = _cut(413, f"the body has more than {self._max_body_bytes:,} bytes: send less in one request.")
         except _Gone:

@@ -27,6 +27,7 @@ class ScriptedGateway:
         self.config = GatewayConfig(root="nowhere", **config)
         self.metrics = SimpleNamespace(registry=CollectorRegistry())
         self.received: list[Any] = []
+        self.closed = False
         self._act, self._missing = act, missing
 
     def ready(self) -> list[str]:
@@ -41,6 +42,9 @@ class ScriptedGateway:
     async def append_behaviors(self, request):
         await self._do(request)
         return BehaviorsAnswer(appended=len(request.events), users=1, release="20261126T073000-1f2e3d4c")
+
+    async def close(self):
+        self.closed = True
 
     async def _do(self, request):
         self.received.append(request)
