@@ -80,8 +80,8 @@ class Experiments:
             )
         if not _is_tester(layer, user):
             raise InputError(
-                f"`experiment`: user {user!r} is not among the testers of layer `{name}`, who alone may force a variant: "
-                "add the user to its `testers`."
+                f"`experiment`: user {user!r} is not among the testers of layer `{name}`, who alone may force a "
+                "variant: add the user to its `testers`."
             )
         return found
 

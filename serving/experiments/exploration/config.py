@@ -43,7 +43,7 @@ class PlackettLuce(Strict):
 class Thompson(Strict):
     """Every list ranked by one draw of the posterior of the fine ranker's last layer (Thompson sampling).
 
-    It takes a ranker that was exported with a `head` (docs/reference/serving/experiments.md).
+    It takes a fine ranker that was trained with a `last_layer` in its section of the pipeline's profile.
 
     Attributes:
       kind: `thompson`.

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from features.errors import InputError
-from serving.experiments.exploration.config import EpsilonGreedy, Exploration, PlackettLuce
-
-if TYPE_CHECKING:
-    from serving.experiments.exploration.head import HeadDraws
+from serving.experiments.exploration.config import EpsilonGreedy, Exploration, PlackettLuce, Thompson
 
 
 @dataclass(frozen=True)
@@ -22,7 +19,7 @@ class Choice:
       order: [k] int64, what is shown: places among the request's candidates, the first slot first.
       propensities: [k] float64 in (0, 1], the marginal probability that the policy shows this item in this slot,
         whatever stands in the others: what item-position estimators (IIPS) need.
-      conditionals: [k] float64 in (0, 1], the probability of this item in this slot given the items of the slots before;
+      conditionals: [k] float64 in (0, 1], the probability of this item in this slot given those of the slots before;
         their product is the probability of the whole list.
       policy: what drew it, with its parameters: rows of different policies are no one logger's.
     """
@@ -34,52 +31,44 @@ class Choice:
 
 
 class Explorer(Protocol):
-    """Draws lists."""
+    """Draws lists.
 
-    @property
-    def policy(self) -> str:
-        """What `Choice.policy` says."""
+    Attributes:
+      needs_draws: whether it asks for the logits of the ranker's other last layers: the answer of the signature
+        `draw_logits` instead of that of `serving_default`.
+    """
 
-    def choose(self, logits: np.ndarray, k: int, rng: np.random.Generator, hidden: np.ndarray | None = None) -> Choice:
+    needs_draws: bool
+
+    def choose(
+        self, logits: np.ndarray, k: int, rng: np.random.Generator, deviations: np.ndarray | None = None
+    ) -> Choice:
         """Draws the list of one request.
 
         Args:
           logits: [n] finite logits of the candidates; of equal ones the earlier stands first.
           k: slots; of fewer candidates, all are shown.
           rng: what is random of it.
-          hidden: [n, h] inputs of the ranker's last layer, which Thompson sampling needs.
+          deviations: [n, M] what each of M draws of the ranker's last layer adds to the logits.
 
         Raises:
-          InputError: if a logit is not finite, `k` is not positive, or `hidden` is missing.
+          InputError: if a logit is not finite, `k` is not positive, or `deviations` are needed and missing.
         """
 
 
-def explorer(exploration: Exploration | None, head: HeadDraws | None = None) -> Explorer:
-    """Returns the explorer of a configuration; None: the ranker's own order.
-
-    Args:
-      exploration: what a variant explores.
-      head: the draws of the release's ranker (`HeadDraws.load`), for Thompson sampling.
-
-    Raises:
-      InputError: if Thompson sampling has no draws.
-    """
+def explorer(exploration: Exploration | None) -> Explorer:
+    """Returns the explorer of a configuration; None: the ranker's own order."""
     from serving.experiments.exploration.greedy import EpsilonExplorer, GreedyExplorer
     from serving.experiments.exploration.plackett_luce import PlackettLuceExplorer
     from serving.experiments.exploration.thompson import ThompsonExplorer
 
-    if exploration is None:
-        return GreedyExplorer()
     if isinstance(exploration, EpsilonGreedy):
         return EpsilonExplorer(exploration.epsilon, exploration.top)
     if isinstance(exploration, PlackettLuce):
         return PlackettLuceExplorer(exploration.temperature, exploration.top)
-    if head is None:
-        raise InputError(
-            "Thompson sampling needs draws of the fine ranker's last layer, which this release lacks: export its ranker "
-            "with `head` in the profile (docs/reference/serving/experiments.md), or explore otherwise."
-        )
-    return ThompsonExplorer(head, exploration.scale)
+    if isinstance(exploration, Thompson):
+        return ThompsonExplorer(exploration.scale)
+    return GreedyExplorer()
 
 
 def ranked(logits: np.ndarray) -> np.ndarray:

@@ -10,9 +10,11 @@ from serving.experiments.exploration.explorer import Choice, checked, ranked
 class GreedyExplorer:
     """The ranker's own order, which explores nothing: every propensity is 1."""
 
-    policy = "greedy"
+    policy, needs_draws = "greedy", False
 
-    def choose(self, logits: np.ndarray, k: int, rng: np.random.Generator, hidden: np.ndarray | None = None) -> Choice:
+    def choose(
+        self, logits: np.ndarray, k: int, rng: np.random.Generator, deviations: np.ndarray | None = None
+    ) -> Choice:
         """Returns the best k; as `Explorer.choose`."""
         order = ranked(checked(logits, k))[:k]
         return Choice(order, np.ones(len(order)), np.ones(len(order)), self.policy)
@@ -29,11 +31,15 @@ class EpsilonExplorer:
       top: at least 2.
     """
 
+    needs_draws = False
+
     def __init__(self, epsilon: float, top: int):
         self._epsilon, self._top = epsilon, top
         self.policy = f"epsilon(epsilon={epsilon:g},top={top})"
 
-    def choose(self, logits: np.ndarray, k: int, rng: np.random.Generator, hidden: np.ndarray | None = None) -> Choice:
+    def choose(
+        self, logits: np.ndarray, k: int, rng: np.random.Generator, deviations: np.ndarray | None = None
+    ) -> Choice:
         """Draws a list; as `Explorer.choose`."""
         best = ranked(checked(logits, k))
         order, drawn_from = best[:k], min(self._top, len(best))

@@ -23,11 +23,15 @@ class PlackettLuceExplorer:
       top: at least 2; slots from there on keep the ranker's order.
     """
 
+    needs_draws = False
+
     def __init__(self, temperature: float, top: int):
         self._temperature, self._top = temperature, top
         self.policy = f"plackett_luce(temperature={temperature:g},top={top})"
 
-    def choose(self, logits: np.ndarray, k: int, rng: np.random.Generator, hidden: np.ndarray | None = None) -> Choice:
+    def choose(
+        self, logits: np.ndarray, k: int, rng: np.random.Generator, deviations: np.ndarray | None = None
+    ) -> Choice:
         """Draws a list; as `Explorer.choose`."""
         logits = checked(logits, k)
         best = ranked(logits)
@@ -52,8 +56,8 @@ def marginals(rates: np.ndarray, shown: np.ndarray) -> np.ndarray:
 
         p(i, l) = ∫ λ_i exp(-λ_i t) P(N_i(t) = l) dt,   N_i(t) = Σ_{j ≠ i} Bernoulli(1 - exp(-λ_j t))
 
-    N_i is Poisson-binomial. With t = exp(s) the integrand is analytic and falls off exponentially on both sides, so that
-    the trapezoidal rule converges faster than any power of its step: relative errors are below 1e-9. Every term is
+    N_i is Poisson-binomial. With t = exp(s) the integrand is analytic and falls off exponentially on both sides, so
+    that the trapezoidal rule converges faster than any power of its step: relative errors are below 1e-9. Every term is
     positive: nothing cancels, however small a propensity. Cost: O(n k Q), Q ≈ 30 √k nodes.
 
     Args:

@@ -6,32 +6,49 @@ import numpy as np
 
 from features.errors import InputError
 from serving.experiments.exploration.explorer import Choice, checked
-from serving.experiments.exploration.head import HeadDraws
 
 
 class ThompsonExplorer:
-    """Ranks every list by one of M draws of the last layer's posterior, each with probability 1 / M.
+    """Ranks every list by one of M draws of the posterior of the ranker's last layer, each with probability 1 / M.
 
-    The set of draws is fixed, so that an item's propensity in its slot is exactly the share of the draws that show it
-    there: a policy of its own, which needs no integral over the posterior.
+    The draws are fixed when the ranker is exported, and its signature `draw_logits` says what each of them adds to the
+    logits. So an item's propensity in its slot is exactly the share of the draws that show it there.
 
     Args:
-      head: the draws.
-      scale: what their deviations are multiplied by.
+      scale: what the draws' deviations from the ranker's logits are multiplied by.
     """
 
-    def __init__(self, head: HeadDraws, scale: float = 1.0):
-        self._head, self._scale = head, scale
-        self.policy = f"thompson(draws={head.num_draws},scale={scale:g})"
+    needs_draws = True
 
-    def choose(self, logits: np.ndarray, k: int, rng: np.random.Generator, hidden: np.ndarray | None = None) -> Choice:
+    def __init__(self, scale: float = 1.0):
+        self._scale = scale
+
+    def choose(
+        self, logits: np.ndarray, k: int, rng: np.random.Generator, deviations: np.ndarray | None = None
+    ) -> Choice:
         """Draws a list; as `Explorer.choose`."""
-        if hidden is None:
-            raise InputError("Thompson sampling needs `hidden`: ask the ranker's signature `hidden` for it.")
-        drawn = self._head.logits(checked(logits, k), hidden, self._scale)
-        lists = np.argsort(-drawn, axis=1, kind="stable")[:, :k]
+        logits = checked(logits, k)
+        if deviations is None:
+            raise InputError(
+                "Thompson sampling needs the draws of the fine ranker's last layer: its signature `draw_logits`, which "
+                "rankers have that were trained with a `last_layer`. Release one, or explore otherwise."
+            )
+        drawn = _draws(logits, deviations, self._scale)
+        lists = np.argsort(-drawn, axis=0, kind="stable")[:k].T
         order = lists[rng.integers(len(lists))]
         same = lists == order
         prefixes = np.logical_and.accumulate(same, axis=1).mean(axis=0)
         conditionals = prefixes / np.concatenate([[1.0], prefixes[:-1]])[: len(prefixes)]
-        return Choice(order, same.mean(axis=0), conditionals, self.policy)
+        policy = f"thompson(draws={len(lists)},scale={self._scale:g})"
+        return Choice(order, same.mean(axis=0), conditionals, policy)
+
+
+def _draws(logits: np.ndarray, deviations: np.ndarray, scale: float) -> np.ndarray:
+    """Returns the logits of every draw, [n, M] float64. Raises `InputError` if they cannot be ranked by."""
+    found = np.asarray(deviations, np.float64)
+    if found.ndim != 2 or len(found) != len(logits) or not found.shape[1] or not np.isfinite(found).all():
+        raise InputError(
+            f"`deviations` must be [{len(logits)}, M] finite numbers, M positive. Received: shape {found.shape}, "
+            f"{int((~np.isfinite(found)).sum())} not finite."
+        )
+    return logits[:, np.newaxis] + scale * found
