@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from features.errors import InputError
@@ -92,40 +93,56 @@ class ImpressionColumns:
         read = {feature.column: arrow_type(feature) for feature in features}
         self.schema = pa.schema(list((COLUMNS | ids | read).items()))
 
-    def of(self, exposure: Exposure) -> dict[str, pa.Array]:
-        """Returns the columns of one exposure, [k] each.
+    def table(self, exposures: Sequence[Exposure]) -> pa.Table:
+        """Returns the rows of exposures, one an item.
 
         Raises:
-          InputError: if the log contract would refuse a row of it; the message names the value.
+          InputError: if a value does not belong into its column; the message names both.
         """
-        k = len(exposure.items)
-        _check_rows(exposure, k)
-        none = [None] * k
-        given: dict[str, Any] = {
-            "request_id": [exposure.request_id] * k,
-            "timestamp": [exposure.timestamp] * k,
-            "user_id": self._ids("user_id", [exposure.user]) * k,
-            "item_id": self._ids("item_id", exposure.items),
-            "position": list(range(k)),
-            "propensity": none if exposure.propensities is None else exposure.propensities,
-            "conditional_propensity": none if exposure.conditionals is None else exposure.conditionals,
-            "policy": [exposure.policy] * k,
-            "release": [exposure.release] * k,
-            "variants": [[f"{layer}={name}" for layer, name in sorted(exposure.variants.items())]] * k,
-            "forced": [exposure.forced] * k,
+        sizes = [len(exposure.items) for exposure in exposures]
+        of_row = np.repeat(np.arange(len(exposures)), sizes)
+        of_exposure = {
+            "request_id": [each.request_id for each in exposures],
+            "timestamp": [each.timestamp for each in exposures],
+            "user_id": self._ids("user_id", [each.user for each in exposures]),
+            "policy": [each.policy for each in exposures],
+            "release": [each.release for each in exposures],
+            "variants": [[f"{layer}={name}" for layer, name in sorted(each.variants.items())] for each in exposures],
+            "forced": [each.forced for each in exposures],
         }
-        given |= {feature.column: [exposure.context.get(feature.name)] * k for feature in self._of_request}
-        rows = exposure.item_features or [{}] * k
-        given |= {feature.column: [row.get(feature.name) for row in rows] for feature in self._of_item}
-        return {column.name: _array(column.name, given[column.name], column.type) for column in self.schema}
+        of_item: dict[str, list[Any]] = {
+            "item_id": self._ids("item_id", [item for each in exposures for item in each.items]),
+            "position": [position for size in sizes for position in range(size)],
+            "propensity": [value for each in exposures for value in _or_none(each.propensities, each)],
+            "conditional_propensity": [value for each in exposures for value in _or_none(each.conditionals, each)],
+        }
+        for feature in self._of_request:
+            of_exposure[feature.column] = [each.context.get(feature.name) for each in exposures]
+        for feature in self._of_item:
+            given = [row or {} for each in exposures for row in _or_none(each.item_features or None, each)]
+            of_item[feature.column] = [row.get(feature.name) for row in given]
+        columns = {}
+        for column in self.schema:
+            values = of_exposure.get(column.name)
+            if values is None:
+                columns[column.name] = _array(column, of_item[column.name])
+            else:
+                columns[column.name] = _array(column, values).take(pa.array(of_row))
+        return pa.table(columns, self.schema)
 
-    def _ids(self, key: str, values: Sequence[str | int | None]) -> list[str | int | None]:
+    def _ids(self, key: str, values: list[Any]) -> list[Any]:
         whole = pa.types.is_integer(self.schema.field(key).type)
-        return [value if whole or value is None else str(value) for value in values]
+        return values if whole else [str(value) for value in values]
 
 
-def _check_rows(exposure: Exposure, k: int) -> None:
+def _or_none(values: Sequence[Any] | None, exposure: Exposure) -> Sequence[Any]:
+    return [None] * len(exposure.items) if values is None else values
+
+
+def check(exposure: Exposure) -> None:
+    """Raises `InputError` if the log contract would refuse a row; the message names the value."""
     where = f"exposure of request {exposure.request_id!r}"
+    k = len(exposure.items)
     if not exposure.request_id or not MIN_TIMESTAMP <= exposure.timestamp <= MAX_TIMESTAMP:
         raise InputError(
             f"{where}: it takes an id and a time in UTC milliseconds, 1973 to 2100. Received: {exposure.timestamp}."
@@ -140,8 +157,8 @@ def _check_rows(exposure: Exposure, k: int) -> None:
         raise InputError(f"{where}: {len(exposure.item_features)} `item_features` for {k} items.")
 
 
-def _array(name: str, values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+def _array(column: pa.Field, values: list[Any]) -> pa.Array:
     try:
-        return pa.array(values, kind)
+        return pa.array(values, column.type)
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-        raise InputError(f"column `{name}` holds {kind}. Received: {values[:3]!r} ({error}).") from error
+        raise InputError(f"column `{column.name}` of the exposure log holds {column.type}: {error}.") from error

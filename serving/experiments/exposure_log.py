@@ -16,7 +16,7 @@ from typing_extensions import Self
 from features import storage
 from features.errors import InputError, RunError
 from features.spec import FeatureSpec
-from serving.experiments.exposure import Exposure, ImpressionColumns
+from serving.experiments.exposure import Exposure, ImpressionColumns, check
 from serving.experiments.writer_marks import LostTail, WriterMark, lost_tails
 
 _LOG = logging.getLogger(__name__)
@@ -26,8 +26,6 @@ _RETRY_S = 1.0
 
 #: Key of a part's metadata: JSON with the writer, the part's number, and what was logged and dropped so far.
 ACCOUNT = b"clickmill.exposures"
-
-Rows = dict[str, pa.Array]
 
 
 class ExposureLog:
@@ -46,6 +44,7 @@ class ExposureLog:
       lost: tails of processes that ended without closing the folder's log.
       logged: exposures that were taken.
       dropped: exposures that found no room.
+      refused: exposures with a value that does not belong into its column: said, and left out.
       anonymous: exposures of nobody, which the log contract has no row for: they are not logged.
     """
 
@@ -76,10 +75,10 @@ class ExposureLog:
         self._part_rows, self._part_seconds, self._max_rows = part_rows, part_seconds, max_rows
         storage.make_folder(folder)
         self.lost: list[LostTail] = lost_tails(folder)
-        self.logged = self.dropped = self.anonymous = 0
+        self.logged = self.dropped = self.refused = self.anonymous = 0
         self._writer, self._parts = uuid.uuid4().hex[:12], 0
         self._mark = WriterMark(folder, self._writer, max_rows)
-        self._rows: list[Rows] = []
+        self._waiting: list[Exposure] = []
         self._held, self._since = 0, 0.0  # rows not published, and when the first of them came
         self._closing, self._asked, self._failure = False, False, None
         self._changed = threading.Condition()
@@ -90,7 +89,7 @@ class ExposureLog:
         """Takes an exposure; returns whether it will be logged.
 
         Raises:
-          InputError: if the log contract would refuse it.
+          InputError: if the log contract would refuse it, of its times, ids or propensities.
           RunError: if the log is closed.
         """
         if exposure.user is None:
@@ -98,7 +97,8 @@ class ExposureLog:
             return False
         if not exposure.items:
             return True
-        rows, count = self._columns.of(exposure), len(exposure.items)
+        check(exposure)
+        count = len(exposure.items)
         with self._changed:
             if self._closing:
                 raise RunError("the exposure log is closed: open another.")
@@ -107,10 +107,10 @@ class ExposureLog:
                 if self.dropped & (self.dropped - 1) == 0:  # said at 1, 2, 4, 8 …
                     _LOG.error("exposure log: %d exposures dropped: %s", self.dropped, self._failure or "disk too slow")
                 return False
-            if not self._rows:
+            if not self._waiting:
                 self._since = time.monotonic()
                 self._changed.notify_all()
-            self._rows.append(rows)
+            self._waiting.append(exposure)
             self._held += count
             self.logged += 1
             if self._held >= self._part_rows:
@@ -148,34 +148,34 @@ class ExposureLog:
             with self._changed:
                 while not (self._is_due() or self._closing):
                     self._changed.wait(self._wait_s())
-                taken, self._rows = self._rows, []
+                taken, self._waiting = self._waiting, []
                 account = {"writer": self._writer, "part": self._parts, "logged": self.logged, "dropped": self.dropped}
             failure = self._publish(taken, account) if taken else None
             with self._changed:
                 self._failure = failure
                 if failure is None:
-                    self._held -= sum(len(rows["position"]) for rows in taken)
+                    self._held -= sum(len(each.items) for each in taken)
                     self._changed.notify_all()
                 else:
-                    self._rows = taken + self._rows
-                if self._closing and (failure is not None or not self._rows):
+                    self._waiting = taken + self._waiting
+                if self._closing and (failure is not None or not self._waiting):
                     return
                 if failure is not None:
                     self._changed.wait_for(lambda: self._closing, _RETRY_S)
 
     def _is_due(self) -> bool:
-        if not self._rows:
+        if not self._waiting:
             return False
         return self._asked or self._held >= self._part_rows or time.monotonic() - self._since >= self._part_seconds
 
     def _wait_s(self) -> float | None:
-        return max(0.0, self._since + self._part_seconds - time.monotonic()) if self._rows else None
+        return max(0.0, self._since + self._part_seconds - time.monotonic()) if self._waiting else None
 
-    def _publish(self, taken: list[Rows], account: dict) -> Exception | None:
+    def _publish(self, taken: list[Exposure], account: dict) -> Exception | None:
         """Writes a part; returns what went wrong."""
-        schema = self._columns.schema
-        table = pa.table({name: pa.concat_arrays([rows[name] for rows in taken]) for name in schema.names}, schema)
-        table = table.replace_schema_metadata({ACCOUNT: json.dumps(account).encode()})
+        table = self._table(taken).replace_schema_metadata({ACCOUNT: json.dumps(account).encode()})
+        if not len(table):
+            return None
         times = table["timestamp"].to_numpy()
         first = datetime.fromtimestamp(times.min() / 1000, timezone.utc).strftime("%Y%m%dT%H%M%S")
         path = storage.join(self._folder, f"{first}-{self._writer}-{self._parts:06d}.parquet")
@@ -188,3 +188,17 @@ class ExposureLog:
             return error
         self._parts += 1
         return None
+
+    def _table(self, taken: list[Exposure]) -> pa.Table:
+        try:
+            return self._columns.table(taken)
+        except InputError:  # of one of them: the others are not to be lost
+            return pa.concat_tables([self._columns.table([]), *filter(None, map(self._alone, taken))])
+
+    def _alone(self, exposure: Exposure) -> pa.Table | None:
+        try:
+            return self._columns.table([exposure])
+        except InputError as error:
+            self.refused += 1
+            _LOG.error("exposure log: request %r is left out: %s", exposure.request_id, error)
+            return None
