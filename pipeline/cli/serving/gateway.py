@@ -63,14 +63,14 @@ def gateway(
         "allow_forced": allow_forced,
         "drain_s": drain,
     }
-    config = _config(settings, given)
+    config = _config(settings, given, lowest=0 if with_server else 1)
     _check_release(config)
     if with_server and not 0 <= rest_port <= 65535:
         raise InputError(f"--rest-port is a port, from 0 to 65535. Received: {rest_port}.")
     serve(config, rest_port if with_server else None)
 
 
-def _config(settings: str | None, given: dict[str, Any]) -> GatewayConfig:
+def _config(settings: str | None, given: dict[str, Any], lowest: int) -> GatewayConfig:
     from features.config import parse_model, read_yaml
     from serving.gateway.config import GatewayConfig
 
@@ -79,7 +79,7 @@ def _config(settings: str | None, given: dict[str, Any]) -> GatewayConfig:
         raise InputError("name the serving root by --root, as `--root serving_models`: `clickmill run` fills it.")
     config = parse_model(values, GatewayConfig, settings or "clickmill gateway")
     _, _, port = config.server.rpartition(":")
-    if not port.isdecimal() or not 0 < int(port) < 65536:
+    if not port.isdecimal() or not lowest <= int(port) < 65536:
         raise InputError(f"--server is HOST:PORT, as 127.0.0.1:8500. Received: {config.server!r}.")
     return config
 
@@ -110,7 +110,11 @@ def serve(config: GatewayConfig, rest_port: int | None) -> None:
                 stack.callback(models.stop)
                 if not models.start(received):
                     return
-            out().print(f"model server: gRPC on {config.server}, REST on {models.rest_port}", soft_wrap=True)
+            host = config.server.rpartition(":")[0]
+            config = config.model_copy(update={"server": f"{host}:{models.grpc_port}"})
+            out().print(
+                f"model server: gRPC on {config.server}, REST on http://{host}:{models.rest_port}", soft_wrap=True
+            )
         server = stack.enter_context(GatewayServer(config))
         with err().status("Waiting for the model server …"):
             missing = server.wait_until_ready(_READY_S, received)
