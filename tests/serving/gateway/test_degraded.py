@@ -118,7 +118,7 @@ def test_the_whole_deadline_cuts_what_a_stage_may_take(open_gateway, model_serve
 
 def test_nan_scores_stand_behind_and_are_null(broken, on_loop):
     gateway, server = broken
-    whole = ask(on_loop, gateway, explain=True)
+    whole = ask(on_loop, gateway, k=1000)
 
     def nan_for_the_best(outputs):
         best = outputs["logit"].argmax()
@@ -128,7 +128,7 @@ def test_nan_scores_stand_behind_and_are_null(broken, on_loop):
     server.faults = {"autoint": nan_for_the_best}
     answer = ask(on_loop, gateway, k=1000)
     assert Flag.NAN_SCORES in answer.flags
-    assert ids(answer)[:4] == ids(whole)[1:] and ids(answer)[-1] == ids(whole)[0]
+    assert ids(answer)[:-1] == ids(whole)[1:] and ids(answer)[-1] == ids(whole)[0]
     assert answer.items[-1].score is None and answer.items[-1].logit is None
     server.faults = {"hcn": lambda outputs: {name: np.full_like(each, np.nan) for name, each in outputs.items()}}
     answer = ask(on_loop, gateway, explain=True)
