@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from features.histories.build_tables import ITEM
 from features.histories.windows import TIMESTAMP
+
+ITEM = "item_id"
 
 Row = Mapping[str, Any]
 
