@@ -23,14 +23,15 @@ from features.histories.build_tables import build_tables
 from features.histories.time_gaps import gap_buckets
 from features.histories.windows import TIMESTAMP
 from features.spec import HistorySpec
-from serving.bse.build import StoreBuilder, make_current
-from serving.bse.environment import StoreError
+from serving.bse.build import StoreBuilder
 from serving.bse.item_signatures import NewItemSignatures
 from serving.bse.record import Precision, RecordLayout
 from serving.bse.store import BseStore
 from serving.requests.tensors import feature_tensor, value_tensors
 from serving.saved.saved_model import SavedModel, resolve_version
 from serving.signature_specs import ENCODE_BEHAVIORS, TIME, HistoryInputs
+from serving.user_stores.builds import make_current
+from serving.user_stores.environment import StoreError
 
 
 class _SavedEncoder(SavedModel):
@@ -183,7 +184,7 @@ def build_behavior_tables(
     if found is not None:
         make_current(store_dir, encoder.version)
         return {"built": False, **found}
-    with StoreBuilder(store_dir, encoder.version, layout) as builder:
+    with StoreBuilder(store_dir, encoder.version, layout, encoder.history) as builder:
         counts = build_tables(files, encoder, builder.writer, root, as_of)
         facts = {
             "version": encoder.version,
@@ -199,7 +200,6 @@ def build_behavior_tables(
                 "as_of": as_of,
                 "built_at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
                 "simhash": config.model_dump(),
-                "history": encoder.history.model_dump(mode="json"),
                 "facts": facts,
             }
         )
