@@ -40,7 +40,8 @@ def gateway(
     experiments: Annotated[str | None, typer.Option(metavar="FILE", help="YAML of the experiments.")] = None,
     exposure_log: Annotated[str | None, typer.Option(metavar="FOLDER", help="Where shown lists are logged.")] = None,
     allow_forced: Annotated[
-        bool | None, typer.Option("--allow-forced/--testers-only", help="Whether anyone may force a variant.")
+        bool | None,
+        typer.Option("--allow-forced/--no-forced", help="Whether a layer's testers may force its variants."),
     ] = None,
     drain: Annotated[float | None, typer.Option(help="Seconds that requests get to end after SIGTERM (10).")] = None,
     settings: Annotated[

@@ -78,12 +78,13 @@ def _scale_weights(prefix: Path) -> None:
 
 
 @contextlib.contextmanager
-def command_stand(root: Path, *options: str) -> Iterator[Stand]:
+def command_stand(root: Path, *options: str, ends_by: signal.Signals = signal.SIGTERM) -> Iterator[Stand]:
     """Runs `clickmill gateway --with-server` on free ports until the block ends, and sees that it drains.
 
     Args:
       root: the serving root.
       *options: further ones of the command.
+      ends_by: the signal that ends it.
     """
     command = [sys.executable, "-m", "pipeline.cli.app", "gateway", "--root", str(root), "--with-server"]
     command += ["--server", "127.0.0.1:0", "--rest-port", "0", "--port", "0", *options]
@@ -93,7 +94,7 @@ def command_stand(root: Path, *options: str) -> Iterator[Stand]:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
     try:
         yield Stand(_address(process, log), process.pid, log)
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(ends_by)
         assert process.wait(60) == 0, f"the gateway ended with {process.returncode}: {log.read_text()[-3000:]}"
     finally:
         process.kill()

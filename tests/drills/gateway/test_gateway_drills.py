@@ -90,7 +90,7 @@ def test_an_answer_that_mixes_releases_is_found(gateway, two_releases):
 
     async def ask():
         caller = Caller(gateway.port)
-        expected = await expected_answers(caller, two_releases[1])
+        expected = await expected_answers(caller, two_releases[1], mover(*two_releases))
         answer = await caller.post("/v1/recommend", body_of("u0000001"))
         await caller.close()
         return expected, answer

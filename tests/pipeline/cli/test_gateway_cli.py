@@ -1,0 +1,70 @@
+"""`clickmill gateway` as a process: beside its model server, ended by Ctrl-C, and by a kill."""
+
+import json
+import os
+import signal
+import time
+
+import httpx
+import psutil
+import pytest
+from typer.testing import CliRunner
+
+from pipeline.cli import app as cli
+from tests.drills.gateway.stand import command_stand, make_releases
+
+runner = CliRunner()
+
+
+@pytest.fixture(scope="module")
+def root(cascade_work, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("gateway_cli") / "serving"
+    make_releases(cascade_work, folder)
+    return folder
+
+
+@pytest.mark.slow
+def test_ctrl_c_drains_the_gateway_and_then_its_server(root):
+    with command_stand(root, "--deadline", "5000", ends_by=signal.SIGINT) as stand:
+        (server,) = [each for each in psutil.Process(stand.pid).children() if "spawn_main" in " ".join(each.cmdline())]
+        answer = httpx.post(stand.url + "/v1/recommend", json={"user": "u0000001", "k": 3}, timeout=30).json()
+        assert len(answer["items"]) == 3 and httpx.get(stand.url + "/readyz").status_code == 200
+        # The terminal's Ctrl-C goes to the group of the foreground, which the server is not in.
+        assert os.getpgid(server.pid) != os.getpgid(stand.pid)
+    assert not server.is_running()
+    assert "Traceback" not in stand.log.read_text()
+
+
+@pytest.mark.slow
+def test_a_gateway_that_is_killed_leaves_no_server(root):
+    with pytest.raises(AssertionError, match="ended with -9"), command_stand(root) as stand:
+        (server,) = [each for each in psutil.Process(stand.pid).children() if "spawn_main" in " ".join(each.cmdline())]
+        os.kill(stand.pid, signal.SIGKILL)
+        until = time.monotonic() + 60
+        while server.is_running() and server.status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < until, "the model server outlives its gateway"
+            time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "name the serving root by --root"),
+        (["--root", "no/such"], "no/such: no such folder"),
+        (["--root", "{tmp}"], "holds no release"),
+        (["--root", "{tmp}", "--label", "stable"], "stable"),
+        (["--root", "{tmp}", "--server", "nowhere"], "HOST:PORT"),
+        (["--root", "{tmp}", "--server", "127.0.0.1:0"], "HOST:PORT"),
+        (["--root", "{tmp}", "--deadline", "100"], "deadline_ms"),
+        (["--settings", "{settings}"], "Did you mean `deadline_ms`"),
+    ],
+)
+def test_options_that_cannot_be_used_are_told(arguments, told, tmp_path):
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(json.dumps({"root": "x", "deadline_s": 5}))
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    filled = [each.format(tmp=empty, settings=settings) for each in arguments]
+    result = runner.invoke(cli.app, ["gateway", *filled])
+    assert result.exit_code == 2 and result.stdout == ""
+    assert told in result.stderr, result.stderr
