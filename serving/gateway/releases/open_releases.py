@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
-from features.errors import ClickmillError, NotFoundError
+from features.config import SpecError
+from features.errors import ClickmillError, InputError, NotFoundError
 from serving.gateway.refusal import NOT_FOUND, TOO_LATE, UNAVAILABLE, GatewayError
 from serving.gateway.releases.release_view import ReleaseView
 from serving.release.manifest import Release
@@ -148,10 +149,12 @@ class OpenReleases:
             if held is not None:
                 return held
             release = await self._on_worker(self._releases.get, release_id)
-        except NotFoundError as error:
-            raise GatewayError(NOT_FOUND, str(error)) from error
-        except (ClickmillError, OSError) as error:
+        except (SpecError, OSError) as error:
+            if isinstance(error, NotFoundError):
+                raise GatewayError(NOT_FOUND, str(error)) from error
             raise GatewayError(UNAVAILABLE, f"The release {name} cannot be read: {error}") from error
+        except InputError as error:
+            raise GatewayError(NOT_FOUND, str(error)) from error
         return await self._opened_by(release, until)
 
     def _known(self, release_id: str) -> _Held | None:
