@@ -27,6 +27,8 @@ from serving.signature_specs import HistoryInputs
 from tests.builders.behavior_case import DIM, HISTORY, START, TableEncoder, tags_of
 
 VERSION = "v1"
+#: Of the events of the crash tests, how many the stores are built from.
+KNOWN = 50
 SPEC = FeatureSpec.model_validate(
     {
         "name": "shop",
