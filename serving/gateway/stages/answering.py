@@ -27,7 +27,7 @@ from serving.gateway.traffic import DEGRADED, GREEDY, Drawn, Traffic, draw, expo
 from serving.requests.json_request import RequestError, row_from_request
 from serving.requests.tensors import candidate_slates
 from serving.saved.attention import FieldAttention, strongest_pairs
-from serving.signature_specs import NUM_CANDIDATES
+from serving.signature_specs import DRAW_LOGITS, NUM_CANDIDATES
 
 Made = TypeVar("Made")
 
@@ -130,9 +130,19 @@ class Answering:
         row, used = await self._work(_row, view, request, timestamp, profile.found, candidates)
         if not used and profile.found is not None:
             notes.flags.add(Flag.NO_PROFILE)
-        calls = StageCalls(view, self._client, self._workers, row)
+        assignment, draws = self._drawable(view, assignment, notes)
+        calls = StageCalls(view, self._client, self._workers, row, draws=draws)
         calls.prepare(_sums(view, request, table, profile, notes))
         return _Asked(view, request, assignment, timestamp, calls, notes), row
+
+    def _drawable(self, view: ReleaseView, assignment: Assignment, notes: Notes) -> tuple[Assignment, bool]:
+        """The assignment, without what the release cannot do; and whether the fine ranker is asked for draws."""
+        if assignment.exploration is None or not self._traffic.explorer_of(assignment.exploration).needs_draws:
+            return assignment, False
+        if DRAW_LOGITS in view.fine.signatures:
+            return assignment, True
+        notes.flags.add(Flag.VARIANT_UNAVAILABLE)
+        return Assignment({}, None, None, assignment.forced), False
 
     async def _draw(self, asked: _Asked, passed: Passed) -> Drawn:
         """The order of the list: that of the scores, or what a variant's policy draws of them."""
@@ -142,7 +152,8 @@ class Answering:
             sure = None if asked.notes.degraded else np.ones(len(places))
             return Drawn(places, DEGRADED if asked.notes.degraded else GREEDY, sure, sure)
         policy = self._traffic.explorer_of(exploration)
-        return await self._work(draw, passed.items, fine.scores, k, policy, self._traffic.generator())
+        chance = self._traffic.generator()
+        return await self._work(draw, passed.items, fine.scores, k, policy, chance, fine.deviations)
 
     async def _look_up(self, request: RecommendRequest, store) -> Looked:
         """What a store holds of the user; nothing where there is no store, or no user."""
