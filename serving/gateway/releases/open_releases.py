@@ -46,6 +46,7 @@ class OpenReleases:
       workers: threads that open releases.
       limit: of the releases that are neither followed nor kept, how many stay open.
       fresh_s: seconds for which a name is taken to mean the same release.
+      prepare: is given a release that was opened, before any request is.
 
     Attributes:
       reason: why the release that the label names is not open, or '' if it is.
@@ -59,9 +60,10 @@ class OpenReleases:
         workers: Executor,
         limit: int,
         fresh_s: float,
+        prepare: Callable[[ReleaseView], Awaitable[None]],
     ):
         self._releases, self._label, self._missing, self._workers = releases, label, missing, workers
-        self._limit, self._fresh_s = limit, fresh_s
+        self._limit, self._fresh_s, self._prepare = limit, fresh_s, prepare
         self._followed: _Held | None = None
         self._others: OrderedDict[str, _Held] = OrderedDict()
         self._opening: dict[str, asyncio.Task[_Held]] = {}
@@ -204,6 +206,7 @@ class OpenReleases:
         if missing := await self._missing(release):
             raise GatewayError(UNAVAILABLE, " ".join(missing))
         held = _Held(await self._on_worker(ReleaseView.open, self._releases, release))
+        await self._prepare(held.view)
         # Kept before the task ends: whoever asks next finds it, also if nobody waited for it.
         self._others[release.id] = held
         kept = {self._names[name][0] for name in self._keep if name in self._names}
