@@ -42,6 +42,7 @@ class _Asked:
       assignment: of the experiments.
       timestamp: of the request, UTC milliseconds.
       calls: of the stages.
+      long_sums: the user's bucket sums, being read.
       notes: what is written down.
     """
 
@@ -50,6 +51,7 @@ class _Asked:
     assignment: Assignment
     timestamp: int
     calls: StageCalls
+    long_sums: asyncio.Future[np.ndarray | None]
     notes: Notes
 
 
@@ -88,7 +90,7 @@ class Answering:
         rows = passed.items[drawn.places]
         ids = view.catalogue.item_ids.take(pa.array(rows)).to_pylist()
         attention = await self._attention(asked, lambda: view.catalogue.tensors(rows), len(rows))
-        return self._told(asked, Listed(passed, drawn, ids, attention), begun)
+        return await self._told(asked, Listed(passed, drawn, ids, attention), begun)
 
     async def rank(
         self, view: ReleaseView, request: RankRequest, assignment: Assignment, notes: Notes
@@ -110,7 +112,7 @@ class Answering:
         drawn = await self._draw(asked, passed)
         ids = [request.candidates[place].get("item_id") for place in drawn.places]
         attention = await self._attention(asked, lambda: _part_of(slate, drawn.places), len(ids))
-        return self._told(asked, Listed(passed, drawn, ids, attention, drawn.places), begun)
+        return await self._told(asked, Listed(passed, drawn, ids, attention, drawn.places), begun)
 
     async def _ask(
         self,
@@ -132,8 +134,9 @@ class Answering:
             notes.flags.add(Flag.NO_PROFILE)
         assignment, draws = self._drawable(view, assignment, notes)
         calls = StageCalls(view, self._client, self._workers, row, draws=draws)
-        calls.prepare(_sums(view, request, table, profile, notes))
-        return _Asked(view, request, assignment, timestamp, calls, notes), row
+        long_sums = asyncio.ensure_future(_sums(view, request, table, profile, notes))
+        calls.prepare(long_sums)
+        return _Asked(view, request, assignment, timestamp, calls, long_sums, notes), row
 
     def _drawable(self, view: ReleaseView, assignment: Assignment, notes: Notes) -> tuple[Assignment, bool]:
         """The assignment, without what the release cannot do; and whether the fine ranker is asked for draws."""
@@ -180,9 +183,10 @@ class Answering:
         asked.notes.stage_ms[EXPLAINED] = 1000 * (time.monotonic() - begun)
         return await self._work(lambda: [strongest_pairs(each, fields) for each in maps])
 
-    def _told(self, asked: _Asked, listed: Listed, begun: float) -> Recommendation:
+    async def _told(self, asked: _Asked, listed: Listed, begun: float) -> Recommendation:
         """The answer, counted."""
         notes = asked.notes
+        await asked.long_sums  # What the stores know is said also where the fine ranker was not asked.
         if len(listed.ids) < asked.request.k:
             notes.flags.add(Flag.FEWER_THAN_K)
         variants = asked.assignment.variants

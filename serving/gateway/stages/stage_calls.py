@@ -64,13 +64,13 @@ class StageCalls:
         self._fine: Awaitable[bytes]
         self._long_sums: asyncio.Future[np.ndarray | None]
 
-    def prepare(self, long_sums: Awaitable[np.ndarray | None]) -> None:
+    def prepare(self, long_sums: asyncio.Future[np.ndarray | None]) -> None:
         """Begins with the request's part of the later stages' inputs, so that it is made while the retrieval runs.
 
         Args:
           long_sums: the user's bucket sums [G, 2^tau, d] once they are read; None: there are none.
         """
-        self._long_sums = asyncio.ensure_future(long_sums)
+        self._long_sums = long_sums
         self._fine = asyncio.ensure_future(self._begun_fine())
         if self._view.coarse is not None:
             self._coarse = self._work(self._begun, self._view.coarse, _COARSE, {})
@@ -137,7 +137,12 @@ class StageCalls:
         ids, scores = found["item_id"], found["score"]
         if ids.ndim != 2 or len(ids) != 1 or ids.shape != scores.shape:
             raise CallError("BAD_ANSWER", f"the retrieval answered ids {ids.shape} and scores {scores.shape}.")
-        return known_items(self._view.catalogue, item_ids_of(ids), scores[0])
+        try:
+            return known_items(self._view.catalogue, item_ids_of(ids), scores[0])
+        except pa.ArrowException as error:
+            raise CallError(
+                "BAD_ANSWER", f"the retrieval answered ids that are none of the catalogue: {error}"
+            ) from error
 
     def _scored(self, answer: bytes, items: np.ndarray, seconds: float) -> Scored:
         """What the fine ranker answered."""
