@@ -35,8 +35,8 @@ run: $(STAMP) ## run the pipeline end to end on simulated logs (CONFIG=… anoth
 
 SERVING ?= serving_models
 .PHONY: serve
-serve: $(STAMP) ## serve the newest release over gRPC (8500) and REST (8501) until Ctrl-C (SERVING=… another serving root)
-	@.venv/bin/clickmill serve --root $(SERVING) --label latest
+serve: $(STAMP) ## serve the newest release: gateway (8080), model server's gRPC (8500) and REST (8501), until Ctrl-C (SERVING=…)
+	@.venv/bin/clickmill gateway --root $(SERVING) --label latest --with-server
 
 # A worker takes up to 7 GB; files stay whole, and those that share a long preparation stay together (tests/conftest.py).
 WORKERS ?= 2

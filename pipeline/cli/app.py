@@ -37,6 +37,10 @@ COMMANDS = {
         "pipeline.cli.serving.serve:serve",
         "Serve models over gRPC and REST, as TensorFlow Serving does.",
     ),
+    "gateway": (
+        "pipeline.cli.serving.gateway:gateway",
+        "Recommend and rank over HTTP: the cascade of a release, over a model server.",
+    ),
     "release": (
         "pipeline.cli.serving.release:release",
         "Releases: list, show, promote, roll back, prune what is served together.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Annotated, Any
 
-from pydantic import Field, StrictInt, StrictStr
+from pydantic import Field, StrictBool, StrictInt, StrictStr
 
 from features.config import Strict
 from features.log_contract import MAX_TIMESTAMP, MIN_TIMESTAMP
@@ -70,7 +70,7 @@ class RecommendRequest(Strict):
     context: dict[str, Any] = Field(
         {}, description="Features of the request (of the user and of the context); they replace those of the profile."
     )
-    k: int = Field(10, ge=1, le=MAX_ITEMS, description="How many items to list.")
+    k: StrictInt = Field(10, ge=1, le=MAX_ITEMS, description="How many items to list.")
     timestamp: Timestamp | None = Field(
         None, description="When the list is asked for, UTC milliseconds since 1970; the gateway's clock by default."
     )
@@ -82,7 +82,9 @@ class RecommendRequest(Strict):
     )
     experiment: dict[str, str] = Field({}, description="Variants by layer that a tester asks for.")
     release: str | None = Field(None, description="Id or label of a release to ask instead of the one that is served.")
-    explain: bool = Field(False, description="Say what each stage gave the items, and where the fine ranker looked.")
+    explain: StrictBool = Field(
+        False, description="Say what each stage gave the items, and where the fine ranker looked."
+    )
     request_id: Annotated[StrictStr, Field(min_length=1, max_length=200)] | None = Field(
         None, description="The caller's name of the request, for logs; made by the gateway by default."
     )
@@ -157,7 +159,7 @@ class BehaviorEvent(Strict):
 class BehaviorsRequest(Strict):
     """Behaviours to take in, of one or of many users, in any order."""
 
-    events: list[BehaviorEvent] = Field(min_length=1, max_length=MAX_EVENTS)
+    events: list[BehaviorEvent] = Field(min_length=1, max_length=MAX_EVENTS, description="What they did.")
 
 
 class BehaviorsAnswer(Strict):
