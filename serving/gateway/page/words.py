@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import reprlib
 from typing import Any
 
 from pydantic import ValidationError
 
-from features.config import nearest
 from features.errors import InputError
 from serving.gateway.schema import Flag, RankRequest, RecommendRequest
+from serving.gateway.web.error_answers import Problem, problems_of
 
 #: Stages and other parts of `stage_ms`, in the order in which a request goes through them.
 STAGES = {
@@ -52,53 +52,19 @@ def parse_request(values: Any) -> RecommendRequest | RankRequest:
     """Checks a parsed JSON request; one with `candidates` ranks those.
 
     Raises:
-      InputError: in plain words, a sentence for each thing that is wrong: where, the value, what is expected.
+      InputError: a sentence for each thing that is wrong: where, what is expected, the value.
     """
     if not isinstance(values, dict):
-        raise InputError(
-            f"A request is an object in braces, as {{\"user\": \"u7\", \"k\": 10}}. Received: {_kind(values)}."
-        )
+        raise InputError(f'A request is an object, as {{"user": "u7", "k": 10}}. Received: {reprlib.repr(values)}.')
     model = RankRequest if "candidates" in values else RecommendRequest
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise InputError("\n".join(_problems(error, model.model_fields))) from error
+        raise InputError("\n".join(map(_sentence, problems_of(error.errors())))) from error
 
 
-def _problems(error: ValidationError, known: Mapping[str, Any]) -> list[str]:
-    """A sentence for each key that is wrong; of a key that may be of several types, one for all of them."""
-    found: dict[str, list[str]] = {}
-    received: dict[str, Any] = {}
-    for problem in error.errors():
-        place = problem["loc"]
-        # A union puts the name of each of its types behind the place.
-        named = [part for part in place if isinstance(part, int) or "[" not in part and part not in _TYPES]
-        where = ".".join(str(part) for part in named) or "the request"
-        text = problem["msg"]
-        if problem["type"] in ("extra_forbidden", "unknown_key"):
-            where, text = str(place[0]), f"is not part of a request{nearest(str(place[0]), known) or '.'}"
-            found[where] = [text]
-            continue
-        found.setdefault(where, []).append(text.removeprefix("Input should be ").removeprefix("a valid "))
-        received[where] = problem["input"]
-    return [
-        f"`{where}` {texts[0]}{'' if texts[0].endswith(('.', '?')) else '.'}"
-        if where not in received
-        else f"`{where}` should be {' or '.join(dict.fromkeys(texts))}. Received: {_kind(received[where])}."
-        for where, texts in found.items()
-    ]
-
-
-#: Names by which pydantic tells the types of a union apart.
-_TYPES = {"str", "int", "constrained-str", "constrained-int", "none"}
-
-
-def _kind(value: Any) -> str:
-    """A value as JSON says it, cut to a line."""
-    if isinstance(value, dict):
-        return "an object"
-    if isinstance(value, list):
-        return f"a list of {len(value)}"
-    text = {None: "null", True: "true", False: "false"}.get(value) if value is None or isinstance(value, bool) else None
-    text = text or (f'"{value}"' if isinstance(value, str) else str(value))
-    return text if len(text) <= 80 else text[:79] + "…"
+def _sentence(problem: Problem) -> str:
+    where = f"`{problem.where}`" if problem.where else "the request"
+    told = problem.message.replace("Input should be", "should be")
+    joint = " " if told.startswith(("is ", "should be")) else ": "
+    return f"{where}{joint}{told}{'' if told.endswith(('?', '.')) else '.'} Received: {problem.received}."
