@@ -58,6 +58,8 @@ def problems_of(releases: Releases, release: Release) -> list[str]:
             found.append(f"{path} is missing, the catalogue.")
         elif release.catalogue_sha256 and digest(path) != release.catalogue_sha256:
             found.append(f"{path} has changed, the catalogue.")
+    if release.popular_items is not None and not storage.is_file(releases.path(release.popular_items)):
+        found.append(f"{releases.path(release.popular_items)} is missing, the most clicked items.")
     return found
 
 

@@ -2,7 +2,7 @@
 
     ROOT/<model>/<version>/            a SavedModel, as TensorFlow Serving reads it
     ROOT/<model>_bse/<version>         the bucket tables of a ranker (serving/bse/)
-    ROOT/catalogues/<digest>/          the raw items that a cascade lists
+    ROOT/catalogues/<digest>/          the raw items that a cascade lists; most clicked items
     ROOT/releases/<id>.json            a `Release`
     ROOT/labels.json                   label → id of a release
 
@@ -131,6 +131,8 @@ class Release(Strict):
       metrics: {model: {metric: value}}, by which the models were allowed.
       allowed_by: who or what let it be released.
       pipeline: the one that made it; '' where it was put together by hand.
+      popular_items: Parquet file of the items that were clicked most in training, relative to the serving root, for who
+        has no others to list; None: there is none.
       catalogue_sha256: of the catalogue's file; '' where it is not checked.
       format: of the manifest.
     """
@@ -148,6 +150,7 @@ class Release(Strict):
     metrics: dict[str, dict[str, float]] = {}
     allowed_by: str = ""
     pipeline: str = ""
+    popular_items: InsidePath | None = None
     catalogue_sha256: str = ""
     format: Literal[1] = FORMAT
 

@@ -35,7 +35,7 @@ class PrunePlan:
       models: folders of versions of models that no kept release names, as `shop_autoint/17`.
       tables: versions of stores that no kept release names, as `shop_autoint_bse/1f2e…`, but those that a store calls
         its current.
-      catalogues: files that no kept release names.
+      catalogues: files of items, also of the most clicked ones, that no kept release names.
       num_bytes: of the models and catalogues together.
     """
 
@@ -165,4 +165,5 @@ def _tables_of(named: Iterable[Release]) -> set[str]:
 
 
 def _catalogues_of(named: Iterable[Release]) -> set[str]:
-    return {release.catalogue for release in named if release.catalogue is not None}
+    named = [file for release in named for file in (release.catalogue, release.popular_items)]
+    return {file for file in named if file is not None}

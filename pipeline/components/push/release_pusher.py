@@ -8,8 +8,10 @@ from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.types import artifact_utils, component_spec
 from tfx.types.standard_artifacts import Examples, ModelEvaluation, PushedModel
 
+from evaluation.baselines import count_items
 from features import storage
-from features.items.catalogue import CATALOGUE_FILE
+from features.arrow import write_parquet
+from features.items.catalogue import CATALOGUE_FILE, has_catalogue
 from pipeline.artifacts import BehaviorTableSet, ReleaseNote
 from pipeline.components.evaluators.evaluator import load_evaluation
 from pipeline.components.log_ingest import INPUT_FINGERPRINT
@@ -17,6 +19,9 @@ from pipeline.components.push.behavior_tables import SUMMARY_FILE
 from pipeline.next_release import Allowed, ReleasePlan, release_run
 
 NOTE_FILE = "release.json"
+POPULAR_FILE = "popular_items.parquet"
+#: Of the most clicked items, how many a release names: what a retrieval finds, by default.
+POPULAR_ITEMS = 1000
 
 #: What comes of each model; an input is called `<model>_<part>`.
 PARTS = {"pushed_model": PushedModel, "evaluation": ModelEvaluation, "tables": BehaviorTableSet}
@@ -42,10 +47,12 @@ class ReleasePusherExecutor(base_executor.BaseExecutor):
             if pushed is not None and pushed.get_int_custom_property("pushed") == 1:
                 allowed[name] = _allowed(pushed, found[f"{name}_evaluation"], found.get(f"{name}_tables"))
         examples = found["examples"]
-        items = storage.join(examples.uri, CATALOGUE_FILE)
-        data = examples.get_string_custom_property(INPUT_FINGERPRINT)
-        released = release_run(plan, allowed, items if storage.is_file(items) else None, data)
         note = artifact_utils.get_single_instance(output_dict["release"])
+        items = popular = None
+        if allowed and has_catalogue(examples.uri):
+            items, popular = storage.join(examples.uri, CATALOGUE_FILE), storage.join(note.uri, POPULAR_FILE)
+            write_parquet(count_items(examples.uri, plan.label).most_clicked(POPULAR_ITEMS), popular)
+        released = release_run(plan, allowed, items, examples.get_string_custom_property(INPUT_FINGERPRINT), popular)
         release_id = "" if released is None else released.id
         note.set_string_custom_property("release", release_id)
         storage.write_text(storage.join(note.uri, NOTE_FILE), json.dumps({"release": release_id}) + "\n")

@@ -1,0 +1,107 @@
+"""An answer as the schema has it, of what the stages said."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from serving.cascade import stage_scores
+from serving.gateway.releases.release_view import ReleaseView
+from serving.gateway.schema import (
+    AttentionPair,
+    Flag,
+    Recommendation,
+    RecommendedItem,
+    RecommendRequest,
+    StageScore,
+)
+from serving.gateway.stages.journey import Notes, Passed
+from serving.saved.attention import FieldAttention
+
+_FLAG_ORDER = {flag: number for number, flag in enumerate(Flag)}
+#: Part of `stage_ms`: the whole request, from when it had a place.
+TOTAL = "total"
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A list, as places among what was ranked.
+
+    Attributes:
+      passed: what was ranked.
+      places: [k] of the items, the first slot first.
+      ids: [k] of the items.
+      attention: [k] the strongest pairs of each item; None: nobody said.
+      indices: [k] among a caller's own candidates; None: the items are the catalogue's.
+    """
+
+    passed: Passed
+    places: np.ndarray
+    ids: Sequence[str | int | None]
+    attention: Sequence[tuple[FieldAttention, ...]] | None = None
+    indices: np.ndarray | None = None
+
+
+def answer_of(
+    view: ReleaseView, request: RecommendRequest, listed: Listed, notes: Notes, total_ms: float
+) -> Recommendation:
+    """Returns the answer to a request.
+
+    Args:
+      view: the release that it is of.
+      request: that is answered.
+      listed: the list.
+      notes: of the stages.
+      total_ms: milliseconds of the whole request.
+    """
+    passed, places = listed.passed, listed.places
+    stages: Sequence[dict[str, StageScore] | None] = [None] * len(places)
+    if request.explain:
+        stages = _stages(passed, places)
+    fine = passed.fine
+    scores, logits = ([], []) if fine is None else (fine.probabilities[places].tolist(), fine.scores[places].tolist())
+    items = [
+        RecommendedItem(
+            item_id=item_id,
+            position=position,
+            index=None if listed.indices is None else int(listed.indices[position]),
+            score=_number(scores[position]) if scores else None,
+            logit=_number(logits[position]) if logits else None,
+            stages=stages[position],
+            attention=None if listed.attention is None else _pairs(listed.attention[position]),
+        )
+        for position, item_id in enumerate(listed.ids)
+    ]
+    return Recommendation(
+        request_id=request.request_id or uuid.uuid4().hex,
+        release=view.id,
+        items=items,
+        flags=sorted(notes.flags, key=_FLAG_ORDER.__getitem__),
+        stage_ms={name: round(value, 3) for name, value in {**notes.stage_ms, TOTAL: total_ms}.items()},
+    )
+
+
+def _stages(passed: Passed, places: np.ndarray) -> list[dict[str, StageScore]]:
+    """What each stage said of the listed items; a stage says nothing of items that it did not score."""
+    found: list[dict[str, StageScore]] = []
+    for stages in stage_scores(passed.items[places], passed.scored):
+        found.append({name: StageScore(score=_number(each.score), rank=each.rank) for name, each in stages.items()})
+    return found
+
+
+def _pairs(pairs: tuple[FieldAttention, ...]) -> list[AttentionPair]:
+    return [
+        AttentionPair(
+            field=pair.field, attends_to=pair.attends_to, layer=pair.layer, head=pair.head, weight=pair.weight
+        )
+        for pair in pairs
+    ]
+
+
+def _number(value: float) -> float | None:
+    """A number as JSON holds it: NaN and infinities are none."""
+    return value if math.isfinite(value) else None
