@@ -91,6 +91,14 @@ class Gateway:
         """Id of the release that answers requests which name none; None: none is open."""
         return None if self._releases.followed is None else self._releases.followed.id
 
+    def hold(self, release: str | None = None) -> contextlib.AbstractAsyncContextManager[ReleaseView]:
+        """Returns a block that keeps a release open for reading, as the page does.
+
+        Args:
+          release: its id or a label; None: the one that answers requests.
+        """
+        return self._releases.hold(release)
+
     async def recommend(self, request: RecommendRequest) -> Recommendation:
         """Returns the best items of the catalogue for a user.
 

@@ -116,4 +116,5 @@ def _of_syntax(text: str, error: json.JSONDecodeError) -> str:
     start = max(0, error.colno - 31)
     there = line[start : error.colno + 29].strip()
     shown = f" There: {there}" if there else " There the text ends."
-    return f"The text is not JSON: line {error.lineno}, column {error.colno}: {error.msg[:1].lower()}{error.msg[1:]}.{shown}"
+    what = f"{error.msg[:1].lower()}{error.msg[1:]}"
+    return f"The text is not JSON: line {error.lineno}, column {error.colno}: {what}.{shown}"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from serving.gateway.page.view import Answer, ItemLine, arrow
+from serving.gateway.page.view import Answer, ItemLine, StageLine, arrow
+from serving.gateway.page.words import STAGES
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class SideBySide:
     Attributes:
       here, there: the answers.
       rows: (place, item here, item there).
+      stages: (title, the stage here, the stage there); None where a release has none.
       shared: items that both list.
       kept: items that both list at the same place.
       same_release: whether both answers are of one release, so that nothing can differ but the hour.
@@ -38,13 +40,14 @@ class SideBySide:
     here: Answer
     there: Answer
     rows: tuple[tuple[int, Mark | None, Mark | None], ...]
+    stages: tuple[tuple[str, StageLine | None, StageLine | None], ...]
     shared: int
     kept: int
     same_release: bool
 
 
 def side_by_side(here: Answer, there: Answer) -> SideBySide:
-    """Compares two lists, each item with its place in the other; marks say how the item moved from `here` to `there`."""
+    """Compares two lists; marks say how an item moved from the list `here` to the one `there`."""
     places = [{line.name: place for place, line in enumerate(each.items, 1)} for each in (here, there)]
     left = _marks(here.items, places[1], "leaves the list", 1)
     right = _marks(there.items, places[0], "new in the list", -1)
@@ -54,7 +57,14 @@ def side_by_side(here: Answer, there: Answer) -> SideBySide:
     )
     shared = sum(mark.kind != "only" for mark in left)
     kept = sum(mark.kind == "same" for mark in left)
-    return SideBySide(here, there, rows, shared, kept, here.answer.release == there.answer.release)
+    same_release = here.answer.release == there.answer.release
+    return SideBySide(here, there, rows, _stages(here, there), shared, kept, same_release)
+
+
+def _stages(here: Answer, there: Answer) -> tuple[tuple[str, StageLine | None, StageLine | None], ...]:
+    of_here, of_there = ({stage.title: stage for stage in each.stages} for each in (here, there))
+    titles = [title for title in STAGES.values() if title in of_here or title in of_there]
+    return tuple((title, of_here.get(title), of_there.get(title)) for title in titles)
 
 
 def _marks(lines: Sequence[ItemLine], others: dict[str, int], alone: str, sign: int) -> list[Mark]:

@@ -10,8 +10,8 @@ from typing import Any
 from evaluation.report import format as fmt
 from evaluation.report.plots import Figure
 from serving.cascade import COARSE, FINE, RETRIEVE
-from serving.gateway.page.figures import journeys, times
-from serving.gateway.page.words import STAGES, flag_words, stage_title
+from serving.gateway.page.page_figures import journeys, times
+from serving.gateway.page.words import SHORT, STAGES, flag_words, stage_title
 from serving.gateway.schema import AttentionPair, Recommendation, RecommendedItem, StageScore
 from serving.release.manifest import Release
 
@@ -104,7 +104,12 @@ def answer_view(
     """
     names = tuple(name for name in CASCADE if name in (answer.scored or {}))
     items = tuple(_listed(item, names, features) for item in answer.items)
-    journey = [(line.name, [stage and stage.rank for stage in line.stages] + [n]) for n, line in enumerate(items, 1)]
+    # Where nothing reorders what the fine ranker said, its ranks are the list's.
+    last = [] if answer.explored is None and FINE in names else ["List"]
+    journey = [
+        (line.name, [*(stage and stage.rank for stage in line.stages), *([n] if last else [])])
+        for n, line in enumerate(items, 1)
+    ]
     order = {name: place for place, name in enumerate(STAGES)}
     spent = sorted(answer.stage_ms.items(), key=lambda each: order.get(each[0], len(order)))
     return Answer(
@@ -117,7 +122,7 @@ def answer_view(
         leading=_leading(answer, names, features),
         pairs=_pairs(answer.items),
         flags=tuple((flag.value, flag_words(flag)) for flag in answer.flags),
-        journeys=journeys([*(stage_title(name) for name in names), "List"], journey) if len(names) > 1 else None,
+        journeys=journeys([*(SHORT[name] for name in names), *last], journey) if len(names) > 1 else None,
         times=times(spent),
     )
 

@@ -21,10 +21,13 @@ STAGES = {
     "total": "The whole request",
 }
 
+#: The cascade's stages where there is little room.
+SHORT = {"retrieve": "Retrieval", "coarse": "Coarse", "fine": "Fine"}
+
 FLAGS = {
-    Flag.UNKNOWN_USER: "Nobody by this name is known: neither profile nor bucket table. The list is an anonymous visitor’s.",
+    Flag.UNKNOWN_USER: "Neither profile nor bucket table know the user: the list is an anonymous visitor’s.",
     Flag.NO_PROFILE: "The profile store could not be read in time, or what it holds does not fit this release.",
-    Flag.NO_TABLE: "The bucket table could not be read in time, or is another version’s: the short history alone counts.",
+    Flag.NO_TABLE: "The bucket table could not be read in time, or is another version’s: short history alone.",
     Flag.RETRIEVAL_FAILED: "The retrieval failed or was late.",
     Flag.POPULAR_ITEMS: "The candidates are the release’s popular items instead of retrieved ones.",
     Flag.NOTHING_RETRIEVED: "The retrieval answered with no item of the catalogue.",
@@ -32,7 +35,7 @@ FLAGS = {
     Flag.FINE_FAILED: "The fine ranker failed or was late: the list has the coarse order, and no probabilities.",
     Flag.NAN_SCORES: "A stage gave scores that are no numbers; such items stand behind all others.",
     Flag.FEWER_THAN_K: "The list is shorter than was asked for: there were no more candidates.",
-    Flag.EXPLANATION_FAILED: "What the fine ranker attended to is missing: it failed, was late, or its export cannot say.",
+    Flag.EXPLANATION_FAILED: "The fine ranker did not say what it attended to: it was late, or its export cannot.",
     Flag.DEADLINE: "A stage was cut off or left out, because the whole request’s time was over.",
     Flag.BEHAVIORS_OFF: "Behaviours are not taken in: the release has no store that they could go to.",
 }

@@ -121,7 +121,7 @@ async def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
 
 
 def problems_of(errors: Sequence[Mapping[str, Any]]) -> list[Problem]:
-    """Returns pydantic's problems by place; a value of two allowed types has one problem for each, which are told as one."""
+    """Returns pydantic's problems by place; those of a value of two allowed types are told as one."""
     found: dict[str, Problem] = {}
     for error in errors:
         parts = [str(part) for part in error["loc"][error["loc"][:1] == ("body",) :]]

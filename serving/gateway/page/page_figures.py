@@ -28,7 +28,9 @@ def journeys(columns: Sequence[str], items: Sequence[tuple[str, Sequence[int | N
     steps = [step for power in range(7) for step in (10**power, 3 * 10**power) if step < worst * 0.72]
     y = Axis(worst * 1.12, 0.9, tuple((float(s), fmt.count(s)) for s in (*steps, worst)), "rank", log=True)
     x = Axis(-0.08, len(columns) - 0.92, tuple((float(n), title) for n, title in enumerate(columns)))
-    said = f"Ranks of the first {len(drawn)} listed items in {', '.join(columns)}; the list’s table has them in numbers."
+    said = (
+        f"Ranks of the first {len(drawn)} listed items in {', '.join(columns)}; the list’s table has them in numbers."
+    )
     return Figure("journeys", "How the listed items moved", said, x, (Panel(260, y, lines),))
 
 
