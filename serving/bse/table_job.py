@@ -23,14 +23,15 @@ from features.histories.build_tables import build_tables
 from features.histories.time_gaps import gap_buckets
 from features.histories.windows import TIMESTAMP
 from features.spec import HistorySpec
-from serving.bse.build import StoreBuilder, make_current
-from serving.bse.environment import StoreError
+from serving.bse.build import StoreBuilder
 from serving.bse.item_signatures import NewItemSignatures
 from serving.bse.record import Precision, RecordLayout
 from serving.bse.store import BseStore
 from serving.requests.tensors import feature_tensor, value_tensors
 from serving.saved.saved_model import SavedModel, resolve_version
 from serving.signature_specs import ENCODE_BEHAVIORS, TIME, HistoryInputs
+from serving.user_stores.builds import make_current
+from serving.user_stores.environment import StoreError
 
 
 class _SavedEncoder(SavedModel):

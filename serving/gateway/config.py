@@ -43,7 +43,7 @@ class GatewayConfig(Strict):
       max_open_releases: releases beside the followed one that stay open for experiments and side-by-side requests.
       experiments: YAML file of the experiments; None: there are none.
       exposure_log: folder that shown lists are logged to; None: nothing is logged.
-      allow_forced: whether a request may force variants of experiments whose testers do not name its user.
+      allow_forced: whether requests of a layer's testers may force its variants.
       allow_releases: whether a request may name another release.
       max_body_bytes: the largest HTTP body that is read.
       max_message_bytes: the largest answer of the server that is read.
@@ -64,7 +64,7 @@ class GatewayConfig(Strict):
     max_open_releases: int = Field(4, ge=1)
     experiments: str | None = None
     exposure_log: str | None = None
-    allow_forced: bool = False
+    allow_forced: bool = True
     allow_releases: bool = True
     max_body_bytes: int = Field(4 * 2**20, ge=1024)
     max_message_bytes: int = Field(64 * 2**20, ge=1024, le=2**31 - 1)

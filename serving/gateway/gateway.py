@@ -5,19 +5,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from features.errors import ClickmillError
+from features.errors import InputError
+from serving.experiments.assignment import Assignment
 from serving.gateway.admission import Admission
 from serving.gateway.config import GatewayConfig
 from serving.gateway.gateway_metrics import GatewayMetrics
 from serving.gateway.refusal import BAD_REQUEST, UNAVAILABLE, GatewayError
 from serving.gateway.releases.open_releases import OpenReleases
 from serving.gateway.releases.release_view import ReleaseView
-from serving.gateway.schema import BehaviorsAnswer, BehaviorsRequest, RankRequest, Recommendation, RecommendRequest
+from serving.gateway.schema import (
+    BehaviorsAnswer,
+    BehaviorsRequest,
+    Flag,
+    RankRequest,
+    Recommendation,
+    RecommendRequest,
+)
 from serving.gateway.stages.answering import Answering
+from serving.gateway.stages.journey import Notes
 from serving.gateway.stages.model_client import ModelClient
+from serving.gateway.traffic import Traffic
 from serving.release.manifest import Release
 from serving.release.registry import Releases
 
@@ -58,7 +68,9 @@ class Gateway:
         self.metrics.watch(
             lambda: len(self._releases.open_ids), lambda: self._admission.waiting, lambda: self._admission.working
         )
-        self._answering = Answering(config, self._client, self._workers, self._readers, self.metrics)
+        self._traffic = Traffic(config)
+        self._releases.keep(self._traffic.releases)
+        self._answering = Answering(config, self._client, self._workers, self._readers, self.metrics, self._traffic)
         self._following: asyncio.Task[None] | None = None
 
     @classmethod
@@ -66,6 +78,9 @@ class Gateway:
         """Connects, and opens the release that the label names if the server serves it; `ready` says whether it does.
 
         A gateway that is not ready looks again every `poll_s` seconds.
+
+        Raises:
+          SpecError: if the file of the experiments cannot be used.
         """
         gateway = cls(config)
         await gateway._releases.look()
@@ -79,6 +94,7 @@ class Gateway:
             await asyncio.gather(self._following, return_exceptions=True)
         await self._releases.close()
         await self._client.close()
+        await asyncio.get_running_loop().run_in_executor(None, self._traffic.close)
         for pool in (self._workers, self._readers, self._openers):
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -105,8 +121,8 @@ class Gateway:
         Raises:
           GatewayError: if there is no answer; its `status` says why.
         """
-        async with self._answered("recommend", request) as (view, deadline):
-            return await self._answering.recommend(view, request, deadline)
+        async with self._answered("recommend", request) as asked:
+            return await self._answering.recommend(*asked)
 
     async def rank(self, request: RankRequest) -> Recommendation:
         """Returns a caller's own candidates in the fine ranker's order.
@@ -114,8 +130,8 @@ class Gateway:
         Raises:
           GatewayError: if there is no answer; its `status` says why.
         """
-        async with self._answered("rank", request) as (view, deadline):
-            return await self._answering.rank(view, request, deadline)
+        async with self._answered("rank", request) as (view, _, assignment, notes):
+            return await self._answering.rank(view, request, assignment, notes)
 
     async def append_behaviors(self, request: BehaviorsRequest) -> BehaviorsAnswer:
         """Takes in what users did; their next requests see it.
@@ -126,21 +142,44 @@ class Gateway:
         raise GatewayError(UNAVAILABLE, "Behaviours are not taken in: the release has no store that they could go to.")
 
     @contextlib.asynccontextmanager
-    async def _answered(self, kind: str, request: RecommendRequest) -> AsyncIterator[tuple[ReleaseView, float]]:
-        """A place for a request, and the release that answers it; counts how the request ends."""
-        begun, status = time.perf_counter(), 500
-        # By the loop's clock: what a request waited for before it got here cannot be seen.
-        deadline = time.monotonic() + self.config.deadline_ms / 1000 * (1 - _ANSWER_SHARE)
-        try:
+    async def _answered(
+        self, kind: str, request: RecommendRequest
+    ) -> AsyncIterator[tuple[ReleaseView, RecommendRequest, Assignment, Notes]]:
+        """A place for a request and the release that answers it; counts how the request ends."""
+        notes = Notes(
+            time.monotonic() + self.config.deadline_ms / 1000 * (1 - _ANSWER_SHARE), self.metrics.stage_failed
+        )
+        with self._counted(kind):
             if request.release is not None and not self.config.allow_releases:
-                raise GatewayError(BAD_REQUEST, "`release`: this gateway lets no request name its release.")
-            async with self._admission.place(deadline), self._releases.hold(request.release, deadline) as view:
-                yield view, deadline
+                raise InputError("`release`: this gateway lets no request name its release (`allow_releases`).")
+            assignment = self._traffic.assign(request)
+            async with self._admission.place(notes.deadline), contextlib.AsyncExitStack() as held:
+                name, until = request.release, notes.deadline
+                if name is None and assignment.release is not None:
+                    # Variants' releases are kept open: one that is not is not waited for.
+                    name, until = assignment.release, time.monotonic()
+                try:
+                    view = await held.enter_async_context(self._releases.hold(name, until))
+                except GatewayError:
+                    if request.release is not None or name is None:
+                        raise
+                    # Another release than the variant's: whoever reads the experiment must not count it.
+                    notes.flags.add(Flag.VARIANT_UNAVAILABLE)
+                    assignment = Assignment({}, None, None, assignment.forced)
+                    view = await held.enter_async_context(self._releases.hold())
+                yield view, request, assignment, notes
+
+    @contextlib.contextmanager
+    def _counted(self, kind: str) -> Iterator[None]:
+        """Counts how a request ends, and makes what its caller did wrong a refusal."""
+        begun, status = time.perf_counter(), 500
+        try:
+            yield
             status = 200
         except GatewayError as error:
             status = error.status
             raise
-        except ClickmillError as error:
+        except InputError as error:
             status = BAD_REQUEST
             raise GatewayError(status, str(error)) from error
         except asyncio.CancelledError:

@@ -125,6 +125,8 @@ class Release(Strict):
       models: the versions, in the order of their training.
       tables: of the rankers that read long histories from a store.
       catalogue: Parquet file of the raw items, relative to the serving root; None: there is none.
+      profiles: users' profiles, as store and version in it, relative to the serving root: `shop_profiles/1f2e…`; None:
+        requests bring what they say of their users.
       cascade: how many items pass each stage; None: the release is no cascade.
       cascade_models: the models of the cascade by stage; empty without one.
       spec, config, data: fingerprints of the features, of the whole configuration, and of the logs.
@@ -142,6 +144,7 @@ class Release(Strict):
     models: tuple[ReleasedModel, ...]
     tables: tuple[ReleasedTables, ...] = ()
     catalogue: InsidePath | None = None
+    profiles: InsidePath | None = None
     cascade: CascadeConfig | None = None
     cascade_models: dict[str, str] = {}
     spec: str = ""

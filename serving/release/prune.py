@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from features import storage
 from features.config import parse_model
 from features.errors import InputError
-from serving.bse.build import CURRENT, remove_version
 from serving.release.contents import GRAPH_FILE
 from serving.release.labels import label_moves, rollback_target
 from serving.release.lock import locked
 from serving.release.manifest import Release
 from serving.release.registry import Releases
+from serving.user_stores.builds import CURRENT, remove_version
 
 WITHDRAWN_FOLDER = "withdrawn"
 

@@ -18,6 +18,7 @@ from features.histories.windows import TIMESTAMP
 from features.items.catalogue import item_rows
 from features.spec import FeatureSpec
 from serving.bse.store import BseStore
+from serving.profiles.store import ProfileStore, open_profiles
 from serving.release.manifest import Release, ReleasedModel
 from serving.release.registry import Releases
 from serving.requests.item_catalogue import ItemCatalogue
@@ -82,7 +83,7 @@ class ReleaseView:
     items: pa.Table | None
     popular: np.ndarray
     tables: BseStore | None
-    profiles: Any | None
+    profiles: ProfileStore | None
     history: HistoryInputs | None
     attention_fields: tuple[str, ...] | None
     _open: contextlib.ExitStack = field(default_factory=contextlib.ExitStack, repr=False)
@@ -116,7 +117,9 @@ class ReleaseView:
                 tables=opened.enter_context(BseStore(releases.path(found.path), history.version, follow=True))
                 if reads
                 else None,
-                profiles=None,
+                profiles=None
+                if release.profiles is None
+                else opened.enter_context(open_profiles(releases.path(release.profiles), follow=True)),
                 history=history,
                 attention_fields=_attention_fields(releases, fine),
                 _open=opened.pop_all(),

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from serving.cascade import FINE
+from serving.experiments.assignment import Assignment
 from serving.gateway.config import GatewayConfig
 from serving.gateway.gateway_metrics import GatewayMetrics
 from serving.gateway.releases.release_view import ReleaseView
@@ -22,6 +23,7 @@ from serving.gateway.stages.journey import EXPLAINED, LOOKUP, Notes, Passed, wal
 from serving.gateway.stages.lookups import Looked, look_up, request_of
 from serving.gateway.stages.model_client import CallError, ModelClient
 from serving.gateway.stages.stage_calls import StageCalls
+from serving.gateway.traffic import DEGRADED, GREEDY, Drawn, Traffic, draw, exposure_of
 from serving.requests.json_request import RequestError, row_from_request
 from serving.requests.tensors import candidate_slates
 from serving.saved.attention import FieldAttention, strongest_pairs
@@ -37,12 +39,16 @@ class _Asked:
     Attributes:
       view: the release that answers it.
       request: as it was sent.
+      assignment: of the experiments.
+      timestamp: of the request, UTC milliseconds.
       calls: of the stages.
       notes: what is written down.
     """
 
     view: ReleaseView
     request: RecommendRequest
+    assignment: Assignment
+    timestamp: int
     calls: StageCalls
     notes: Notes
 
@@ -56,65 +62,87 @@ class Answering:
       workers: threads that make tensors.
       readers: threads that read stores.
       metrics: where answers are counted.
+      traffic: experiments, and the log of what was shown.
     """
 
     def __init__(
-        self, config: GatewayConfig, client: ModelClient, workers: Executor, readers: Executor, metrics: GatewayMetrics
+        self,
+        config: GatewayConfig,
+        client: ModelClient,
+        workers: Executor,
+        readers: Executor,
+        metrics: GatewayMetrics,
+        traffic: Traffic,
     ):
-        self._deadlines, self._client, self._metrics = config.deadlines, client, metrics
+        self._deadlines, self._client, self._metrics, self._traffic = config.deadlines, client, metrics, traffic
         self._workers, self._readers = workers, readers
 
-    async def recommend(self, view: ReleaseView, request: RecommendRequest, deadline: float) -> Recommendation:
+    async def recommend(
+        self, view: ReleaseView, request: RecommendRequest, assignment: Assignment, notes: Notes
+    ) -> Recommendation:
         """Returns the best items of the release's catalogue; `Gateway.recommend`."""
         begun = time.perf_counter()
-        asked, _ = await self._ask(view, request, deadline)
-        passed = await walk(view, asked.calls, asked.notes, self._deadlines, request.k)
-        places = passed.order[: request.k]
-        rows = passed.items[places]
+        asked, _ = await self._ask(view, request, assignment, notes)
+        passed = await walk(view, asked.calls, notes, self._deadlines, request.k)
+        drawn = await self._draw(asked, passed)
+        rows = passed.items[drawn.places]
         ids = view.catalogue.item_ids.take(pa.array(rows)).to_pylist()
         attention = await self._attention(asked, lambda: view.catalogue.tensors(rows), len(rows))
-        return self._told(asked, Listed(passed, places, ids, attention), begun)
+        return self._told(asked, Listed(passed, drawn, ids, attention), begun)
 
-    async def rank(self, view: ReleaseView, request: RankRequest, deadline: float) -> Recommendation:
+    async def rank(
+        self, view: ReleaseView, request: RankRequest, assignment: Assignment, notes: Notes
+    ) -> Recommendation:
         """Returns the caller's candidates, best first; `Gateway.rank`."""
         begun = time.perf_counter()
-        asked, row = await self._ask(view, request, deadline, request.candidates)
+        asked, row = await self._ask(view, request, assignment, notes, request.candidates)
         items = np.arange(len(request.candidates))
         passed, slate = Passed(items, {}, None), {}
         if len(items):
             slate = await self._work(candidate_slates, view.spec, row, view.fine.signatures[view.fine.signature])
-            fine = await asked.notes.stage(
+            fine = await notes.stage(
                 FINE,
                 self._deadlines.fine_ms,
                 Flag.FINE_FAILED,
                 lambda ends: asked.calls.fine(lambda: slate, items, ends),
             )
             passed = Passed(items, {} if fine is None else {FINE: (items, fine.scores)}, fine)
-        places = passed.order[: request.k]
-        ids = [request.candidates[place].get("item_id") for place in places]
-        attention = await self._attention(asked, lambda: _part_of(slate, places), len(places))
-        return self._told(asked, Listed(passed, places, ids, attention, places), begun)
+        drawn = await self._draw(asked, passed)
+        ids = [request.candidates[place].get("item_id") for place in drawn.places]
+        attention = await self._attention(asked, lambda: _part_of(slate, drawn.places), len(ids))
+        return self._told(asked, Listed(passed, drawn, ids, attention, drawn.places), begun)
 
     async def _ask(
         self,
         view: ReleaseView,
         request: RecommendRequest,
-        deadline: float,
+        assignment: Assignment,
+        notes: Notes,
         candidates: list[dict[str, Any]] | None = None,
     ) -> tuple[_Asked, pa.Table]:
         """Reads what is known of the user, and begins with what every stage needs."""
-        notes = Notes(deadline, self._metrics.stage_failed)
+        timestamp = int(time.time() * 1000) if request.timestamp is None else request.timestamp
         # The table is needed by the fine ranker alone: it is read while the retrieval runs, which needs the profile.
         table = asyncio.ensure_future(self._look_up(request, view.tables))
         profile = await self._look_up(request, view.profiles)
         if profile.failed:
             notes.flags.add(Flag.NO_PROFILE)
-        row, used = await self._work(_row, view, request, profile.found, candidates)
+        row, used = await self._work(_row, view, request, timestamp, profile.found, candidates)
         if not used and profile.found is not None:
             notes.flags.add(Flag.NO_PROFILE)
         calls = StageCalls(view, self._client, self._workers, row)
         calls.prepare(_sums(view, request, table, profile, notes))
-        return _Asked(view, request, calls, notes), row
+        return _Asked(view, request, assignment, timestamp, calls, notes), row
+
+    async def _draw(self, asked: _Asked, passed: Passed) -> Drawn:
+        """The order of the list: that of the scores, or what a variant's policy draws of them."""
+        k, exploration, fine = asked.request.k, asked.assignment.exploration, passed.fine
+        if fine is None or exploration is None:
+            places = passed.order[:k]
+            sure = None if asked.notes.degraded else np.ones(len(places))
+            return Drawn(places, DEGRADED if asked.notes.degraded else GREEDY, sure, sure)
+        policy = self._traffic.explorer_of(exploration)
+        return await self._work(draw, passed.items, fine.scores, k, policy, self._traffic.generator())
 
     async def _look_up(self, request: RecommendRequest, store) -> Looked:
         """What a store holds of the user; nothing where there is no store, or no user."""
@@ -146,8 +174,24 @@ class Answering:
         notes = asked.notes
         if len(listed.ids) < asked.request.k:
             notes.flags.add(Flag.FEWER_THAN_K)
-        answer = answer_of(asked.view, asked.request, listed, notes, 1000 * (time.perf_counter() - begun))
-        self._metrics.answer(answer.release, answer.variants, answer.flags, answer.stage_ms)
+        variants = asked.assignment.variants
+        answer = answer_of(asked.view, asked.request, variants, listed, notes, 1000 * (time.perf_counter() - begun))
+        self._metrics.answer(answer.release, variants, answer.flags, answer.stage_ms)
+        # A request that names its release looks at it: it is no traffic.
+        if asked.request.release is None and not self._traffic.log(
+            asked.view.spec,
+            exposure_of(
+                asked.request,
+                asked.assignment,
+                listed.drawn,
+                listed.ids,
+                request_id=answer.request_id,
+                release=answer.release,
+                timestamp=asked.timestamp,
+                context=asked.request.context,
+            ),
+        ):
+            self._metrics.exposure_lost()
         return answer
 
     def _work(self, work: Callable[..., Made], *arguments) -> Awaitable[Made]:
@@ -155,10 +199,9 @@ class Answering:
 
 
 def _row(
-    view: ReleaseView, request: RecommendRequest, profile, candidates: list[dict[str, Any]] | None
+    view: ReleaseView, request: RecommendRequest, timestamp: int, profile, candidates: list[dict[str, Any]] | None
 ) -> tuple[pa.Table, bool]:
     """The raw row of a request, and whether the profile is in it: one that does not fit the release is left out."""
-    timestamp = int(time.time() * 1000) if request.timestamp is None else request.timestamp
     more = {} if candidates is None else {"candidates": view.with_catalogue_features(candidates)}
 
     def row(of: Any) -> pa.Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,7 @@ from serving.gateway.schema import (
     StageScore,
 )
 from serving.gateway.stages.journey import Notes, Passed
+from serving.gateway.traffic import Drawn
 from serving.saved.attention import FieldAttention
 
 _FLAG_ORDER = {flag: number for number, flag in enumerate(Flag)}
@@ -35,32 +36,38 @@ class Listed:
 
     Attributes:
       passed: what was ranked.
-      places: [k] of the items, the first slot first.
+      drawn: the places [k] of the items, the first slot first, and how they came about.
       ids: [k] of the items.
       attention: [k] the strongest pairs of each item; None: nobody said.
       indices: [k] among a caller's own candidates; None: the items are the catalogue's.
     """
 
     passed: Passed
-    places: np.ndarray
+    drawn: Drawn
     ids: Sequence[str | int | None]
     attention: Sequence[tuple[FieldAttention, ...]] | None = None
     indices: np.ndarray | None = None
 
 
 def answer_of(
-    view: ReleaseView, request: RecommendRequest, listed: Listed, notes: Notes, total_ms: float
+    view: ReleaseView,
+    request: RecommendRequest,
+    variants: Mapping[str, str],
+    listed: Listed,
+    notes: Notes,
+    total_ms: float,
 ) -> Recommendation:
     """Returns the answer to a request.
 
     Args:
       view: the release that it is of.
       request: that is answered.
+      variants: by layer, of the user.
       listed: the list.
       notes: of the stages.
       total_ms: milliseconds of the whole request.
     """
-    passed, places = listed.passed, listed.places
+    passed, drawn, places = listed.passed, listed.drawn, listed.drawn.places
     stages: Sequence[dict[str, StageScore] | None] = [None] * len(places)
     if request.explain:
         stages = _stages(passed, places)
@@ -73,6 +80,7 @@ def answer_of(
             index=None if listed.indices is None else int(listed.indices[position]),
             score=_number(scores[position]) if scores else None,
             logit=_number(logits[position]) if logits else None,
+            propensity=float(drawn.propensities[position]) if drawn.explored else None,
             stages=stages[position],
             attention=None if listed.attention is None else _pairs(listed.attention[position]),
         )
@@ -81,6 +89,8 @@ def answer_of(
     return Recommendation(
         request_id=request.request_id or uuid.uuid4().hex,
         release=view.id,
+        variants=dict(variants),
+        explored=drawn.policy if drawn.explored else None,
         items=items,
         scored={name: len(each) for name, (each, _) in passed.scored.items()} if request.explain else None,
         leading=_leading(view, listed) if request.explain and listed.indices is None else None,

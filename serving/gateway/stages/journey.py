@@ -18,6 +18,11 @@ from serving.gateway.stages.stage_calls import Scored, StageCalls, until
 
 LOOKUP, EXPLAINED = "lookup", "explain"
 
+#: Flags of a list that the whole cascade did not make: its order is no policy's.
+_DEGRADED = frozenset(
+    {Flag.RETRIEVAL_FAILED, Flag.POPULAR_ITEMS, Flag.COARSE_FAILED, Flag.FINE_FAILED, Flag.NAN_SCORES}
+)
+
 
 @dataclass
 class Notes:
@@ -34,6 +39,11 @@ class Notes:
     failed: Callable[[str, str], None]
     flags: set[Flag] = field(default_factory=set)
     stage_ms: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def degraded(self) -> bool:
+        """Whether a stage of the cascade is missing."""
+        return not self.flags.isdisjoint(_DEGRADED)
 
     async def stage(
         self, name: str, milliseconds: float, flag: Flag, call: Callable[[float], Awaitable[Scored]]

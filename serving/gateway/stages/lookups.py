@@ -7,19 +7,13 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from features.errors import ClickmillError
 from features.histories.windows import TIMESTAMP
 from features.spec import FeatureSpec
 from serving.gateway.schema import RecommendRequest
-
-
-class UserProfile(Protocol):
-    """What is stored of a user: `features` of requests, and `behaviors`, the short history, oldest first."""
-
-    features: dict[str, Any]
-    behaviors: list[dict[str, Any]]
+from serving.profiles.store import Profile
 
 
 @dataclass(frozen=True)
@@ -54,9 +48,7 @@ async def look_up(workers: Executor, get: Callable[[Any], Any], user: str | int,
         return Looked(failed=True)
 
 
-def request_of(
-    request: RecommendRequest, timestamp: int, profile: UserProfile | None, spec: FeatureSpec
-) -> dict[str, Any]:
+def request_of(request: RecommendRequest, timestamp: int, profile: Profile | None, spec: FeatureSpec) -> dict[str, Any]:
     """One JSON request (serving/requests/json_request.py): what is stored, under what was sent.
 
     Args:

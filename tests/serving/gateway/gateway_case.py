@@ -13,6 +13,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+import pyarrow as pa
 import tensorflow as tf
 from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
 
@@ -73,6 +74,22 @@ def cascade_of(root: Path, release: Release) -> Cascade:
         tables=options["tables"],
         config=release.cascade,
     )
+
+
+def list_without(cascade: Cascade, row: pa.Table, popular: np.ndarray, broken: set[str]) -> list[str]:
+    """The ids that the rules give where models are broken, by the parts of the cascade in process."""
+    items = popular if "two_tower" in broken else cascade.retrieve(row, cascade.config.retrieve)[0]
+    if "hcn" in broken:
+        items = items[: cascade.config.coarse]
+    else:
+        items = _best_first(cascade.coarse_scores(row, items), items)[: cascade.config.coarse]
+    if "autoint" not in broken:
+        items = _best_first(cascade.ranker.score_items(row, cascade.catalogue.tensors(items))["logit"], items)
+    return cascade.catalogue.item_ids.take(pa.array(items[: cascade.config.top_k])).to_pylist()
+
+
+def _best_first(scores: np.ndarray, items: np.ndarray) -> np.ndarray:
+    return np.array([item for _, item in sorted(zip((-scores).tolist(), items.tolist(), strict=True))], np.int64)
 
 
 class Loop:
