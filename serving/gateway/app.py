@@ -12,16 +12,17 @@ GET  /openapi.json   the interface for programs; /docs is its page, which needs 
 from __future__ import annotations
 
 import importlib.util
+import time
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, FastAPI, Response
 from fastapi.responses import PlainTextResponse
 from fastapi_offline import FastAPIOffline
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
 from serving.gateway.schema import BehaviorsAnswer, BehaviorsRequest, RankRequest, Recommendation, RecommendRequest
-from serving.gateway.web.admission import Admission
+from serving.gateway.web.bodies import BoundedBodies
 from serving.gateway.web.error_answers import answer_errors, described, error_answer
 from serving.gateway.web.json_body import JsonRoute
 
@@ -33,6 +34,8 @@ A user in, ranked items out: the cascade of a release (retrieval, coarse ranking
 within a deadline. What an answer was made without stands in its `flags`. Every failure is an `error` with a code for
 programs and a message for people.
 """
+#: What the metrics call the requests of a path.
+_KINDS = {"/v1/recommend": "recommend", "/v1/rank": "rank", "/v1/behaviors": "behaviors"}
 _FAILURES = (400, 404, 408, 413, 415, 422, 429, 500, 503, 504)
 
 
@@ -54,7 +57,10 @@ def make_app(gateway: Gateway, *, page: bool = True) -> FastAPI:
     )
     config = gateway.config
     app.add_middleware(
-        Admission, max_requests=config.max_concurrent + config.max_waiting, max_body_bytes=config.max_body_bytes
+        BoundedBodies,
+        max_requests=config.max_concurrent + config.max_waiting,
+        max_body_bytes=config.max_body_bytes,
+        refused=lambda path: gateway.metrics.request(_KINDS.get(path, "other"), 429, time.perf_counter()),
     )
     answer_errors(app)
     app.include_router(_interface(gateway))
@@ -105,7 +111,7 @@ def _probes(gateway: Gateway) -> APIRouter:
 
     @router.get("/metrics", summary="For Prometheus", response_class=PlainTextResponse)
     async def metrics() -> Response:
-        return Response(generate_latest(gateway.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(gateway.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     return router
 

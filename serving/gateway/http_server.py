@@ -175,7 +175,7 @@ def _settings(app: object, config: GatewayConfig) -> uvicorn.Config:
 def _listen(host: str, port: int) -> socket.socket:
     """Binds, without listening yet. Raises `RunError`."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # With the protocol named, asyncio sets TCP_NODELAY on its connections; without, every answer waits 40 ms for an ACK.
+    # With the protocol named, asyncio sets TCP_NODELAY on connections; without, every answer waits 40 ms for an ACK.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

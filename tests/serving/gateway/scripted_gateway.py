@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import httpx
-from prometheus_client import CollectorRegistry
 
 from serving.gateway.app import make_app
 from serving.gateway.config import GatewayConfig
+from serving.gateway.gateway_metrics import GatewayMetrics
 from serving.gateway.schema import BehaviorsAnswer, Recommendation
 
 
@@ -25,7 +24,7 @@ class ScriptedGateway:
 
     def __init__(self, act: Callable[[Any], Any] = lambda request: None, missing: tuple[str, ...] = (), **config: Any):
         self.config = GatewayConfig(root="nowhere", **config)
-        self.metrics = SimpleNamespace(registry=CollectorRegistry())
+        self.metrics = GatewayMetrics()
         self.received: list[Any] = []
         self.closed = False
         self._act, self._missing = act, missing

@@ -150,6 +150,8 @@ def test_requests_beyond_the_bound_are_refused_and_probes_are_not():
                 await begun.acquire()
             error = error_of(await client.post("/v1/behaviors", json={"events": [EVENT]}), 429)
             assert "3 requests" in error.message
+            counted = (await client.get("/metrics")).text
+            assert 'clickmill_gateway_requests_total{kind="behaviors",status="429"} 1.0' in counted
             assert (await client.get("/healthz")).status_code == 200
             hold.set()
             assert [(await each).status_code for each in let_in] == [200] * 3

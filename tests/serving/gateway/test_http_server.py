@@ -13,7 +13,7 @@ import pytest
 from features.errors import RunError
 from serving.gateway import http_server
 from serving.gateway.http_server import GatewayServer
-from serving.gateway.web import admission
+from serving.gateway.web import bodies
 from tests.serving.gateway.scripted_gateway import ScriptedGateway
 
 HEAD = b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -95,7 +95,7 @@ def test_requests_in_flight_are_answered_before_it_ends(monkeypatch):
 
 
 def test_a_body_that_never_comes_holds_no_place(monkeypatch):
-    monkeypatch.setattr(admission, "BODY_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(bodies, "BODY_TIMEOUT_S", 0.2)
     with answering(monkeypatch, ScriptedGateway(max_concurrent=1, max_waiting=0)) as server:
         with socket.create_connection(("127.0.0.1", server.port), timeout=10) as slow:
             slow.sendall(HEAD + b"Content-Length: 10\r\n\r\n{")

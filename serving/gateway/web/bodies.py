@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,7 +17,7 @@ BODY_TIMEOUT_S = 10.0
 _THROWN_AWAY = 4
 
 
-class Admission:
+class BoundedBodies:
     """ASGI middleware that reads the body of a request before anything else does, or refuses the request.
 
     A request beyond `max_requests` is refused before its body is read, so that a refusal costs next to nothing and the
@@ -26,11 +27,12 @@ class Admission:
       app: the application.
       max_requests: with a body, that are in progress at a time.
       max_body_bytes: of one body.
+      refused: called with the path of each request that is one too many.
     """
 
-    def __init__(self, app: ASGIApp, max_requests: int, max_body_bytes: int):
+    def __init__(self, app: ASGIApp, max_requests: int, max_body_bytes: int, refused: Callable[[str], None]):
         self._app, self._max_requests = app, max_requests
-        self._max_body_bytes = max_body_bytes
+        self._max_body_bytes, self._refused = max_body_bytes, refused
         self._in_progress = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -39,6 +41,7 @@ class Admission:
             await self._app(scope, receive, send)
             return
         if self._in_progress >= self._max_requests:
+            self._refused(scope["path"])
             told = f"{self._max_requests} requests are in progress or wait already: try again later."
             await error_answer(429, told)(scope, receive, send)
             return
