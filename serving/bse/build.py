@@ -7,7 +7,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from features.histories.build_tables import USER, TableBlock
+from features.spec import HistorySpec
 from serving.bse.record import RecordLayout
+from serving.bse.table_state import StateLayout, encode_exactly
+from serving.user_stores.behavior_window import BehaviorWindow
 from serving.user_stores.builds import RecordWriter, StoreBuild
 
 FORMAT = 2
@@ -18,11 +22,13 @@ class TableWriter(RecordWriter):
 
     Attributes:
       layout: of its records.
+      history: of the windows that they are made of; None: the store is none that behaviours are appended to.
     """
 
-    def __init__(self, directory: Path, layout: RecordLayout):
+    def __init__(self, directory: Path, layout: RecordLayout, history: HistorySpec | None = None):
         super().__init__(directory)
         self.layout = layout
+        self.history = history
 
     def write(self, user_ids: pa.Array, sums: np.ndarray, counts: np.ndarray) -> None:
         """Writes a block of users in one transaction.
@@ -32,7 +38,20 @@ class TableWriter(RecordWriter):
           sums: [U, G, 2 ** tau, d] float32.
           counts: [U, G, 2 ** tau] int32.
         """
-        self.put(user_ids.to_pylist(), self.layout.encode(sums, counts))
+        self.put(zip(user_ids.to_pylist(), self.layout.encode(sums, counts), strict=True))
+
+    def write_block(self, block: TableBlock) -> None:
+        """Writes the tables of some users, and what appending to them takes, in one transaction."""
+        users = block.user_ids.to_pylist()
+        records, rests = encode_exactly(self.layout, block.sums, block.counts)
+        states: dict[str | int, bytes] = {}
+        if self.history is not None and block.histories is not None:
+            layout, left = StateLayout(self.layout, self.history), dict(zip(users, rests, strict=True))
+            columns = [block.histories[name].to_pylist() for name in layout.columns]
+            for user, *values in zip(block.histories[USER].to_pylist(), *columns, strict=True):
+                window = BehaviorWindow.of_log(dict(zip(layout.columns, values, strict=True)), layout.length)
+                states[user] = layout.encode(window, left.get(user))
+        self.put(zip(users, records, strict=True), states.items())
 
 
 class StoreBuilder(StoreBuild):
@@ -44,19 +63,20 @@ class StoreBuilder(StoreBuild):
 
     writer: TableWriter
 
-    def __init__(self, root: str | Path, version: str, layout: RecordLayout):
+    def __init__(self, root: str | Path, version: str, layout: RecordLayout, history: HistorySpec | None = None):
         """Prepares a build; nothing is written before `with`.
 
         Args:
           root: the store, with all its versions.
           version: of the ranker whose embeddings the tables hold.
           layout: of the records.
+          history: of the windows that the tables are made of, for a store that behaviours are appended to.
 
         Raises:
           InputError: if `version` cannot be a directory's name.
         """
         super().__init__(root, version)
-        self.writer = TableWriter(self.directory, layout)
+        self.writer = TableWriter(self.directory, layout, history)
 
     def publish(self, details: dict | None = None) -> Path:
         """Makes the version visible, and current, in one rename each; returns its link.
@@ -66,4 +86,6 @@ class StoreBuilder(StoreBuild):
         """
         layout = self.writer.layout
         shape = {name: getattr(layout, name) for name in ("num_groups", "num_buckets", "dim", "precision")}
-        return self.publish_with({"format": FORMAT, **shape, **(details or {})})
+        history = self.writer.history
+        windows = {} if history is None else {"history": history.model_dump(mode="json")}
+        return self.publish_with({"format": FORMAT, **shape, **windows, **(details or {})})

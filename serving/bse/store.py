@@ -7,36 +7,23 @@ refuses readers of another. serving/user_stores/builds.py says how a version is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from features.histories.bucket_table import BucketTable
+from features.spec import HistorySpec
+from serving.bse.appending import Change, TablePlan, change_tables, plan
 from serving.bse.build import FORMAT
 from serving.bse.record import RecordLayout
+from serving.bse.table_state import StateLayout
 from serving.bse.verify import verify_records
+from serving.user_stores.append_log import Mark
+from serving.user_stores.behavior_window import Row
 from serving.user_stores.environment import StoreError
 from serving.user_stores.record_pages import Verification, read_records
 from serving.user_stores.user_keys import RecordError, user_key, user_of
 from serving.user_stores.user_store import Opened, StoreKind, UserStore, record_of
-
-
-@dataclass(frozen=True)
-class Change:
-    """One behaviour that enters or leaves a table.
-
-    Attributes:
-      user: whose.
-      value: [d] float32, its embedding by the store's ranker.
-      signature: [G] its signature.
-      expires: whether it leaves.
-    """
-
-    user: str | int
-    value: np.ndarray
-    signature: np.ndarray
-    expires: bool = False
 
 
 class BseStore(UserStore):
@@ -91,29 +78,59 @@ class BseStore(UserStore):
         environment, layout = opened.environment, opened.layout
 
         def work(transaction):
-            tables: dict[bytes, BucketTable] = {}
-            for change in changes:
-                key, text = user_key(change.user)
-                if key not in tables:
-                    found = transaction.get(key, db=environment.records)
-                    empty = BucketTable.empty(layout.num_groups, layout.num_buckets, layout.dim)
-                    tables[key] = empty if found is None else self._decode(opened, change.user, bytes(found))
-                if change.expires:
-                    tables[key].expire(change.value, change.signature)
-                else:
-                    tables[key].append(change.value, change.signature)
-                if text is not None:
-                    transaction.put(key, text, db=environment.long_ids)
-            for key, table in tables.items():
-                if table.counts.any():
-                    record = layout.encode(table.sums[np.newaxis], table.counts[np.newaxis])[0]
-                    transaction.put(key, record, db=environment.records)
-                else:
-                    transaction.delete(key, db=environment.records)
-                    transaction.delete(key, db=environment.long_ids)
-            return len(tables)
+            return change_tables(transaction, environment, layout, self._states(opened), changes, {})
 
-        return environment.write(work)
+        return self._written(work, environment)
+
+    @property
+    def is_appendable(self) -> bool:
+        """Whether the store knows the windows that its tables are made of: `plan` and `take_in` then work."""
+        return self._states(self._current()) is not None
+
+    def plan(self, log_id: bytes, number: int, behaviors: Sequence[tuple[str | int, Row]]) -> TablePlan:
+        """Returns which behaviours enter tables, and which leave them, as more are added; nothing is changed.
+
+        Args:
+          log_id: of the log that they are from.
+          number: of the last of them in the log.
+          behaviors: (user, behaviour) in the log's order: `timestamp`, `item_id` and the other history features.
+
+        Raises:
+          StoreError: if the store was built without the windows of its tables, or is damaged.
+        """
+        opened = self._to_write()
+        environment, layout = opened.environment, self._states(opened)
+        if layout is None:
+            raise StoreError(f"{self.root / self.version} knows no windows of its tables. Build it again.")
+
+        def work(transaction):
+            before = Mark.read(transaction, log_id)
+            return plan(transaction, environment, layout, before, number, behaviors)
+
+        return environment.read(work)
+
+    def take_in(self, planned: TablePlan, changes: Iterable[Change]) -> bool:
+        """Carries a plan out, in one transaction; returns whether: not if the store has taken in more meanwhile.
+
+        Args:
+          planned: of `plan`.
+          changes: its moves, encoded, but for those of items without a signature.
+
+        Raises:
+          ValueError: if a value or signature does not fit; nothing is changed.
+          StoreError: if the store cannot be written, or was replaced by a newer build.
+        """
+        changes, opened = list(changes), self._to_write()
+        environment, layout = opened.environment, opened.layout
+
+        def work(transaction):
+            if Mark.read(transaction, planned.before.log_id) != planned.before:
+                return False
+            change_tables(transaction, environment, layout, self._states(opened), changes, planned.windows)
+            planned.after.write(transaction)
+            return True
+
+        return self._written(work, environment)
 
     def __iter__(self) -> Iterator[tuple[str | int, BucketTable]]:
         """Yields every user and table, integers before strings. Changes made meanwhile may or may not be seen."""
@@ -130,6 +147,17 @@ class BseStore(UserStore):
         """
         with self._held() as opened:
             return verify_records(opened.environment, opened.layout)
+
+    def _written(self, work, environment):
+        try:
+            return environment.write(work)
+        except RecordError as error:
+            raise StoreError(f"{self.root / self.version}: {error}. Build it again.") from error
+
+    def _states(self, opened: Opened) -> StateLayout | None:
+        if opened.environment.states is None or "history" not in opened.header:
+            return None
+        return StateLayout(opened.layout, HistorySpec.model_validate(opened.header["history"]))
 
     def _layout_of(self, header: dict) -> RecordLayout:
         return RecordLayout(*(header[name] for name in ("num_groups", "num_buckets", "dim", "precision")))

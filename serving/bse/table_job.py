@@ -184,7 +184,7 @@ def build_behavior_tables(
     if found is not None:
         make_current(store_dir, encoder.version)
         return {"built": False, **found}
-    with StoreBuilder(store_dir, encoder.version, layout) as builder:
+    with StoreBuilder(store_dir, encoder.version, layout, encoder.history) as builder:
         counts = build_tables(files, encoder, builder.writer, root, as_of)
         facts = {
             "version": encoder.version,
@@ -200,7 +200,6 @@ def build_behavior_tables(
                 "as_of": as_of,
                 "built_at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
                 "simhash": config.model_dump(),
-                "history": encoder.history.model_dump(mode="json"),
                 "facts": facts,
             }
         )

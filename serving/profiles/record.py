@@ -9,13 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import google_crc32c
-import orjson
-
-from serving.profiles.behavior_window import BehaviorWindow
-from serving.user_stores.user_keys import RecordError
-
-_CHECKSUM_BYTES = 4
+from serving.user_stores.behavior_window import BehaviorWindow
+from serving.user_stores.sealed import sealed, unsealed
 
 
 @dataclass(frozen=True)
@@ -35,38 +30,13 @@ class ProfileLayout:
     def encode(self, features: dict[str, Any], window: BehaviorWindow) -> bytes:
         """Turns a profile into a record; features that are missing are left out."""
         known = {name: value for name, value in features.items() if value is not None}
-        return sealed({"features": known, **window_to_json(window)})
+        return sealed({"features": known, **window.to_json()})
 
     def decode(self, record: bytes | memoryview) -> tuple[dict[str, Any], BehaviorWindow]:
         """Turns a record into the request features and the window of behaviours. Raises `RecordError`."""
         values = unsealed(record)
-        return values["features"], window_from_json(values, self.length)
+        return values["features"], BehaviorWindow.from_json(values, self.length)
 
     def empty_window(self) -> BehaviorWindow:
         """Returns the window of a user without behaviours."""
         return BehaviorWindow.empty(self.columns, self.length)
-
-
-def window_to_json(window: BehaviorWindow) -> dict[str, Any]:
-    """Returns a window as values of JSON."""
-    return {"behaviors": window.columns, "left": [window.left_until, list(window.left_items)]}
-
-
-def window_from_json(values: dict[str, Any], length: int) -> BehaviorWindow:
-    """The inverse of `window_to_json`; `length` is that of all windows of the store."""
-    left_until, left_items = values["left"]
-    return BehaviorWindow(values["behaviors"], length, left_until, tuple(left_items))
-
-
-def sealed(values: dict[str, Any]) -> bytes:
-    """Returns values as JSON behind their CRC-32C."""
-    text = orjson.dumps(values)
-    return google_crc32c.value(text).to_bytes(_CHECKSUM_BYTES, "little") + text
-
-
-def unsealed(record: bytes | memoryview) -> dict[str, Any]:
-    """The inverse of `sealed`. Raises `RecordError` if the checksum is wrong."""
-    text = bytes(record[_CHECKSUM_BYTES:])
-    if google_crc32c.value(text) != int.from_bytes(record[:_CHECKSUM_BYTES], "little"):
-        raise RecordError("the checksum of a record is wrong")
-    return orjson.loads(text)

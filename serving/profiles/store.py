@@ -6,13 +6,14 @@ version: the fingerprint of the features that it holds. `serving/user_stores/bui
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from features.errors import InputError
-from serving.profiles.behavior_window import BehaviorWindow, Outcome, Row
 from serving.profiles.record import ProfileLayout
+from serving.user_stores.append_log import Mark
+from serving.user_stores.behavior_window import BehaviorWindow, Outcome, Row
 from serving.user_stores.environment import StoreError
 from serving.user_stores.record_pages import Verification
 from serving.user_stores.user_keys import RecordError, user_key
@@ -83,23 +84,45 @@ class ProfileStore(UserStore):
         Raises:
           StoreError: if the store cannot be written, was replaced by a newer build, or follows one.
         """
-        behaviors = list(behaviors)
-        key, text = user_key(user)
+        return self._write([(user, behavior) for behavior in behaviors], None, None) or []
+
+    def take_in(self, before: Mark, number: int, behaviors: Sequence[tuple[str | int, Row]]) -> list[Outcome] | None:
+        """Adds behaviours of the log, in one transaction; None: not done, as the store has taken in more meanwhile.
+
+        Args:
+          before: up to where the store had taken in the log (`mark`).
+          number: of the last of them in the log.
+          behaviors: (user, behaviour) in the log's order.
+
+        Raises:
+          StoreError: as `append`.
+        """
+        return self._write(behaviors, before, Mark(before.log_id, number))
+
+    def _write(
+        self, behaviors: Sequence[tuple[str | int, Row]], before: Mark | None, after: Mark | None
+    ) -> list[Outcome] | None:
         opened = self._to_write()
-        environment = opened.environment
+        environment, layout = opened.environment, opened.layout
 
         def work(transaction):
-            found = transaction.get(key, db=environment.records)
-            features, window = (
-                ({}, opened.layout.empty_window()) if found is None else self._decode(opened, user, bytes(found))
-            )
+            if before is not None and Mark.read(transaction, before.log_id) != before:
+                return None
+            profiles: dict[str | int, tuple[dict[str, Any], BehaviorWindow]] = {}
             outcomes = []
-            for behavior in behaviors:
-                outcomes.append(window.add(behavior)[0])
-                window.drop_oldest()
-            transaction.put(key, opened.layout.encode(features, window), db=environment.records)
-            if text is not None:
-                transaction.put(key, text, db=environment.long_ids)
+            for user, behavior in behaviors:
+                if user not in profiles:
+                    found = transaction.get(user_key(user)[0], db=environment.records)
+                    known = ({}, layout.empty_window()) if found is None else self._decode(opened, user, bytes(found))
+                    profiles[user] = known
+                outcomes.append(profiles[user][1].add(behavior).outcome)
+            for user, (features, window) in profiles.items():
+                key, text = user_key(user)
+                transaction.put(key, layout.encode(features, window), db=environment.records)
+                if text is not None:
+                    transaction.put(key, text, db=environment.long_ids)
+            if after is not None:
+                after.write(transaction)
             return outcomes
 
         return environment.write(work)

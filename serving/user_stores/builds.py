@@ -36,7 +36,7 @@ REOPEN_USERS = 1 << 12
 
 VERSION_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
-Bytes = bytes | memoryview
+Entry = tuple[str | int, bytes | memoryview]
 
 
 class RecordWriter:
@@ -54,30 +54,30 @@ class RecordWriter:
     def __getstate__(self):
         return self.__dict__ | {"_environment": None, "_written": 0}
 
-    def put(self, users: Iterable[str | int], records: Iterable[Bytes], states: Iterable[Bytes] = ()) -> None:
-        """Writes a block of users in one transaction.
+    def put(self, records: Iterable[Entry], states: Iterable[Entry] = ()) -> None:
+        """Writes some users in one transaction.
 
         Args:
-          users: their ids.
-          records: what readers get, one a user.
-          states: what only appending needs, one a user; none for a store that nothing is appended to.
+          records: (user, what readers get).
+          states: (user, what only appending needs), also of users without a record.
         """
         if self._environment is None:
             self._environment = open_environment(self.directory, create=True, durable=False)
         environment = self._environment
-        keys = [user_key(user) for user in users]
-        written = [(key, record) for (key, _), record in zip(keys, records, strict=True)]
-        kept = [(key, state) for (key, _), state in zip(keys, states, strict=True)] if states else []
-        long_ids = [(key, text) for key, text in keys if text is not None]
+        long_ids: dict[bytes, bytes] = {}
+        written, kept = _keyed(records, long_ids), _keyed(states, long_ids)
 
         def put(transaction):
-            pairs = ((environment.records, written), (environment.states, kept), (environment.long_ids, long_ids))
-            for database, entries in pairs:
+            for database, entries in (
+                (environment.records, written),
+                (environment.states, kept),
+                (environment.long_ids, [*long_ids.items()]),
+            ):
                 with transaction.cursor(database) as cursor:
                     cursor.putmulti(entries)
 
         environment.write(put)
-        self._written += len(written)
+        self._written += max(len(written), len(kept))
         if self._written >= REOPEN_USERS:
             self.close()
 
@@ -159,6 +159,17 @@ class StoreBuild:
             remove_unlinked(self.root)
         finally:
             self._lock.close()
+
+
+def _keyed(entries: Iterable[Entry], long_ids: dict[bytes, bytes]) -> list[tuple[bytes, bytes | memoryview]]:
+    """The entries by their keys; ids that these cannot hold are added to `long_ids`."""
+    found = []
+    for user, record in entries:
+        key, text = user_key(user)
+        if text is not None:
+            long_ids[key] = text
+        found.append((key, record))
+    return found
 
 
 def check_version(version: str) -> None:

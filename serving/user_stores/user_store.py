@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from features.errors import NotFoundError
+from serving.user_stores.append_log import Mark
 from serving.user_stores.builds import CURRENT, HEADER_KEY, check_version, versions
 from serving.user_stores.environment import ClosedError, SharedEnvironment, StoreError, open_environment
 from serving.user_stores.user_keys import user_key
@@ -25,6 +26,9 @@ Found = TypeVar("Found")
 
 LOOK_SECONDS = 1.0
 """So often who follows a store looks whether it was rebuilt."""
+
+WAIT_SECONDS = 60.0
+"""So long who follows a store waits for a new build to take in what was appended to the one before."""
 
 
 class VersionMismatch(StoreError):
@@ -84,7 +88,8 @@ class UserStore:
           root: the store.
           version: the reader's version.
           follow: whether to read from the next build of this version once there is one: for readers that run long. A
-            build that cannot be opened is left out with a warning, and the one before is read on.
+            build that cannot be opened is left out with a warning, and the one before is read on. So it is while the
+            next build lacks what was appended to the one before, for a minute at most.
 
         Raises:
           NotFoundError: if no store is there.
@@ -101,6 +106,7 @@ class UserStore:
         self._looking = threading.Lock()
         self._next_look = time.monotonic() + LOOK_SECONDS
         self._warned = ""
+        self._wait_until: float | None = None
 
     def __enter__(self):
         return self
@@ -143,6 +149,19 @@ class UserStore:
         """What reads the records of a build."""
         raise NotImplementedError
 
+    def look(self) -> None:
+        """Looks for the next build now, instead of within a second; nothing for who does not follow."""
+        self._next_look = 0.0
+        self._current()
+
+    def was_replaced(self) -> bool:
+        """Whether the version was built again since it was opened."""
+        return self._was_replaced(self._current())
+
+    def mark(self, log_id: bytes) -> Mark:
+        """Returns up to where the store has taken in the log of what was appended."""
+        return self._read(lambda opened: opened.environment.read(lambda transaction: Mark.read(transaction, log_id)))
+
     def _current(self) -> Opened:
         """The build that is open; who follows looks for the next one now and then."""
         if self._closed:
@@ -178,7 +197,12 @@ class UserStore:
                 logging.getLogger(__name__).warning("%s Reading on from the build before.", error)
             self._warned = str(error)
             return
-        before, self._opened, self._warned = self._opened, opened, ""
+        if self._wait_until is None:
+            self._wait_until = time.monotonic() + WAIT_SECONDS
+        if _lacks(opened, self._opened) and time.monotonic() < self._wait_until:
+            opened.environment.close()
+            return
+        before, self._opened, self._warned, self._wait_until = self._opened, opened, "", None
         before.environment.close()
 
     def _read(self, work: Callable[[Opened], Found]) -> Found:
@@ -256,6 +280,12 @@ class UserStore:
             f"{root} holds no {kind.records} {version!r}. It holds: {', '.join(held)}. {kind.why}: build them for this "
             f"one with `{kind.command}`."
         )
+
+
+def _lacks(opened: Opened, before: Opened) -> bool:
+    """Whether a build has taken in less of the log than the one before it."""
+    there, here = (each.environment.read(Mark.read) for each in (opened, before))
+    return here.number > 0 and (there.log_id != here.log_id or there.number < here.number)
 
 
 def record_of(opened: Opened, key: bytes) -> bytes | None:

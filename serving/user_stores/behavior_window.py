@@ -33,6 +33,21 @@ class Outcome(str, Enum):
     TOO_OLD = "too_old"
 
 
+@dataclass(frozen=True)
+class Addition:
+    """What adding a behaviour to a window did.
+
+    Attributes:
+      outcome: what became of the behaviour.
+      place: where it stood before the oldest left; None: nowhere.
+      left: the oldest behaviour, if it left.
+    """
+
+    outcome: Outcome
+    place: int | None = None
+    left: dict[str, Any] | None = None
+
+
 @dataclass
 class BehaviorWindow:
     """The last behaviours of a user by time; of one time, as they came.
@@ -81,27 +96,36 @@ class BehaviorWindow:
         """Returns one behaviour."""
         return {name: values[place] for name, values in self.columns.items()}
 
-    def add(self, row: Row) -> tuple[Outcome, int | None]:
+    def add(self, row: Row) -> Addition:
         """Adds a behaviour at its place by time, behind those of the same time; a full window loses its oldest.
 
         Args:
           row: `timestamp`, `item_id`, and other features, of which absent ones are null.
-
-        Returns:
-          What became of it, and the place that it got before the oldest left; None: it got none.
         """
         time, item = row[TIMESTAMP], row[ITEM]
         times = self.columns[TIMESTAMP]
         place = bisect_right(times, time)
         if self._holds(time, item, place):
-            return Outcome.REPEATED, None
+            return Addition(Outcome.REPEATED)
         if self.left_until is not None and time < self.left_until:
-            return Outcome.TOO_OLD, None
+            return Addition(Outcome.TOO_OLD)
         for name, values in self.columns.items():
             values.insert(place, row.get(name))
-        return Outcome.ADDED, place
+        left = self._drop_oldest()
+        # What was pushed out as soon as it came changed nothing, but is remembered.
+        return Addition(Outcome.TOO_OLD) if left is not None and not place else Addition(Outcome.ADDED, place, left)
 
-    def drop_oldest(self) -> dict[str, Any] | None:
+    def to_json(self) -> dict[str, Any]:
+        """Returns the window as values of JSON, without its length."""
+        return {"behaviors": self.columns, "left": [self.left_until, list(self.left_items)]}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any], length: int) -> BehaviorWindow:
+        """The inverse of `to_json`; `length` is that of all windows of a store."""
+        left_until, left_items = values["left"]
+        return cls(values["behaviors"], length, left_until, tuple(left_items))
+
+    def _drop_oldest(self) -> dict[str, Any] | None:
         """Takes the oldest behaviour out of a window that holds one too many, and returns it; None: it does not."""
         if len(self) <= self.length:
             return None
