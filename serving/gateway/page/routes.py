@@ -3,7 +3,7 @@
     GET  /   the forms; with `user`, that user's list, which can be bookmarked and shared
     POST /   a pasted JSON request
 
-Neither changes anything. The page holds its style and needs no script: its policy forbids both, and everything else,
+Neither changes anything: a list that is looked at here is in no exposure log. The page holds its style and needs no script: its policy forbids both, and everything else,
 from elsewhere. All that was typed, and all that comes from logs, is escaped by the templates.
 """
 
@@ -110,7 +110,7 @@ async def _answered(gateway: Gateway, shown: Shown, request: RecommendRequest) -
 async def _answer(gateway: Gateway, request: RecommendRequest, around: Around) -> Answer:
     ask = gateway.rank if isinstance(request, RankRequest) else gateway.recommend
     try:
-        answer = await ask(request)
+        answer = await ask(request, shown=False)
         async with gateway.hold(answer.release) as view:
             features = await asyncio.to_thread(features_of, view, answer)
             return answer_view(answer, view.release, around.labels_of(answer.release), features)

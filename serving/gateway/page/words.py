@@ -36,6 +36,7 @@ FLAGS = {
     Flag.NAN_SCORES: "A stage gave scores that are no numbers; such items stand behind all others.",
     Flag.FEWER_THAN_K: "The list is shorter than was asked for: there were no more candidates.",
     Flag.EXPLANATION_FAILED: "The fine ranker did not say what it attended to: it was late, or its export cannot.",
+    Flag.VARIANT_UNAVAILABLE: "The release of the user’s variant cannot be asked: the served one answered instead.",
     Flag.DEADLINE: "A stage was cut off or left out, because the whole request’s time was over.",
     Flag.BEHAVIORS_OFF: "Behaviours are not taken in: the release has no store that they could go to.",
 }
