@@ -8,6 +8,7 @@ hands over as few as there must be.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -47,25 +48,28 @@ class BucketHash:
 def owners(versions: Sequence[Mapping[str, int]]) -> list[str]:
     """Returns which variant owns each of the 10,000 buckets after the last of several versions.
 
-    In the first version variants lie side by side, ordered by name. In each further one a variant whose share falls
-    gives up its highest buckets, and those that grow take, ordered by name, the lowest of what is free: exactly as many
-    buckets change hands as the shares differ by, and a share that is raised and lowered again has its first users back.
+    From one version to the next, a variant whose share falls gives up the buckets that it got last, and those that grow
+    take them, ordered by name; what no variant has counts as one more. So exactly as many buckets change hands as the
+    shares differ by, and a share that is raised and lowered again has its first users back.
 
     Args:
       versions: shares by variant in 1/10,000, the oldest first; a variant that is not named has none.
     """
-    owner = [NOBODY] * NUM_BUCKETS
+    held = {NOBODY: list(range(NUM_BUCKETS))}  # buckets of each variant, in the order in which it got them
     for shares in versions:
-        held: dict[str, list[int]] = {}
-        for bucket, name in enumerate(owner):
-            held.setdefault(name, []).append(bucket)
-        for name, buckets in held.items():
-            for bucket in buckets[shares.get(name, 0) :]:
-                owner[bucket] = NOBODY
-        free = iter([bucket for bucket, name in enumerate(owner) if name == NOBODY])
-        for name in sorted(shares):
-            for _ in range(shares[name] - len(held.get(name, ()))):
-                owner[next(free)] = name
+        wanted = dict.fromkeys(held, 0) | dict(shares) | {NOBODY: NUM_BUCKETS - sum(shares.values())}
+        given_up: list[int] = []
+        for name in sorted(held):
+            given_up += held[name][wanted[name] :]
+            held[name] = held[name][: wanted[name]]
+        left = iter(given_up)
+        for name in sorted(wanted):
+            buckets = held.setdefault(name, [])
+            buckets += itertools.islice(left, wanted[name] - len(buckets))
+    owner = [NOBODY] * NUM_BUCKETS
+    for name, buckets in held.items():
+        for bucket in buckets:
+            owner[bucket] = name
     return owner
 
 

@@ -8,8 +8,11 @@ import numpy as np
 
 from serving.experiments.exploration.explorer import Choice, checked, ranked
 
-#: Logits further than this many temperatures below the best count as this far: rates stay above the smallest double.
-_LOWEST = -600.0
+#: Neighbours further apart than this many temperatures change places less often than doubles can tell: exp(-37).
+_APART = 37.0
+
+#: Above the range of Gumbel noise of doubles, which lies in (-4, 37).
+_BEYOND_NOISE = 100.0
 
 #: Numbers of one block of the quadrature: 32 MB.
 _BLOCK = 1 << 22
@@ -35,20 +38,42 @@ class PlackettLuceExplorer:
         """Draws a list; as `Explorer.choose`."""
         logits = checked(logits, k)
         best = ranked(logits)
-        drawn_from, order = best[: self._top], best[:k].copy()
-        drawn = min(k, len(drawn_from))
+        order = best[:k].copy()
+        log_rates = logits[best[: self._top]] / self._temperature
+        shown = draw(log_rates, k, rng)
+        order[: len(shown)] = best[shown]
         propensities, conditionals = np.ones(len(order)), np.ones(len(order))
-        if drawn:
-            log_rates = np.maximum((logits[drawn_from] - logits[best[0]]) / self._temperature, _LOWEST)
-            # The order of exponential clocks with these rates, which is that of noisy logits (Gumbel-max).
-            shown = np.argsort(-(log_rates + rng.gumbel(size=len(log_rates))), kind="stable")[:drawn]
-            order[:drawn] = drawn_from[shown]
-            propensities[:drawn] = marginals(np.exp(log_rates), shown)
-            conditionals[:drawn] = _conditionals(np.exp(log_rates), shown)
+        # What is apart from all better items never comes before them: lists are independent lists side by side.
+        starts = np.flatnonzero(_groups(log_rates, first=1)).tolist()
+        for start, stop in zip(starts, [*starts[1:], len(log_rates)], strict=False):
+            part = shown[start:stop] - start
+            if len(part) and stop - start > 1:
+                group, slots = log_rates[start:stop], slice(start, start + len(part))
+                propensities[slots] = marginals(group, part)
+                conditionals[slots] = _conditionals(group, part)
         return Choice(order, propensities, conditionals, self.policy)
 
 
-def marginals(rates: np.ndarray, shown: np.ndarray) -> np.ndarray:
+def draw(log_rates: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
+    """Draws the first k places of a Plackett-Luce list, or all of them.
+
+    They are in the order of exponential clocks, which is that of noisy logits (Gumbel-max).
+
+    Args:
+      log_rates: [n], falling.
+      k: how many are drawn.
+      rng: what is random of it.
+    """
+    noisy = log_rates + rng.gumbel(size=len(log_rates)) - _BEYOND_NOISE * np.cumsum(_groups(log_rates))
+    return np.argsort(-noisy, kind="stable")[:k]
+
+
+def _groups(log_rates: np.ndarray, first: int = 0) -> np.ndarray:
+    """1 where falling rates are apart from all before, else 0; the first is `first`."""
+    return np.concatenate([[first], -np.diff(log_rates) > _APART])[: len(log_rates)]
+
+
+def marginals(log_rates: np.ndarray, shown: np.ndarray) -> np.ndarray:
     """Returns the probability that a Plackett-Luce list has in each slot the item that it has.
 
     Item i is the first event of an exponential clock of rate λ_i; the list is the order of these events. Item i stands
@@ -61,44 +86,42 @@ def marginals(rates: np.ndarray, shown: np.ndarray) -> np.ndarray:
     positive: nothing cancels, however small a propensity. Cost: O(n k Q), Q ≈ 30 √k nodes.
 
     Args:
-      rates: [n] positive λ.
-      shown: [k] different places in `rates`, the first slot first.
+      log_rates: [n] log λ; their common factor is of no account. Q grows with their range, above about 20.
+      shown: [k] different places in `log_rates`, the first slot first.
 
     Returns:
       [k] float64 in (0, 1].
     """
-    if len(rates) == 1:
-        return np.ones(1)
-    total = np.zeros(len(shown))
-    times, step = _nodes(rates, len(shown))
-    size = max(1, _BLOCK // (len(shown) * len(shown) + len(rates)))
-    for start in range(0, len(times), size):
-        total += _integral(rates, shown, times[start : start + size])
-    total *= step
-    total[0] = rates[shown[0]] / rates.sum()  # its own closed form, which is exact
+    total, log_sum = np.zeros(len(shown)), np.logaddexp.reduce(log_rates)
+    if len(shown) > 1:
+        log_times, step = _nodes(log_rates - log_sum, len(shown))
+        size = max(1, _BLOCK // (len(shown) * len(shown) + len(log_rates)))
+        for start in range(0, len(log_times), size):
+            total += step * _integral(log_rates - log_sum, shown, log_times[start : start + size])
+    total[0] = np.exp(log_rates[shown[0]] - log_sum)  # its own closed form, which is exact
     return np.clip(total, np.finfo(np.float64).tiny, 1.0)
 
 
-def _nodes(rates: np.ndarray, k: int) -> tuple[np.ndarray, float]:
-    """Times [Q] of the rule, equally spaced in their logarithm, and the step.
+def _nodes(log_rates: np.ndarray, k: int) -> tuple[np.ndarray, float]:
+    """Logarithms of the times [Q] of the rule, equally spaced, and the step; rates sum up to 1.
 
     The narrowest integrand is a Gamma density of shape k + 1, whose width in log t is 1 / √k. Before the first node no
     two clocks have rung (their chance is 1e-13); at the last one k have: the rates of what is left after k - 1 events
     sum up to those of the slowest, at least.
     """
     step = 0.7 / math.sqrt(max(k, 6))
-    slowest = np.sort(rates)[: len(rates) - k + 1].sum()
-    first = -15.0 - math.log(rates.sum())
-    last = math.log((k + 100.0 + 20.0 * math.sqrt(k)) / slowest)
-    return np.exp(np.arange(first, last + step, step)), step
+    slowest = np.logaddexp.reduce(np.sort(log_rates)[: len(log_rates) - k + 1])
+    last = math.log(k + 100.0 + 20.0 * math.sqrt(k)) - slowest
+    return np.arange(-15.0, last + step, step), step
 
 
-def _integral(rates: np.ndarray, shown: np.ndarray, times: np.ndarray) -> np.ndarray:
+def _integral(log_rates: np.ndarray, shown: np.ndarray, log_times: np.ndarray) -> np.ndarray:
     """The sum of the integrand over some nodes [q], of each shown item in its slot: [k]."""
-    k, rung = len(shown), -np.expm1(-np.outer(rates, times))
-    counts = np.zeros((k, len(times)))  # P(N = 0 … k - 1) of the clocks so far, by node
+    k, scaled = len(shown), np.exp(log_rates[:, np.newaxis] + log_times)
+    rung = -np.expm1(-scaled)
+    counts = np.zeros((k, len(log_times)))  # P(N = 0 … k - 1) of the clocks so far, by node
     counts[0] = 1.0
-    hidden = np.ones(len(rates), bool)
+    hidden = np.ones(len(log_rates), bool)
     hidden[shown] = False
     for chance in rung[hidden]:
         _add_clock(counts, chance)
@@ -113,8 +136,7 @@ def _integral(rates: np.ndarray, shown: np.ndarray, times: np.ndarray) -> np.nda
     for slot in range(k - 1, -1, -1):
         item = shown[slot]
         others = np.einsum("jq,jq->q", before[slot][: slot + 1], after[slot::-1])
-        scaled = rates[item] * times
-        found[slot] = np.dot(scaled * np.exp(-scaled), others)
+        found[slot] = np.dot(scaled[item] * np.exp(-scaled[item]), others)
         _add_clock(after, rung[item])
     return found
 
@@ -126,8 +148,9 @@ def _add_clock(counts: np.ndarray, chance: np.ndarray) -> None:
     counts[1:] += more
 
 
-def _conditionals(rates: np.ndarray, shown: np.ndarray) -> np.ndarray:
+def _conditionals(log_rates: np.ndarray, shown: np.ndarray) -> np.ndarray:
     """The chance of each shown item among what was left."""
-    of_shown = rates[shown]
-    hidden = np.delete(rates, shown).sum()
-    return of_shown / (hidden + np.cumsum(of_shown[::-1])[::-1])
+    of_shown, hidden = log_rates[shown], np.delete(log_rates, shown)
+    last = np.logaddexp.reduce(hidden) if len(hidden) else -np.inf
+    left = np.logaddexp.accumulate(np.append(last, of_shown[::-1]))[:0:-1]
+    return np.minimum(np.exp(of_shown - left), 1.0)
