@@ -52,6 +52,10 @@ test: $(STAMP) ## every test (WORKERS=1: one process)
 test-fast: $(STAMP) ## the tests that take seconds
 	for part in $(PARTS); do $(PYTEST) -m "not slow and not e2e" $$part || exit 1; done
 
+.PHONY: browser
+browser: $(STAMP) ## Chromium and Playwright, with which the tests look at the pages; they skip that without
+	@.ci/browser
+
 lint: $(STAMP) ## formatting and static checks
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .

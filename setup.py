@@ -77,6 +77,7 @@ setup(
         "clickmill": ["py.typed"],
         "evaluation.report": ["templates/*"],
         "serving.deploy": ["templates/*"],
+        "serving.gateway.page": ["templates/*"],
         "tfx_config": ["*.yaml"],
     },
     install_requires=[

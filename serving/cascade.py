@@ -192,16 +192,17 @@ def known_items(catalogue: ItemCatalogue, item_ids: pa.Array, scores: np.ndarray
 
 
 def stage_scores(listed: np.ndarray, scored: dict[str, tuple[np.ndarray, np.ndarray]]) -> list[dict[str, CascadeScore]]:
-    """What each stage said of the listed items, item by item and stage by stage.
+    """What each stage said of some items, item by item and stage by stage; nothing of those that it did not score.
 
     Args:
       listed: rows of the catalogue.
-      scored: by stage, the rows that it scored, the listed ones among them, and their scores.
+      scored: by stage, the rows that it scored, and their scores.
     """
     explained: list[dict[str, CascadeScore]] = [{} for _ in listed]
     for stage, (items, scores) in scored.items():
         place = {int(items[i]): (rank, float(scores[i])) for rank, i in enumerate(best_first(scores, items), start=1)}
         for stages, item in zip(explained, listed, strict=True):
-            rank, score = place[int(item)]
-            stages[stage] = CascadeScore(score, rank)
+            if int(item) in place:
+                rank, score = place[int(item)]
+                stages[stage] = CascadeScore(score, rank)
     return explained

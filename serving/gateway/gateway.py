@@ -115,22 +115,40 @@ class Gateway:
         """Id of the release that answers requests which name none; None: none is open."""
         return None if self._releases.followed is None else self._releases.followed.id
 
-    async def recommend(self, request: RecommendRequest) -> Recommendation:
+    def hold(self, release: str | None = None) -> contextlib.AbstractAsyncContextManager[ReleaseView]:
+        """Returns a block that keeps a release open for reading, as the page does.
+
+        Args:
+          release: its id or a label; None: the one that answers requests.
+        """
+        return self._releases.hold(release)
+
+    async def recommend(self, request: RecommendRequest, *, shown: bool = True) -> Recommendation:
         """Returns the best items of the catalogue for a user.
+
+        Args:
+          request: who asks, and for what.
+          shown: whether the list goes to the user; one that is only looked at is in no exposure log.
 
         Raises:
           GatewayError: if there is no answer; its `status` says why.
         """
-        async with self._answered("recommend", request) as asked:
-            return await self._answering.recommend(*asked)
+        async with self._answered("recommend", request) as (view, _, assignment, notes):
+            notes.shown = shown
+            return await self._answering.recommend(view, request, assignment, notes)
 
-    async def rank(self, request: RankRequest) -> Recommendation:
+    async def rank(self, request: RankRequest, *, shown: bool = True) -> Recommendation:
         """Returns a caller's own candidates in the fine ranker's order.
+
+        Args:
+          request: who asks, and the candidates.
+          shown: as of `recommend`.
 
         Raises:
           GatewayError: if there is no answer; its `status` says why.
         """
         async with self._answered("rank", request) as (view, _, assignment, notes):
+            notes.shown = shown
             return await self._answering.rank(view, request, assignment, notes)
 
     async def append_behaviors(self, request: BehaviorsRequest) -> BehaviorsAnswer:

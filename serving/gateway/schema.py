@@ -136,6 +136,13 @@ class RecommendedItem(Strict):
     )
 
 
+class StagedItem(Strict):
+    """An item that some stage saw, listed in the end or not."""
+
+    item_id: Id
+    stages: dict[str, StageScore] = Field(description="By stage; a stage that did not get the item is missing.")
+
+
 class Recommendation(Strict):
     """A list of items, and how it came about."""
 
@@ -144,6 +151,14 @@ class Recommendation(Strict):
     variants: dict[str, str] = Field({}, description="By layer of the experiments, what the user was assigned.")
     explored: str | None = Field(None, description="Name of the policy that explored; null: the scores gave the order.")
     items: list[RecommendedItem] = Field(description="The best first.")
+    scored: dict[str, int] | None = Field(
+        None, description="By stage, how many items it scored; null unless an explanation was asked for."
+    )
+    leading: list[StagedItem] | None = Field(
+        None,
+        description="The best items of every stage, as many as are listed, whatever later stages did with them; null "
+        "unless an explanation was asked for, and for a caller's own candidates.",
+    )
     flags: list[Flag] = Field([], description="What the answer was made without.")
     stage_ms: dict[str, float] = Field({}, description="Milliseconds by stage; stages overlap: `lookup` runs beside.")
 

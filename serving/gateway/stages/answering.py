@@ -193,7 +193,8 @@ class Answering:
         answer = answer_of(asked.view, asked.request, variants, listed, notes, 1000 * (time.perf_counter() - begun))
         self._metrics.answer(answer.release, variants, answer.flags, answer.stage_ms)
         # A request that names its release looks at it: it is no traffic.
-        if asked.request.release is None and not self._traffic.log(
+        traffic = notes.shown and asked.request.release is None
+        if traffic and not self._traffic.log(
             asked.view.spec,
             exposure_of(
                 asked.request,

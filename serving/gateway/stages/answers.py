@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 
-from serving.cascade import stage_scores
+from serving.cascade import best_first, stage_scores
 from serving.gateway.releases.release_view import ReleaseView
 from serving.gateway.schema import (
     AttentionPair,
@@ -17,6 +18,7 @@ from serving.gateway.schema import (
     Recommendation,
     RecommendedItem,
     RecommendRequest,
+    StagedItem,
     StageScore,
 )
 from serving.gateway.stages.journey import Notes, Passed
@@ -90,17 +92,34 @@ def answer_of(
         variants=dict(variants),
         explored=drawn.policy if drawn.explored else None,
         items=items,
+        scored={name: len(each) for name, (each, _) in passed.scored.items()} if request.explain else None,
+        leading=_leading(view, listed) if request.explain and listed.indices is None else None,
         flags=sorted(notes.flags, key=_FLAG_ORDER.__getitem__),
         stage_ms={name: round(value, 3) for name, value in {**notes.stage_ms, TOTAL: total_ms}.items()},
     )
 
 
 def _stages(passed: Passed, places: np.ndarray) -> list[dict[str, StageScore]]:
-    """What each stage said of the listed items; a stage says nothing of items that it did not score."""
+    """What each stage said of the listed items."""
+    return _said_by_stages(passed.items[places], passed)
+
+
+def _said_by_stages(rows: np.ndarray, passed: Passed) -> list[dict[str, StageScore]]:
+    """What each stage said of items; it says nothing of those that it did not score."""
     found: list[dict[str, StageScore]] = []
-    for stages in stage_scores(passed.items[places], passed.scored):
+    for stages in stage_scores(rows, passed.scored):
         found.append({name: StageScore(score=_number(each.score), rank=each.rank) for name, each in stages.items()})
     return found
+
+
+def _leading(view: ReleaseView, listed: Listed) -> list[StagedItem]:
+    """The best items of every stage, as many as are listed, in the order of the catalogue."""
+    passed, count = listed.passed, len(listed.places)
+    best = [items[best_first(scores, items)[:count]] for items, scores in passed.scored.values()]
+    rows = np.unique(np.concatenate([np.zeros(0, np.int64), *best]))
+    ids = view.catalogue.item_ids.take(pa.array(rows)).to_pylist()
+    said = _said_by_stages(rows, passed)
+    return [StagedItem(item_id=item_id, stages=stages) for item_id, stages in zip(ids, said, strict=True)]
 
 
 def _pairs(pairs: tuple[FieldAttention, ...]) -> list[AttentionPair]:

@@ -33,12 +33,14 @@ class Notes:
       failed: told of each stage without an answer, with the code why.
       flags: of the answer.
       stage_ms: milliseconds by stage.
+      shown: whether the list goes to its user; what is only looked at is not logged.
     """
 
     deadline: float
     failed: Callable[[str, str], None]
     flags: set[Flag] = field(default_factory=set)
     stage_ms: dict[str, float] = field(default_factory=dict)
+    shown: bool = True
 
     @property
     def degraded(self) -> bool:

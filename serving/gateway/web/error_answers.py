@@ -112,7 +112,7 @@ def _shortened(value: Any) -> str:
 
 
 async def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-    problems = _problems(error.errors())
+    problems = problems_of(error.errors())
     first = problems[0]
     where = f"`{first.where}`" if first.where else "the body"
     more = f" And {len(problems) - 1} more, in `problems`." if len(problems) > 1 else ""
@@ -120,8 +120,8 @@ async def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
     return error_answer(422, told, problems[:_MOST_PROBLEMS])
 
 
-def _problems(errors: Sequence[Mapping[str, Any]]) -> list[Problem]:
-    """The problems by place; a value of two allowed types has one problem for each, which are told as one."""
+def problems_of(errors: Sequence[Mapping[str, Any]]) -> list[Problem]:
+    """Returns pydantic's problems by place; those of a value of two allowed types are told as one."""
     found: dict[str, Problem] = {}
     for error in errors:
         parts = [str(part) for part in error["loc"][error["loc"][:1] == ("body",) :]]
