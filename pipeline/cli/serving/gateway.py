@@ -34,7 +34,9 @@ def gateway(
     rest_port: Annotated[int, typer.Option(help="REST of --with-server; 0: a free one.")] = 8501,
     host: Annotated[str | None, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = None,
     port: Annotated[int | None, typer.Option(help="Port of HTTP (8080); 0: a free one.")] = None,
-    deadline: Annotated[float | None, typer.Option(metavar="MS", help="Milliseconds for a request (500).")] = None,
+    deadline: Annotated[
+        float | None, typer.Option(metavar="MS", help="Milliseconds for a request (500); stages get shares.")
+    ] = None,
     concurrent: Annotated[int | None, typer.Option(help="Requests that are worked on at a time (8).")] = None,
     waiting: Annotated[int | None, typer.Option(help="Requests that wait; more are refused with 429 (64).")] = None,
     experiments: Annotated[str | None, typer.Option(metavar="FILE", help="YAML of the experiments.")] = None,
@@ -76,6 +78,8 @@ def _config(settings: str | None, given: dict[str, Any], lowest: int) -> Gateway
     from serving.gateway.config import GatewayConfig
 
     values = (read_yaml(settings) if settings else {}) | {k: v for k, v in given.items() if v is not None}
+    if given["deadline_ms"] and "deadlines" not in values:
+        values["deadlines"] = _shares_of(given["deadline_ms"])
     if "root" not in values:
         raise InputError("name the serving root by --root, as `--root serving_models`: `clickmill run` fills it.")
     config = parse_model(values, GatewayConfig, settings or "clickmill gateway")
@@ -83,6 +87,18 @@ def _config(settings: str | None, given: dict[str, Any], lowest: int) -> Gateway
     if not port.isdecimal() or not lowest <= int(port) < 65536:
         raise InputError(f"--server is HOST:PORT, as 127.0.0.1:8500. Received: {config.server!r}.")
     return config
+
+
+def _shares_of(deadline_ms: float) -> dict[str, float]:
+    """The stages' default deadlines, as the same shares of another one for the whole."""
+    from serving.gateway.config import GatewayConfig, StageDeadlines
+
+    whole = GatewayConfig.model_fields["deadline_ms"].default
+    return {
+        stage: each * deadline_ms / whole
+        for stage, each in StageDeadlines().model_dump().items()
+        if stage != "explain_ms"
+    }
 
 
 def _check_release(config: GatewayConfig) -> None:

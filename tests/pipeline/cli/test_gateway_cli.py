@@ -55,7 +55,9 @@ def test_a_gateway_that_is_killed_leaves_no_server(root):
         (["--root", "{tmp}", "--label", "stable"], "stable"),
         (["--root", "{tmp}", "--server", "nowhere"], "HOST:PORT"),
         (["--root", "{tmp}", "--server", "127.0.0.1:0"], "HOST:PORT"),
-        (["--root", "{tmp}", "--deadline", "100"], "deadline_ms"),
+        (["--root", "{tmp}", "--deadline", "-1"], "deadline_ms"),
+        (["--root", "{tmp}", "--deadline", "100"], "holds no release"),
+        (["--settings", "{settings}", "--deadline", "100"], "Did you mean `deadline_ms`"),
         (["--settings", "{settings}"], "Did you mean `deadline_ms`"),
     ],
 )
