@@ -120,23 +120,27 @@ def serve(config: GatewayConfig, rest_port: int | None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     from serving.gateway.http_server import GatewayServer, answer_until_signalled, caught_signals
 
+    models = None if rest_port is None else _model_server(config, rest_port)
     with caught_signals() as received, ExitStack() as stack:
-        if rest_port is not None:
-            models = _model_server(config, rest_port)
+        if models is not None:
+            stack.callback(models.stop)
             with err().status("Loading models …"):
-                stack.callback(models.stop)
                 if not models.start(received):
                     return
-            host = config.server.rpartition(":")[0]
-            config = config.model_copy(update={"server": f"{host}:{models.grpc_port}"})
-            out().print(
-                f"model server: gRPC on {config.server}, REST on http://{host}:{models.rest_port}", soft_wrap=True
-            )
+            config = _beside(models, config)
         server = stack.enter_context(GatewayServer(config))
         with err().status("Waiting for the model server …"):
             missing = server.wait_until_ready(_READY_S, received)
         _tell(server, missing)
-        answer_until_signalled(server, received)
+        answer_until_signalled(server, received, lambda: models is None or models.running)
+
+
+def _beside(models: ModelServerProcess, config: GatewayConfig) -> GatewayConfig:
+    """The configuration of a gateway over a model server that came with it, and has told its ports."""
+    host = config.server.rpartition(":")[0]
+    address = f"{host}:{models.grpc_port}"
+    out().print(f"model server: gRPC on {address}, REST on http://{host}:{models.rest_port}", soft_wrap=True)
+    return config.model_copy(update={"server": address})
 
 
 def _model_server(config: GatewayConfig, rest_port: int) -> ModelServerProcess:

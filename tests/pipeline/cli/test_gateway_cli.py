@@ -23,10 +23,24 @@ def root(cascade_work, tmp_path_factory):
     return folder
 
 
+def server_of(stand) -> psutil.Process:
+    """The process of the model server that came with a gateway."""
+    (found,) = [each for each in psutil.Process(stand.pid).children() if "spawn_main" in " ".join(each.cmdline())]
+    return found
+
+
+def wait_for_end(process: psutil.Process) -> None:
+    """Waits without reaping it, as its parent may want its exit code."""
+    until = time.monotonic() + 60
+    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < until, f"{process} does not end"
+        time.sleep(0.1)
+
+
 @pytest.mark.slow
 def test_ctrl_c_drains_the_gateway_and_then_its_server(root):
     with command_stand(root, "--deadline", "5000", ends_by=signal.SIGINT) as stand:
-        (server,) = [each for each in psutil.Process(stand.pid).children() if "spawn_main" in " ".join(each.cmdline())]
+        server = server_of(stand)
         answer = httpx.post(stand.url + "/v1/recommend", json={"user": "u0000001", "k": 3}, timeout=30).json()
         assert len(answer["items"]) == 3 and httpx.get(stand.url + "/readyz").status_code == 200
         # The terminal's Ctrl-C goes to the group of the foreground, which the server is not in.
@@ -38,12 +52,19 @@ def test_ctrl_c_drains_the_gateway_and_then_its_server(root):
 @pytest.mark.slow
 def test_a_gateway_that_is_killed_leaves_no_server(root):
     with pytest.raises(AssertionError, match="ended with -9"), command_stand(root) as stand:
-        (server,) = [each for each in psutil.Process(stand.pid).children() if "spawn_main" in " ".join(each.cmdline())]
+        server = server_of(stand)
         os.kill(stand.pid, signal.SIGKILL)
-        until = time.monotonic() + 60
-        while server.is_running() and server.status() != psutil.STATUS_ZOMBIE:
-            assert time.monotonic() < until, "the model server outlives its gateway"
-            time.sleep(0.1)
+        wait_for_end(server)
+
+
+@pytest.mark.slow
+def test_a_gateway_whose_server_ends_says_so(root):
+    with (
+        pytest.raises(AssertionError, match="(?s)ended with 1: .*model server that came"),
+        command_stand(root) as stand,
+    ):
+        server_of(stand).kill()
+        wait_for_end(psutil.Process(stand.pid))
 
 
 @pytest.mark.parametrize(
