@@ -158,7 +158,8 @@ class Gateway:
           GatewayError: if it cannot be taken in; nothing is.
         """
         with self._counted("behaviors"):
-            async with self._releases.hold() as view:
+            until = time.monotonic() + self.config.deadline_ms / 1000
+            async with self._admission.place(until), self._releases.hold() as view:
                 answer = await self._writers.append(view, request.events)
         self.metrics.behaviors(answer.appended)
         return answer

@@ -2,8 +2,8 @@
 
     python -m tests.drills.append_behaviors --work WORK [--events 10000] [--seed 0]
 
-WORK is that of `python -m benchmarks gateway`, which makes a release of a whole cascade in it. Stores are built from its
-log without the newest behaviours, as of its end; these come in requests of 1 to 20, some late and some twice.
+WORK is that of `python -m benchmarks gateway`, which makes a release of a whole cascade in it. Stores are built from
+its log without the newest behaviours, as of its end; these come in requests of 1 to 20, some late and some twice.
 """
 
 from __future__ import annotations

@@ -206,7 +206,11 @@ class OpenReleases:
         if missing := await self._missing(release):
             raise GatewayError(UNAVAILABLE, " ".join(missing))
         held = _Held(await self._on_worker(ReleaseView.open, self._releases, release))
-        await self._prepare(held.view)
+        try:
+            await self._prepare(held.view)
+        except BaseException:
+            held.retire()
+            raise
         # Kept before the task ends: whoever asks next finds it, also if nobody waited for it.
         self._others[release.id] = held
         kept = {self._names[name][0] for name in self._keep if name in self._names}
