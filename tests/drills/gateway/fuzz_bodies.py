@@ -11,6 +11,11 @@ from hypothesis import strategies as st
 
 from tests.drills.fuzz.fuzz_inputs import mutate, mutate_json
 
+#: What takes the place of a value.
+_PLANTED = [
+    *(None, True, 0, -1, 1, 3, 7, 1.5, 1e300, 2**53 + 1, 2**63, -(2**63), 1_700_000_000_000, "", "x", "\0", "é💥"),
+    *("i0000007", "u0000007", "latest", "18-24", [], {}, [1], ["red", "shoe"], [None], {"item_id": "i0000003"}, [[]]),
+]
 PATHS = ("/v1/recommend", "/v1/rank", "/v1/behaviors")
 JSON = "application/json"
 
@@ -122,4 +127,27 @@ def variants(each: Body, number: int, count: int) -> Iterator[Body]:
     yield each
     chance = random.Random(number)
     for _ in range(count - 1):
-        yield each._replace(body=(mutate_json if chance.random() < 0.7 else mutate)(each.body, chance))
+        how = chance.random()
+        if how < 0.6:
+            yield each._replace(body=_with_another_value(each.body, chance))
+        else:
+            yield each._replace(body=(mutate_json if how < 0.8 else mutate)(each.body, chance))
+
+
+def _with_another_value(body: bytes, chance: random.Random) -> bytes:
+    """A JSON text with one value replaced by another, at any depth; it stays JSON, if it was."""
+    try:
+        values = json.loads(body)
+    except (ValueError, RecursionError):
+        return mutate(body, chance)
+    places: list[tuple[Any, Any]] = []
+    inside = [values]
+    while inside:
+        node = inside.pop()
+        keys = list(node) if isinstance(node, dict) else range(len(node)) if isinstance(node, list) else ()
+        places += [(node, key) for key in keys]
+        inside += [node[key] for key in keys]
+    if places:
+        node, key = chance.choice(places)
+        node[key] = chance.choice(_PLANTED)
+    return json.dumps(values).encode()

@@ -70,10 +70,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--schemathesis", type=int, default=5000, metavar="CASES", help="of each operation; 0: none")
     parser.add_argument("--fresh", action="store_true", help="forget the chunks that are finished")
     parser.add_argument("--most-seconds", type=float, default=float("inf"), help="begin no further chunk after these")
+    parser.add_argument("--work", type=Path, help="where the releases are made, and found the next time")
     options = parser.parse_args(argv)
     done = {} if options.fresh or not RECORD.exists() else json.loads(RECORD.read_text(encoding="utf-8"))
     begun = time.monotonic()
-    with made_root() as (root, _), command_stand(root) as stand:
+    with made_root(options.work) as (root, _), command_stand(root) as stand:
         target = FuzzTarget(stand.port)
         while _count(done) < options.bodies and time.monotonic() - begun < options.most_seconds:
             number, at = len(done), time.monotonic()

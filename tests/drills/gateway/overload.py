@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tests.drills.gateway.http_load import Answer, Caller
 from tests.drills.gateway.stand import command_stand, made_root
@@ -150,8 +151,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--times", type=float, default=4.0)
     parser.add_argument("--deadline", type=float, default=500.0, help="milliseconds")
+    parser.add_argument("--work", type=Path, help="where the releases are made, and found the next time")
     options = parser.parse_args(argv)
-    with made_root() as (root, _), command_stand(root, "--deadline", str(options.deadline)) as stand:
+    with made_root(options.work) as (root, _), command_stand(root, "--deadline", str(options.deadline)) as stand:
         found = asyncio.run(drill(stand.port, stand.resident_bytes, 8, options.seconds, options.times))
     print(found.told())
     late = sum(1000 * each > options.deadline for each in found.seconds)

@@ -159,8 +159,9 @@ def main(argv: list[str] | None = None) -> int:
     """Runs the drill."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--switches", type=int, default=20)
+    parser.add_argument("--work", type=Path, help="where the releases are made, and found the next time")
     options = parser.parse_args(argv)
-    with made_root() as (root, found):
+    with made_root(options.work) as (root, found):
         releases = [release.id for release in found]
         promote(str(root), releases[0], LABEL, by="drill")
         settings = root.parent / "settings.yaml"

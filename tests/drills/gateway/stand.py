@@ -17,7 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
+from serving.profiles.build import build_profiles
 from serving.release.manifest import Release
+from serving.release.registry import Releases
+from serving.saved.saved_model import read_spec
 from tests.serving.gateway.gateway_case import STAGES, publish, push_models
 
 #: Seconds within which models are loaded and the gateway is ready.
@@ -51,12 +54,19 @@ class Stand:
 
 
 def make_releases(work: Path, root: Path) -> tuple[Release, Release]:
-    """Publishes two releases of the exports of `cascade_example`; the second one's models have other weights."""
-    first = publish(work, root, push_models(work, root))
+    """Publishes two releases of the exports of `cascade_example`; the second one's models have other weights.
+
+    Both have tables and profiles of the whole log, and take behaviours in.
+    """
+    models = push_models(work, root)
+    spec = read_spec(str(root / "autoint" / "1"), "ranker")
+    built = build_profiles(spec, work / "raw" / "examples", work / "raw" / "behaviors", root / "profiles")
+    profiles = f"profiles/{built['version']}"
+    first = publish(work, root, models, profiles=profiles)
     models = push_models(work, root, version=2)
     for name in STAGES:
         _scale_weights(root / name / "2" / "variables" / "variables")
-    return first, publish(work, root, models)
+    return first, publish(work, root, models, profiles=profiles)
 
 
 def _scale_weights(prefix: Path) -> None:
@@ -115,14 +125,22 @@ def _address(process: subprocess.Popen, log: Path) -> str:
 
 
 @contextlib.contextmanager
-def made_root() -> Iterator[tuple[Path, tuple[Release, Release]]]:
-    """A serving root of its own, with both releases, until the block ends."""
+def made_root(kept: Path | None = None) -> Iterator[tuple[Path, tuple[Release, Release]]]:
+    """A serving root with both releases.
+
+    Args:
+      kept: a folder that it is made in, and found in the next time; None: it is gone when the block ends.
+    """
     from tests.builders import cascade_example
 
-    with tempfile.TemporaryDirectory(prefix="clickmill-") as folder:
-        work = Path(folder) / "work"
-        work.mkdir()
-        _, encoded, encoding = cascade_example.make_log(work)
-        cascade_example.export_models(encoded, encoding, work)
-        root = Path(folder) / "serving"
-        yield root, make_releases(work, root)
+    with contextlib.ExitStack() as stack:
+        folder = kept or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="clickmill-")))
+        root, work = folder / "serving", folder / "work"
+        if not (root / "releases").is_dir():
+            shutil.rmtree(folder, ignore_errors=True)
+            work.mkdir(parents=True)
+            _, encoded, encoding = cascade_example.make_log(work)
+            cascade_example.export_models(encoded, encoding, work)
+            make_releases(work, root)
+        second, first = Releases(root).all()
+        yield root, (first, second)
