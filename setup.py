@@ -41,6 +41,7 @@ REQUIRES = [
     "pyyaml",
     "rich",
     "setuptools",  # builds the editable install from the lock alone
+    "starlette",
     "tensorboard",
     "tensorflow-recommenders==0.7.7",
     "threadpoolctl",

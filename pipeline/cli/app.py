@@ -38,7 +38,7 @@ COMMANDS = {
         "Serve models over gRPC and REST, as TensorFlow Serving does.",
     ),
     "gateway": (
-        "pipeline.cli.serving.gateway:gateway",
+        "pipeline.cli.serving.gateway_command:gateway",
         "Recommend and rank over HTTP: the cascade of a release, over a model server.",
     ),
     "release": (

@@ -99,7 +99,7 @@ def _body(release: Release, request: dict[str, Any]) -> tuple[str, dict[str, Any
 def _answered(releases: Releases, release: Release, path: str, body: dict[str, Any]) -> Recommendation:
     from serving.deploy.served import ServedModel, to_text
     from serving.gateway.config import GatewayConfig, StageDeadlines
-    from serving.gateway.http_server import GatewayServer
+    from serving.gateway.web.http_server import GatewayServer
     from serving.server.config import ServeConfig
     from serving.server.server import ModelServer
 

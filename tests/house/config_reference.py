@@ -25,8 +25,8 @@ from tests.house.structure import ROOT
 PAGE = ROOT / "docs" / "reference" / "config.md"
 HEAD = """# Configuration
 
-Every key of a pipeline's YAML file, of a deployment's, the gateway's and experiments', from the classes that check it; an unknown key is refused
-with the nearest known.
+Every key of a pipeline's YAML file, of a deployment's, the gateway's and experiments', from the classes that check it;
+an unknown key is refused with the nearest known.
 This page is written by `make docs`. A file that uses most keys: `tfx_config/simulated.yaml`; what they do together:
 [pipeline.md](pipeline.md). The keys of the feature spec are in [feature_spec.md](feature_spec.md).
 """

@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from serving.gateway.config import GatewayConfig
-from serving.gateway.http_server import GatewayServer
+from serving.gateway.web.http_server import GatewayServer
 from serving.release.labels import promote
 from serving.server.config import ServeConfig
 from serving.server.server import ModelServer

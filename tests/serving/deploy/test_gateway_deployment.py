@@ -8,7 +8,7 @@ import yaml
 
 from features.config import SpecError, parse_model
 from pipeline.cli.app import COMMANDS
-from pipeline.cli.serving.gateway import gateway
+from pipeline.cli.serving.gateway_command import gateway
 from serving.deploy.config import Deployment
 from serving.deploy.server_files import compose, kubernetes, server_files
 from tests.serving.deploy.test_deployment import SERVED

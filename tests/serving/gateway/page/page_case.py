@@ -10,9 +10,9 @@ from pathlib import Path
 
 import uvicorn
 
-from serving.gateway.app import make_app
 from serving.gateway.config import GatewayConfig
 from serving.gateway.gateway import Gateway
+from serving.gateway.web.application import make_app
 from serving.release.labels import promote
 from serving.release.manifest import Release
 from serving.server.config import ServeConfig

@@ -7,10 +7,10 @@ import httpx
 import pytest
 
 from features.errors import InputError, RunError
-from serving.gateway.app import make_app
+from serving.gateway.web.application import make_app
 from serving.gateway.web.error_answers import CODES, ErrorAnswer
 from serving.requests.json_request import RequestError
-from tests.serving.gateway.scripted_gateway import ScriptedGateway, asked
+from tests.serving.gateway.web.scripted_gateway import ScriptedGateway, asked
 
 JSON = {"content-type": "application/json"}
 EVENT = {"user": "u1", "timestamp": 1_700_000_000_000, "item_id": "i1"}

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from serving.gateway.schema import Flag
-from tests.serving.gateway.scripted_gateway import ScriptedGateway, asked
+from tests.serving.gateway.web.scripted_gateway import ScriptedGateway, asked
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ from typing import Any
 
 import httpx
 
-from serving.gateway.app import make_app
 from serving.gateway.config import GatewayConfig
 from serving.gateway.gateway_metrics import GatewayMetrics
 from serving.gateway.schema import BehaviorsAnswer, Recommendation
+from serving.gateway.web.application import make_app
 
 
 class ScriptedGateway:

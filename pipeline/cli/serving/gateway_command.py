@@ -13,8 +13,8 @@ from pipeline.cli.console import err, out, require_folder
 
 if TYPE_CHECKING:
     from serving.gateway.config import GatewayConfig
-    from serving.gateway.http_server import GatewayServer
-    from serving.gateway.model_server import ModelServerProcess
+    from serving.gateway.web.http_server import GatewayServer
+    from serving.server.server_process import ModelServerProcess
 
 #: Seconds within which a gateway of a server that answers should be ready.
 _READY_S = 30.0
@@ -118,7 +118,7 @@ def serve(config: GatewayConfig, rest_port: int | None) -> None:
     import logging
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    from serving.gateway.http_server import GatewayServer, answer_until_signalled, caught_signals
+    from serving.gateway.web.http_server import GatewayServer, answer_until_signalled, caught_signals
 
     models = None if rest_port is None else _model_server(config, rest_port)
     with caught_signals() as received, ExitStack() as stack:
@@ -145,8 +145,8 @@ def _beside(models: ModelServerProcess, config: GatewayConfig) -> GatewayConfig:
 
 def _model_server(config: GatewayConfig, rest_port: int) -> ModelServerProcess:
     from features.config import parse_model
-    from serving.gateway.model_server import ModelServerProcess
     from serving.server.config import ServeConfig
+    from serving.server.server_process import ModelServerProcess
 
     host, _, port = config.server.rpartition(":")
     values = {

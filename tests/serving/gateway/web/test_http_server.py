@@ -11,10 +11,9 @@ import httpx
 import pytest
 
 from features.errors import RunError
-from serving.gateway import http_server
-from serving.gateway.http_server import GatewayServer
-from serving.gateway.web import bodies
-from tests.serving.gateway.scripted_gateway import ScriptedGateway
+from serving.gateway.web import bodies, http_server
+from serving.gateway.web.http_server import GatewayServer
+from tests.serving.gateway.web.scripted_gateway import ScriptedGateway
 
 HEAD = b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 

@@ -120,7 +120,7 @@ class GatewayServer:
             self._started.set()
 
     async def _serve(self) -> None:
-        from serving.gateway.app import make_app
+        from serving.gateway.web.application import make_app
 
         gateway = await _open(self.config)
         try:

@@ -1,4 +1,4 @@
-"""The embedded model server in a process of its own, for a gateway that brings its server along."""
+"""The server in a process of its own, for who brings it along: it ends with the process that started it."""
 
 from __future__ import annotations
 
