@@ -35,8 +35,8 @@ run: $(STAMP) ## run the pipeline end to end on simulated logs (CONFIG=… anoth
 
 SERVING ?= serving_models
 .PHONY: serve
-serve: $(STAMP) ## serve the newest release over gRPC (8500) and REST (8501) until Ctrl-C (SERVING=… another serving root)
-	@.venv/bin/clickmill serve --root $(SERVING) --label latest
+serve: $(STAMP) ## serve the newest release: gateway (8080), model server's gRPC (8500) and REST (8501), until Ctrl-C (SERVING=…)
+	@.venv/bin/clickmill gateway --root $(SERVING) --label latest --with-server
 
 # A worker takes up to 7 GB; files stay whole, and those that share a long preparation stay together (tests/conftest.py).
 WORKERS ?= 2
@@ -51,6 +51,10 @@ test: $(STAMP) ## every test (WORKERS=1: one process)
 
 test-fast: $(STAMP) ## the tests that take seconds
 	for part in $(PARTS); do $(PYTEST) -m "not slow and not e2e" $$part || exit 1; done
+
+.PHONY: browser
+browser: $(STAMP) ## Chromium and Playwright, with which the tests look at the pages; they skip that without
+	@.ci/browser
 
 lint: $(STAMP) ## formatting and static checks
 	$(PYTHON) -m ruff format --check .
@@ -75,9 +79,12 @@ bench: $(STAMP) ## measure data preparation and training (python -m benchmarks l
 	$(PYTHON) -m benchmarks training
 
 .PHONY: drills
-drills: $(STAMP) ## hours: 20,000 random tables against the naive ingest, 200,000 inputs to the server, 20 runs that are killed and run again, 90 mistakes
+drills: $(STAMP) ## hours: 20,000 random tables against the naive ingest, 200,000 inputs to the server, 100,000 bodies to the gateway, 20 runs that are killed and run again, 90 mistakes
 	$(PYTHON) -m tests.drills.random_tables --tables 20000
 	$(PYTHON) -m tests.drills.fuzz.fuzz_server --inputs 200000
+	$(PYTHON) -m tests.drills.gateway.fuzz_gateway --bodies 80000 --schemathesis 5000
+	$(PYTHON) -m tests.drills.gateway.overload --seconds 60
+	$(PYTHON) -m tests.drills.gateway.release_switch --switches 20
 	$(PYTHON) -m tests.drills.kill_run --kills 20
 	$(PYTHON) -m tests.drills.kill_promote --kills 20
 	$(PYTHON) -m pytest -q tests/features/ingest/suite tests/pipeline/cli/test_mistakes.py tests/pipeline/cli/test_bad_arguments.py

@@ -23,6 +23,8 @@ PER_STACK = {
 REQUIRES = [
     "absl-py",
     "dill",  # TFX 1.16 imports it, newer Beam no longer brings it
+    "fastapi",
+    "fastapi-offline",  # the page of the interface, without a script from elsewhere
     "fsspec",
     "google-crc32c",
     "grpcio",
@@ -31,6 +33,7 @@ REQUIRES = [
     "jinja2",
     "lmdb",
     "orjson",
+    "prometheus-client",
     "protobuf",
     "psutil",
     "pydantic>=2",
@@ -38,16 +41,19 @@ REQUIRES = [
     "pyyaml",
     "rich",
     "setuptools",  # builds the editable install from the lock alone
+    "starlette",
     "tensorboard",
     "tensorflow-recommenders==0.7.7",
     "threadpoolctl",
     "typer",
     "typing-extensions",
+    "uvicorn",
     "zstandard",
 ]
 # Imported by tests and benchmarks alone, or run by hand.
 DEV = [
     "cryptography",  # makes the certificates of tests
+    "httpx",
     "hypothesis",
     "mypy",
     "packaging",
@@ -72,6 +78,7 @@ setup(
         "clickmill": ["py.typed"],
         "evaluation.report": ["templates/*"],
         "serving.deploy": ["templates/*"],
+        "serving.gateway.page": ["templates/*"],
         "tfx_config": ["*.yaml"],
     },
     install_requires=[

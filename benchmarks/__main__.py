@@ -50,6 +50,7 @@ BENCHMARKS = {
     "cascade": "candidates",
     "server_load": "serving",
     "batching": "serving",
+    "gateway": "serving",
 }
 
 

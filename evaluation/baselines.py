@@ -79,6 +79,12 @@ class ItemCounts:
         """Clicks of each item, [N] int64; 0 for one that was never shown."""
         return self._of(item_id, self.clicks).astype(np.int64)
 
+    def most_clicked(self, count: int) -> pa.Table:
+        """The items with clicks, at most `count`: `item_id` and `clicks` (int64), most clicks first, then by id."""
+        order = [("clicks", "descending"), ("item_id", "ascending")]
+        counted = pa.table({"item_id": self.item_id, "clicks": self.clicks.astype(np.int64)})
+        return counted.filter(pc.greater(counted["clicks"], 0)).sort_by(order).slice(0, count)
+
     def _of(self, item_id: pa.Array | pa.ChunkedArray, counts: Array) -> Array:
         at = pc.index_in(one_chunk(item_id).cast(self.item_id.type), value_set=self.item_id)
         at = pc.fill_null(at, len(counts)).to_numpy(zero_copy_only=False)

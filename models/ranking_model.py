@@ -14,6 +14,10 @@ class RankingModel(tfrs.Model):
     The loss is the mean binary cross-entropy of the candidates (AutoInt, Eq. 10), computed from logits so that
     confident predictions stay finite. `batch` is described in docs/reference/data_formats.md.
 
+    A ranker whose logit is `wᵀ φ + b` may say so, and can then be drawn from its posterior (`models.last_layer`): by
+    `last_hidden(batch)`, φ `[N, h]` of a batch that is not trained on, and `last_weights()`, `[h + 1]` NumPy floats, w
+    and at last b.
+
     Training and prediction trace `call` without AutoGraph: branch on Python values or with `tf.cond`, loop with
     `tf.while_loop`.
 

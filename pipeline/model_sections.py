@@ -22,6 +22,7 @@ from features.config import SpecError, Strict, nearest
 from features.examples.config import CandidateSetConfig, TeacherListsConfig
 from features.items.config import SimHashConfig
 from features.spec import FeatureSpec
+from models.last_layer.config import LastLayerConfig
 from models.sdim.config import reads_histories, reads_signatures
 from models.training.config import TrainingConfig
 from pipeline.model_kinds import KINDS, STAGES, kind_of, load
@@ -85,9 +86,11 @@ class FineSection(ModelSection):
 
     Attributes:
       tables: of its users' long histories, if it reads them through SDIM.
+      last_layer: how draws of its last layer are made, by which a gateway explores (Thompson sampling); None: none are.
     """
 
     tables: TablesConfig = TablesConfig()
+    last_layer: LastLayerConfig | None = None
 
     def rests_on(self, models: ModelsConfig) -> list[str]:
         return [models.base_retrieval] if models.base_retrieval and reads_signatures(self.parameters) else []

@@ -40,6 +40,8 @@ class ReleasePlan(Strict):
       models: by name, all of the profile: also those that a run does not train.
       cascade: how many items pass each stage; None: the models are no cascade.
       cascade_models: names of models by stage, those of the cascade.
+      profiles: the store of users' profiles, in the serving root; None: there is none.
+      label: of the examples, by which the most clicked items are found.
       spec, config: fingerprints.
     """
 
@@ -48,7 +50,9 @@ class ReleasePlan(Strict):
     models: dict[str, PlannedModel]
     cascade: CascadeConfig | None
     cascade_models: dict[str, str]
+    label: str
     spec: str
+    profiles: str | None = None
     config: str
 
 
@@ -89,12 +93,22 @@ def release_plan(config: PipelineConfig) -> ReleasePlan:
         models=models,
         cascade=sizes,
         cascade_models=chain,
+        label=profile.feature_spec.label,
         spec=fingerprint(profile.feature_spec.model_dump(mode="json")),
         config=fingerprint(profile.model_dump(mode="json")),
+        profiles=storage.name(profile.profiles_dir),
     )
 
 
-def release_run(plan: ReleasePlan, allowed: Mapping[str, Allowed], items: str | None, data: str) -> Release | None:
+def release_run(
+    plan: ReleasePlan,
+    allowed: Mapping[str, Allowed],
+    items: str | None,
+    data: str,
+    *,
+    popular_items: str | None = None,
+    profiles: str | None = None,
+) -> Release | None:
     """Publishes the release of a run.
 
     A model that the run did not allow stays as the last release of the pipeline names it, as far as it is whole.
@@ -104,6 +118,8 @@ def release_run(plan: ReleasePlan, allowed: Mapping[str, Allowed], items: str | 
       allowed: what the run pushed, by name.
       items: Parquet file of the raw items; None: there is none.
       data: fingerprint of the logs.
+      popular_items: Parquet file of the most clicked of the items; None: there is none.
+      profiles: the version of users' profiles in the plan's store; None: there is none.
 
     Returns:
       The release: the last one, where that names the same; None where the run allowed nothing.
@@ -135,6 +151,8 @@ def release_run(plan: ReleasePlan, allowed: Mapping[str, Allowed], items: str | 
         "allowed_by": f"the gates of the pipeline {plan.pipeline}, run by {whoami()}",
         "pipeline": plan.pipeline,
     }
+    facts["profiles"] = f"{plan.profiles}/{profiles}" if plan.profiles and profiles else None
+    facts["popular_items"] = None if items is None else popular_items
     return publish_release(plan.root, models, items=items, unless_same_as=last, **facts)
 
 

@@ -15,11 +15,14 @@ RUN_FN = "pipeline.trainer.run_fn"
 def trainer_config(config: PipelineConfig, name: str) -> dict:
     """Returns the `custom_config` of a model's Trainer: plain JSON values, part of the cache's key."""
     section = config.models[name]
+    last_layer = getattr(section, "last_layer", None)
     return {
         "model": name,
         "taught": section.taught,
         "work_dir": storage.absolute(storage.join(config.run_dir, "training")),
         **section.model_dump(mode="json", include={"kind", "parameters", "training", "list_training"}),
+        # Only where it is set: what was trained without before there was one is not trained again.
+        **({} if last_layer is None else {"last_layer": last_layer.model_dump(mode="json")}),
     }
 
 
@@ -35,6 +38,7 @@ def run_fn(fn_args) -> None:
     """
     from evaluation.report.training_record import HISTORY_FILE, history_record
     from features.encoding.feature_encoding import FeatureEncoding
+    from models.last_layer.config import LastLayerConfig
     from models.training.config import TrainingConfig
     from models.training.task import TrainingTask
 
@@ -46,7 +50,7 @@ def run_fn(fn_args) -> None:
     inputs = [examples_dir, str(fn_args.transform_graph_path), fn_args.base_model, settings]
     fingerprint = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
     work_dir = storage.join(settings["work_dir"], fingerprint[:16])
-    by_lists = settings.get("list_training")
+    by_lists, last_layer = settings.get("list_training"), settings.get("last_layer")
     trained = load(stage.trainer)(
         TrainingTask(
             model=load(kind.model),
@@ -61,6 +65,7 @@ def run_fn(fn_args) -> None:
             list_training=None if by_lists is None else TrainingConfig.model_validate(by_lists),
             mutual_information=lambda: _mutual_information(encoding.spec, examples_dir, fn_args.model_run_dir),
             metrics={"auc": _auc},
+            last_layer=None if last_layer is None else LastLayerConfig.model_validate(last_layer),
         )
     )
     load(stage.exporter)(

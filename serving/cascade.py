@@ -32,7 +32,7 @@ class CoarseRanker(Protocol):
 
 
 @dataclass(frozen=True)
-class StageScore:
+class CascadeScore:
     """What one stage said of an item: its score, and its rank (from 1) among the items that the stage scored.
 
     Attributes:
@@ -45,7 +45,7 @@ class StageScore:
 
 
 @dataclass(frozen=True)
-class RecommendedItem:
+class CascadeItem:
     """One item of the list.
 
     Attributes:
@@ -60,7 +60,7 @@ class RecommendedItem:
     item_id: str | int
     score: float
     logit: float
-    stages: dict[str, StageScore] | None = None
+    stages: dict[str, CascadeScore] | None = None
     attention: tuple[FieldAttention, ...] | None = None
 
 
@@ -122,7 +122,7 @@ class Cascade:
         coarse_ranker = None if coarse is None else SavedCoarse(coarse)
         return cls(SavedTwoTower(two_tower), fine, ItemCatalogue.load(items, fine.spec), coarse_ranker, config)
 
-    def recommend(self, request: dict[str, Any], *, explain: bool = False) -> list[RecommendedItem]:
+    def recommend(self, request: dict[str, Any], *, explain: bool = False) -> list[CascadeItem]:
         """Returns the `top_k` items for one JSON request (serving/requests/json_request.py, without `candidates`),
         best first.
 
@@ -135,13 +135,13 @@ class Cascade:
         """
         return self.recommend_row(row_from_request(self.ranker.spec, request, candidates=False), explain=explain)
 
-    def recommend_row(self, row: pa.Table, *, explain: bool = False) -> list[RecommendedItem]:
+    def recommend_row(self, row: pa.Table, *, explain: bool = False) -> list[CascadeItem]:
         """Returns the `top_k` items for one raw request row with its windows, best first; see `recommend`."""
         retrieved, retrieval_scores = self.retrieve(row, self.config.retrieve)
         passed, coarse_scores = retrieved, None
         if self.coarse is not None:
             coarse_scores = self.coarse_scores(row, retrieved)
-            passed = retrieved[best_first(coarse_scores, retrieved)[: self.config.coarse]]
+            passed = best_items(coarse_scores, retrieved, self.config.coarse)
         outputs = self.ranker.score_items(row, self.catalogue.tensors(passed))
         order = best_first(outputs["logit"], passed)[: self.config.top_k]
         listed = passed[order]
@@ -150,20 +150,18 @@ class Cascade:
             scored = {RETRIEVE: (retrieved, retrieval_scores)}
             if coarse_scores is not None:
                 scored[COARSE] = (retrieved, coarse_scores)
-            stages = _stage_scores(listed, scored | {FINE: (passed, outputs["logit"])})
+            stages = stage_scores(listed, scored | {FINE: (passed, outputs["logit"])})
             attention = self._attention(row, listed) or attention
         ids = self.catalogue.item_ids.take(pa.array(listed)).to_pylist()
         return [
-            RecommendedItem(item_id, float(outputs["score"][i]), float(outputs["logit"][i]), stage, pairs)
+            CascadeItem(item_id, float(outputs["score"][i]), float(outputs["logit"][i]), stage, pairs)
             for item_id, i, stage, pairs in zip(ids, order, stages, attention, strict=True)
         ]
 
     def retrieve(self, row: pa.Table, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Catalogue rows [n] of the `count` items that the two-tower finds, best first, and their cosines [n]."""
         ids, scores = self.two_tower.retrieve(row, count)
-        rows = self.catalogue.rows(ids)
-        known = rows >= 0
-        return rows[known], scores[0][known]
+        return known_items(self.catalogue, ids, scores[0])
 
     def coarse_scores(self, row: pa.Table, items: np.ndarray) -> np.ndarray:
         """The coarse ranker's scores [n] of the items in these rows of the catalogue."""
@@ -181,12 +179,30 @@ def best_first(scores: np.ndarray, items: np.ndarray) -> np.ndarray:
     return np.lexsort((items, -scores))
 
 
-def _stage_scores(listed: np.ndarray, scored: dict[str, tuple[np.ndarray, np.ndarray]]) -> list[dict[str, StageScore]]:
-    """What each stage said of the listed items."""
-    explained: list[dict[str, StageScore]] = [{} for _ in listed]
+def best_items(scores: np.ndarray, items: np.ndarray, count: int) -> np.ndarray:
+    """The `count` items [n] of the highest scores [n], best first: those that a stage leaves to the next."""
+    return items[best_first(scores, items)[:count]]
+
+
+def known_items(catalogue: ItemCatalogue, item_ids: pa.Array, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the items that the catalogue holds, and their scores, in the order of the ids."""
+    rows = catalogue.rows(item_ids)
+    known = rows >= 0
+    return rows[known], scores[known]
+
+
+def stage_scores(listed: np.ndarray, scored: dict[str, tuple[np.ndarray, np.ndarray]]) -> list[dict[str, CascadeScore]]:
+    """What each stage said of some items, item by item and stage by stage; nothing of those that it did not score.
+
+    Args:
+      listed: rows of the catalogue.
+      scored: by stage, the rows that it scored, and their scores.
+    """
+    explained: list[dict[str, CascadeScore]] = [{} for _ in listed]
     for stage, (items, scores) in scored.items():
         place = {int(items[i]): (rank, float(scores[i])) for rank, i in enumerate(best_first(scores, items), start=1)}
         for stages, item in zip(explained, listed, strict=True):
-            rank, score = place[int(item)]
-            stages[stage] = StageScore(score, rank)
+            if int(item) in place:
+                rank, score = place[int(item)]
+                stages[stage] = CascadeScore(score, rank)
     return explained

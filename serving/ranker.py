@@ -15,7 +15,8 @@ from features.histories.bucket_table import BucketTable
 from features.spec import FeatureSpec
 from serving.bse.item_signatures import NewItemSignatures
 from serving.requests.json_request import row_from_request
-from serving.requests.tensors import request_tensors, slate_tensors, table_tensors, tensors_from_table
+from serving.requests.stage_inputs import ranker_inputs
+from serving.requests.tensors import slate_tensors, tensors_from_table
 from serving.saved.ranker import SavedRanker
 from serving.signature_specs import EXPLAIN, ITEM_SIGNATURE, RANK_REQUESTS, RANK_SIGNED, SERVING_DEFAULT
 
@@ -63,6 +64,7 @@ class Ranker:
           InputError: if the ranker takes no signatures, or was trained with others.
         """
         self._saved = SavedRanker(model_dir)
+        self._inputs = ranker_inputs(self._saved.spec, self._saved.history, self._saved.inputs(SERVING_DEFAULT))
         self._tables = tables
         self._new_items = None if signatures is None else NewItemSignatures.load(signatures, self.directory)
 
@@ -180,11 +182,7 @@ class Ranker:
 
     def request_tensors(self, row: pa.Table) -> dict[str, np.ndarray]:
         """The inputs of `serving_default` that belong to the request; `row` as in `score_items`."""
-        history, names = self._saved.history, self._saved.request_features(SERVING_DEFAULT)
-        if history is None:
-            return request_tensors(self.spec, row, names, {})
-        tensors = request_tensors(self.spec, row, names, history.windows(with_table=True))
-        return tensors | table_tensors(history, self._long_sums(row))
+        return self._inputs.tensors(row, self._long_sums(row))
 
     def _long_sums(self, row: pa.Table) -> np.ndarray | None:
         """Bucket sums `[1, G, 2^tau, d]` of the user's long history, from the store or the request's own window."""

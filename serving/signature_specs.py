@@ -46,6 +46,10 @@ COARSE_RANK = "coarse_rank"
 #: Of rankers that attend over their fields: the inputs of `serving_default` to `attention` `[N, layers, H, M, M]`.
 EXPLAIN = "explain"
 
+#: Of rankers with draws of their last layer: the inputs of `serving_default` to `logit` `[R, N]` and `deviation`
+#: `[R, N, M]`, what each draw adds to it.
+DRAW_LOGITS = "draw_logits"
+
 #: `[R, G, 2^tau, d]` float32: the raw bucket sums of each request's user (BSE).
 LONG_SUMS = "long_sums"
 

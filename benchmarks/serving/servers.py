@@ -42,10 +42,23 @@ def embedded(base: Path, workers: int, callers: int) -> Iterator[Addresses]:
       workers: calls that it runs at a time.
       callers: calls that may wait.
     """
-    command = [
-        *(sys.executable, "-m", "pipeline.cli.app", "serve", "--model", f"{MODEL}={base}", "--port", 0),
-        *("--rest-port", 0, "--workers", workers, "--queue", callers),
-    ]
+    with _serve("--model", f"{MODEL}={base}", "--workers", workers, "--queue", callers) as (addresses, _):
+        yield addresses
+
+
+def running_root(root: Path, workers: int) -> contextlib.AbstractContextManager[tuple[Addresses, subprocess.Popen]]:
+    """Returns what yields where `clickmill serve` listens, once it serves the newest release, and its process.
+
+    Args:
+      root: the serving root.
+      workers: calls that it runs at a time.
+    """
+    return _serve("--root", root, "--label", "latest", "--workers", workers)
+
+
+@contextlib.contextmanager
+def _serve(*options: object) -> Iterator[tuple[Addresses, subprocess.Popen]]:
+    command = [sys.executable, "-m", "pipeline.cli.app", "serve", *options, "--port", 0, "--rest-port", 0]
     with _running(command) as (process, told):
         found: dict[str, str] = {}
         while len(found) < 2:
@@ -55,7 +68,7 @@ def embedded(base: Path, workers: int, callers: int) -> Iterator[Addresses]:
                 raise SystemExit(f"clickmill serve did not start: {told.read()[-2_000:]}")
             if match := re.match(r"(gRPC|REST) on (?:http://)?(\S+)", line):
                 found[match[1]] = match[2]
-        yield Addresses(found["gRPC"], found["REST"])
+        yield Addresses(found["gRPC"], found["REST"]), process
 
 
 @contextlib.contextmanager

@@ -81,6 +81,7 @@ def number(value: float | None) -> str:
     """
     if value is None or not math.isfinite(value):
         return ABSENT
+    value += 0.0  # what was negated to −0 is 0
     size = abs(value)
     if size >= 1000 or (value == int(value) and (size >= 10 or not size)):
         return _signed(f"{value:,.0f}")

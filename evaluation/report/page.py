@@ -78,11 +78,16 @@ def render(data: ReportData) -> str:
         stage_finding=finding,
         stage_warns=warns,
         orphan=ORPHAN.value,
-        style=_asset("report.css"),
+        style=base_style() + _asset("report.css"),
         script=script,
         script_hash=_csp_hash(script),
         report_json=data.model_dump(mode="json"),
     )
+
+
+def base_style() -> str:
+    """Returns the style sheet that the pages of the project share; it names its colours, and loads nothing."""
+    return _asset("base.css")
 
 
 def _asset(name: str) -> str:

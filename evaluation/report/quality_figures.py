@@ -117,8 +117,10 @@ def reliability(bins: tuple[ReliabilityBin, ...]) -> Figure:
     observed = Points(predicted, [b.observed.value for b in bins], words, joined=True, spans=spans, upright=True)
     x = numeric_axis([0.0, top], title="predicted probability", ends=(0.0, top))
     upper = Panel(280, numeric_axis([0.0, top], title="observed share", ends=(0.0, top)), (diagonal, observed))
-    widths = [max(b.highest - b.lowest, top / 400) for b in bins]
-    middles = [(b.lowest + b.highest) / 2 for b in bins]
+    # The last bin reaches to the highest score of all, far beyond where any bin's mean lies.
+    ends = [(b.lowest, min(b.highest, top)) for b in bins]
+    widths = [max(high - low, top / 400) for low, high in ends]
+    middles = [(low + high) / 2 for low, high in ends]
     most = max(b.rows for b in bins)
     rows = Bars(
         [(middle - width / 2, middle + width / 2) for middle, width in zip(middles, widths, strict=True)],

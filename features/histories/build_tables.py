@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from apache_beam.metrics import Metrics, MetricsFilter
 from threadpoolctl import threadpool_limits
 
-from features.arrow import list_splits, open_parquet, splits_of, to_numpy
+from features.arrow import list_splits, lists_of, open_parquet, splits_of, to_numpy
 from features.beam_runner import make_pipeline
 from features.errors import InputError
 from features.histories.bucket_table import bucket_sums, check_signatures
@@ -63,15 +63,25 @@ class BehaviorEncoder(Protocol):
 class TableSink(Protocol):
     """What takes tables; it must pickle."""
 
-    def write(self, user_ids: pa.Array, sums: np.ndarray, counts: np.ndarray) -> None:
-        """Takes U users' [U, G, 2 ** tau, d] sums and [U, G, 2 ** tau] counts."""
+    def write_block(self, block: TableBlock) -> None:
+        """Takes the tables and histories of some users."""
 
     def close(self) -> None:
         """Ends a bundle."""
 
 
 class TableBlock(NamedTuple):
-    """Tables of some users, and how many users had no long history, behaviours were added, and behaviours not known."""
+    """Tables of some users.
+
+    Attributes:
+      user_ids: [U] those who have a long history.
+      sums: [U, G, 2 ** tau, d] float64, exact.
+      counts: [U, G, 2 ** tau].
+      users_without: how many had no long history.
+      behaviors, unknown_behaviors: how many behaviours were added, and how many were not known.
+      histories: of all these users `user_id`, and `timestamp`, `item_id` and the other history features as lists: their
+        behaviours before `as_of`; None without an `as_of`.
+    """
 
     user_ids: pa.Array
     sums: np.ndarray
@@ -79,6 +89,7 @@ class TableBlock(NamedTuple):
     users_without: int
     behaviors: int
     unknown_behaviors: int
+    histories: pa.Table | None = None
 
 
 @dataclasses.dataclass(eq=False, repr=False)
@@ -90,7 +101,7 @@ class BuildTables(beam.PTransform):
 
     Attributes:
       encoder: of the ranker. An embedding that is not finite raises `ValueError` while the pipeline runs.
-      sink: gets blocks of users who have a long history.
+      sink: gets blocks of users.
       as_of: UTC milliseconds: the tables are those of requests at this time, see `shard_tables`.
     """
 
@@ -114,7 +125,7 @@ def build_tables(
     Args:
       files: the raw behaviour log, `behaviors-*.parquet` (docs/reference/data_formats.md).
       encoder: of the ranker.
-      sink: gets blocks of users who have a long history.
+      sink: gets blocks of users.
       like: a pipeline whose runner and options are taken; the in-process runner by default.
       as_of: as of `BuildTables`.
 
@@ -154,8 +165,7 @@ class _BuildTables(beam.DoFn):
     def _build(self, path: str) -> None:
         items = len(self._items)
         for block in shard_tables(path, self._items, self._encoder.history, self._as_of):
-            if len(block.user_ids):
-                self._sink.write(block.user_ids, block.sums, block.counts)
+            self._sink.write_block(block)
             self._counters["users"].inc(len(block.user_ids))
             for name in ("users_without", "behaviors", "unknown_behaviors"):
                 self._counters[name].inc(getattr(block, name))
@@ -209,7 +219,8 @@ class ItemEncodings:
         return np.append(rows + np.int32(1), np.int32(0))[codes]
 
     def tables(self, rows: np.ndarray, splits: np.ndarray, gaps: np.ndarray | None = None) -> np.ndarray:
-        """Adds up behaviours: [T] rows, user u's from splits[u] to splits[u + 1], to [U, G, 2 ** tau, d + 1].
+        """Adds up behaviours: [T] rows, user u's from splits[u] to splits[u + 1], to exact
+        [U, G, 2 ** tau, d + 1] float64.
 
         `gaps` [T] are buckets of the behaviours' age, for the encoder's weights; None: not known, of weight 1.
         """
@@ -217,7 +228,7 @@ class ItemEncodings:
         weights = self._encoder.gap_weights
         counts = None if weights is None or gaps is None else weights[gaps, np.newaxis]
         shape = (len(splits) - 1, config.num_groups, config.num_buckets, self._encoder.dim + 1)
-        sums = np.empty(shape, np.float32)
+        sums = np.empty(shape, np.float64)
 
         def add_up(users: range) -> None:
             for user in users:
@@ -320,7 +331,19 @@ def _batch_tables(
         ids = user_ids.slice(start, _WRITE_USERS).take(pa.array(kept))
         total = int(added.sum())
         unknown = int(part[-1] - part[0]) - total
-        yield TableBlock(ids, wide[kept, ..., :-1], counts[kept], len(added) - len(kept), total, unknown)
+        whose = None
+        if as_of is not None:
+            users = slice(start, start + _WRITE_USERS)
+            whose = _histories(user_ids[users], values, starts[users], stops[users])
+        yield TableBlock(ids, wide[kept, ..., :-1], counts[kept], len(added) - len(kept), total, unknown, whose)
+
+
+def _histories(user_ids: pa.Array, values: dict[str, pa.Array], starts: np.ndarray, stops: np.ndarray) -> pa.Table:
+    """What users did: their part of the flat columns, from `starts` to `stops`, as lists."""
+    lengths = stops - starts
+    splits = splits_of(lengths)
+    rows = pa.array(np.arange(splits[-1]) + np.repeat(starts - splits[:-1], lengths))
+    return pa.table({USER: user_ids} | {name: lists_of(column.take(rows), splits) for name, column in values.items()})
 
 
 def _batch_users(metadata: pq.FileMetaData) -> int:

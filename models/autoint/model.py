@@ -80,13 +80,34 @@ class AutoInt(RankingModel):
         embedded = self.embed(batch, training)
         if training and self.config.embedding_dropout:
             embedded = tf.nn.dropout(embedded, self.config.embedding_dropout)
-        fields = embedded
-        for layer in self.interacting_layers:
-            fields = layer(fields, training=training, attention_mask=attention_mask)
-        logits = self.output_layer(flatten_fields(fields))
+        logits = self.output_layer(self._interacted(embedded, training, attention_mask))
         if self.deep is not None:
             logits += self.deep(flatten_fields(embedded), training=training)
         return tf.squeeze(logits, axis=1)
+
+    def last_hidden(self, batch: dict) -> tf.Tensor:
+        """Returns what the logit is read off, `[N, h]`: the output fields, and the last hidden layer of AutoInt+."""
+        embedded = self.embed(batch, training=False)
+        parts = [self._interacted(embedded, training=False)]
+        if self.deep is not None:
+            hidden = flatten_fields(embedded)
+            for layer in self.deep.layers[:-1]:
+                hidden = layer(hidden)
+            parts.append(hidden)
+        return tf.concat(parts, axis=1)
+
+    def last_weights(self) -> np.ndarray:
+        """Returns the weights of `last_hidden` and at last the bias, `[h + 1]`."""
+        layers = [self.output_layer] + ([] if self.deep is None else [self.deep.layers[-1]])
+        kernels = [layer.kernel.numpy()[:, 0] for layer in layers]
+        return np.concatenate([*kernels, sum(layer.bias.numpy() for layer in layers)])
+
+    def _interacted(self, embedded: tf.Tensor, training: bool | None, attention_mask=None) -> tf.Tensor:
+        """The fields after all interacting layers, side by side."""
+        fields = embedded
+        for layer in self.interacting_layers:
+            fields = layer(fields, training=training, attention_mask=attention_mask)
+        return flatten_fields(fields)
 
     def attention_maps(self, batch: dict) -> list[tf.Tensor]:
         """Returns each layer's attention weights `[N, H, M, M]`: query field by key field, rows sum to 1.

@@ -39,10 +39,19 @@ class Experts(tf.keras.layers.Layer):
 
     def call(self, impressions: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Returns every expert's score, `[N, K]`, of impressions `[N, D]`."""
+        hidden = self.hidden(impressions, training)
+        scores = tf.matmul(hidden, self.kernels[-1]) + self.biases[-1][:, tf.newaxis]
+        return tf.transpose(tf.squeeze(scores, axis=-1))
+
+    def hidden(self, impressions: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        """Returns every expert's last hidden layer, `[K, N, H]`; without hidden layers the impressions."""
+        if not self.hidden_units:
+            return tf.repeat(impressions[tf.newaxis], self.num_experts, axis=0)
         hidden = tf.einsum("nd,kdh->knh", impressions, self.kernels[0]) + self.biases[0][:, tf.newaxis]
-        for kernel, bias in zip(self.kernels[1:], self.biases[1:], strict=True):
-            hidden = tf.nn.relu(hidden)
-            if training and self.dropout:
-                hidden = tf.nn.dropout(hidden, self.dropout)
-            hidden = tf.matmul(hidden, kernel) + bias[:, tf.newaxis]
-        return tf.transpose(tf.squeeze(hidden, axis=-1))
+        for kernel, bias in zip(self.kernels[1:-1], self.biases[1:-1], strict=True):
+            hidden = tf.matmul(self._activated(hidden, training), kernel) + bias[:, tf.newaxis]
+        return self._activated(hidden, training)
+
+    def _activated(self, hidden: tf.Tensor, training: bool | None) -> tf.Tensor:
+        hidden = tf.nn.relu(hidden)
+        return tf.nn.dropout(hidden, self.dropout) if training and self.dropout else hidden

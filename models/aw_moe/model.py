@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import tensorflow as tf
 
 from features.config import nearest
@@ -107,12 +108,33 @@ class AwMoe(RankingModel):
 
     def expert_scores(self, batch: dict, training: bool | None = None) -> tf.Tensor:
         """Returns every expert's score, `[N, K]`."""
+        return self.experts(self._impressions(batch, training), training=training)
+
+    def last_hidden(self, batch: dict) -> tf.Tensor:
+        """Returns what the logit is read off, `[N, K (H + 1)]`: the experts' last hidden layers times their gates.
+
+        The gates by themselves are what the experts' biases are weighted by.
+        """
+        hidden = tf.transpose(self.experts.hidden(self._impressions(batch, training=False)), [1, 0, 2])
+        gates = self.gates(batch)
+        if self._of_requests:
+            gates = tf.gather(gates, batch["request_index"])
+        weighted = tf.reshape(hidden * gates[..., tf.newaxis], [-1, hidden.shape[1] * hidden.shape[2]])
+        return tf.concat([weighted, gates], axis=1)
+
+    def last_weights(self) -> np.ndarray:
+        """Returns the weights of `last_hidden` and at last the bias, `[h + 1]`."""
+        parts = (self.experts.kernels[-1], self.experts.biases[-1], self.bias)
+        return np.concatenate([part.numpy().reshape(-1) for part in parts])
+
+    def _impressions(self, batch: dict, training: bool | None) -> tf.Tensor:
+        """What the experts read, `[N, D]`."""
         fields = tf.concat([self.embedding(batch), self.history_interest(batch, training=training)], axis=1)
         if training and self.config.embedding_dropout:
             fields = tf.nn.dropout(fields, self.config.embedding_dropout)
         for layer in self.interacting_layers:
             fields = layer(fields, training=training)
-        return self.experts(flatten_fields(fields), training=training)
+        return flatten_fields(fields)
 
     def gates(self, batch: dict) -> tf.Tensor:
         """Returns the experts' weights: `[N, K]` of the candidates, in `search` `[B, K]` of the requests."""

@@ -10,6 +10,7 @@ import tensorflow_recommenders as tfrs
 
 from features.encoding.feature_encoding import FeatureEncoding
 from features.items.mutual_information import MutualInformation
+from models.last_layer.config import LastLayerConfig
 from models.training.config import TrainingConfig
 from models.training.history import TrainingHistory
 from models.training.loop import Metric
@@ -32,6 +33,7 @@ class TrainingTask:
       list_training: how a coarse model is trained on teacher lists after its examples; None: it is not.
       mutual_information: estimates that of the item features, for models that ask for it.
       metrics: validation metrics of a ranker by name.
+      last_layer: how draws of a fine ranker's last layer are made once it is trained; None: there are none.
     """
 
     model: Callable[..., tfrs.Model]
@@ -46,6 +48,7 @@ class TrainingTask:
     list_training: TrainingConfig | None = None
     mutual_information: Callable[[], MutualInformation] | None = None
     metrics: Mapping[str, Metric] = field(default_factory=dict)
+    last_layer: LastLayerConfig | None = None
 
 
 class Trained(NamedTuple):

@@ -37,11 +37,16 @@ COMMANDS = {
         "pipeline.cli.serving.serve:serve",
         "Serve models over gRPC and REST, as TensorFlow Serving does.",
     ),
+    "gateway": (
+        "pipeline.cli.serving.gateway_command:gateway",
+        "Recommend and rank over HTTP: the cascade of a release, over a model server.",
+    ),
     "release": (
         "pipeline.cli.serving.release:release",
         "Releases: list, show, promote, roll back, prune what is served together.",
     ),
     "bse": ("pipeline.cli.bse:bse", "Bucket tables of long histories (BSE): sign, build, read, append, verify."),
+    "profiles": ("pipeline.cli.serving.profiles:profiles", "Profiles of users: build, read, verify."),
 }
 _SETTINGS = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": None}
 

@@ -14,6 +14,7 @@ from pipeline.config import PipelineConfig, load_config, select_models
 from pipeline.lineage import ComponentRun, outputs_by_component
 from pipeline.run.dag import run_dag
 from pipeline.run.display import RunDisplay, shown_path
+from pipeline.run.gateway_example import GatewayExample, ask_gateway
 from pipeline.run.outcomes import ModelOutcome, cascade_evaluation, model_outcomes
 from pipeline.run.report import write_report
 from pipeline.run.run_manifest import load_release, write_manifest
@@ -35,6 +36,7 @@ class RunResult:
       request: the example request as JSON, ranked by the first ranker that was pushed; None if there is none. Beside it
         lies the same without its candidates, for the cascade: `example_recommend.json`.
       served: what the embedded server answered to it; None if there is no request, or no answer.
+      gateway: what the gateway answered to it over the embedded server; None likewise, or without a release.
     """
 
     components: tuple[ComponentRun, ...]
@@ -44,6 +46,7 @@ class RunResult:
     request: str | None
     cascade: object = None
     served: ServedExample | None = None
+    gateway: GatewayExample | None = None
 
     @property
     def cached(self) -> bool:
@@ -56,7 +59,7 @@ def run_pipeline(
 ) -> RunResult:
     """Simulates the log if asked to, runs the DAG, ranks one request with the pushed model and writes the report.
 
-    Last, the embedded server answers that request over REST.
+    Last, the embedded server answers that request over REST, and over that server the gateway.
 
     Args:
       config: the pipeline, or the path of its YAML.
@@ -91,18 +94,20 @@ def run_pipeline(
         manifest = write_manifest(config, components, outcomes)
         ranked = _ranked_path(config) if example else None
         paths = write_report(config, components, outcomes, started, time.perf_counter() - clock, ranked)
-        served = None
+        served = gateway = None
         if example:
             display.working("Serving")
             try:
                 served = serve_example(config.run_dir, example.ranker, example.request, example.ranked)
+                if manifest.release:
+                    gateway = ask_gateway(config.run_dir, *load_release(config.run_dir), example.request)
             except Exception as error:  # As above: by now all is written.
                 failures.append(_told(error, "served", display))
     finally:
         display.close()
     cascade = cascade_evaluation(config, components)
     path = example.path if example else None
-    result = RunResult(tuple(components), outcomes, paths.html, paths.json, path, cascade, served)
+    result = RunResult(tuple(components), outcomes, paths.html, paths.json, path, cascade, served, gateway)
     _show_result(result, config, display.line)
     if cascade is not None:
         _show_cascade(cascade, display.line)
@@ -110,6 +115,8 @@ def run_pipeline(
         _show_release(config, bool(example), display.line)
     if served is not None:
         _show_served(served, display.line)
+    if gateway is not None:
+        _show_gateway(gateway, display.line)
     if failures:
         raise failures[0]
     return result
@@ -220,6 +227,13 @@ def _show_release(config: PipelineConfig, request: bool, say) -> None:
 def _show_served(served: ServedExample, say) -> None:
     say(f"embedded server, over REST: {served.model} scores {served.item} {served.score:.6f}, as in this process")
     say(f"  make serve, and: {served.curl}")
+
+
+def _show_gateway(gateway: GatewayExample, say) -> None:
+    listed = ", ".join(f"{item.item_id} ({item.score:.3f})" for item in gateway.answer.items[:5])
+    say(f"gateway over the embedded server, {gateway.path}: {listed} …")
+    say(f"  make serve, and: {gateway.curl}")
+    say(f"  its page: {gateway.page}")
 
 
 def _show_cascade(cascade, say) -> None:

@@ -1,4 +1,4 @@
-"""How a bucket table lies in the store: keys that keep the type of a user id, records of one fixed size.
+"""How a bucket table lies in the store: records of one fixed size.
 
 A record is a checksum (CRC-32C), the counts, and the sums in one of three precisions:
 
@@ -9,7 +9,6 @@ A record is a checksum (CRC-32C), the counts, and the sums in one of three preci
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +19,7 @@ import numpy as np
 
 from features.errors import InputError
 from features.histories.bucket_table import BucketTable
+from serving.user_stores.user_keys import RecordError
 
 Precision = Literal["fp32", "fp16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
@@ -27,13 +27,6 @@ PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 _VALUE_TYPES = {"fp32": "<f4", "fp16": "<f2", "int8": "i1"}
 _STEPS = {"fp16": 1.0, "int8": 127.0}
 _CHECKSUM_BYTES = 4
-
-MAX_KEY_BYTES = 511
-"""LMDB's limit."""
-
-
-class RecordError(InputError):
-    """A record that is not what the layout says."""
 
 
 @dataclass(frozen=True)
@@ -144,35 +137,3 @@ def _widen(halves: np.ndarray) -> np.ndarray:
     widened = bits.view(np.float32)
     widened *= np.float32(2.0**112)
     return widened
-
-
-def user_key(user: str | int) -> tuple[bytes, bytes | None]:
-    """Returns a user's key, and the whole id where the key cannot hold it.
-
-    Strings and integers of the same digits are different users. Integers sort by value. A string too long for LMDB is
-    known by its digest.
-
-    Raises:
-      TypeError: for other types.
-      OverflowError: for integers beyond 64 bits.
-    """
-    if isinstance(user, str):
-        text = user.encode("utf-8")
-        if len(text) < MAX_KEY_BYTES:
-            return b"s" + text, None
-        return b"t" + hashlib.blake2b(text).digest(), text
-    if isinstance(user, bool) or not isinstance(user, int | np.integer):
-        raise TypeError(f"`user` must be a string or an integer. Received: {type(user).__name__}")
-    return b"i" + (int(user) + 2**63).to_bytes(8, "big"), None
-
-
-def user_of(key: bytes, long_id: bytes | None = None) -> str | int:
-    """The inverse of `user_key`. Raises RecordError if the key is none."""
-    kind, rest = key[:1], key[1:]
-    if kind == b"s":
-        return rest.decode("utf-8")
-    if kind == b"i" and len(rest) == 8:
-        return int.from_bytes(rest, "big") - 2**63
-    if kind == b"t" and long_id is not None:
-        return long_id.decode("utf-8")
-    raise RecordError(f"a key is no user: {key[:20]!r}")

@@ -33,8 +33,38 @@ class Batching(Strict):
     max_enqueued_batches: int = Field(default=4, ge=1)
 
 
+class GatewayDeployment(Strict):
+    """The gateway in front of the servers: `clickmill gateway`.
+
+    Attributes:
+      image: with Clickmill installed, one of your own: its command is `clickmill gateway …`.
+      label: of the release that is followed, one of those that the servers are configured with.
+      port: of HTTP.
+      cpus: cores of one gateway.
+      memory_mb: of one gateway, in MiB: twice its catalogue, since two releases are open during a switch.
+      replicas: gateways that Kubernetes keeps up.
+      behaviors: whether behaviours are taken in. The serving root is then mounted to be written, by one gateway alone:
+        the stores of profiles and bucket tables are memory that is mapped, and are not for several machines.
+      drain_seconds: that requests in flight get to end after SIGTERM.
+    """
+
+    image: str = Field(min_length=1)
+    label: str = Field(default="stable", pattern="^[a-z][a-z0-9_-]*$")
+    port: int = Field(default=8080, ge=1024, le=65535)
+    cpus: int = Field(default=1, ge=1)
+    memory_mb: int = Field(default=1024, ge=256)
+    replicas: int = Field(default=2, ge=1)
+    behaviors: bool = False
+    drain_seconds: int = Field(default=10, ge=1, le=600)
+
+    @property
+    def kept_up(self) -> int:
+        """How many gateways run: one, where it writes."""
+        return 1 if self.behaviors else self.replicas
+
+
 class Deployment(Strict):
-    """A server, or several alike, for the models of a release.
+    """A server, or several alike, for the models of a release, and a gateway in front of them where one is asked for.
 
     Attributes:
       name: of the service, its containers and what belongs to it.
@@ -54,6 +84,7 @@ class Deployment(Strict):
         two thirds of it, since a connection lives no longer; TensorFlow Serving does not handle SIGTERM.
       rest_timeout_ms: after which a REST call is given up.
       batching: what the server may merge.
+      gateway: that answers requests for a user over these servers; None: there is none.
     """
 
     name: str = Field(default="clickmill-serving", pattern="^[a-z]([-a-z0-9]{0,50}[a-z0-9])?$")
@@ -70,6 +101,7 @@ class Deployment(Strict):
     drain_seconds: int = Field(default=30, ge=3, le=600)
     rest_timeout_ms: int = Field(default=30_000, ge=1)
     batching: Batching = Batching()
+    gateway: GatewayDeployment | None = None
 
     @model_validator(mode="after")
     def _can_be_served(self) -> Self:
@@ -81,6 +113,10 @@ class Deployment(Strict):
             raise ValueError(f"`root` must begin with `/` or `.`: compose.yaml asks so. Got {self.root!r}.")
         if self.grpc_port == self.rest_port:
             raise ValueError(f"`grpc_port` and `rest_port` must differ. Got {self.grpc_port} for both.")
+        if self.gateway is not None and self.gateway.port in (self.grpc_port, self.rest_port):
+            raise ValueError(f"`gateway.port` must differ from the servers' ports. Got {self.gateway.port}.")
+        if self.gateway is not None and not storage.is_local(self.base):
+            raise ValueError(f"a gateway reads the serving root from a volume: `base` is a path. Got {self.base!r}.")
         return self
 
     @property

@@ -44,6 +44,26 @@ def server_flags(deployment: Deployment) -> list[str]:
     return [f"--{name}={value}" for name, value in flags.items()]
 
 
+def gateway_flags(deployment: Deployment, server: str) -> list[str]:
+    """Returns the command line of the deployment's gateway, without the program.
+
+    Args:
+      deployment: one with a gateway.
+      server: address of the servers' gRPC, as the gateway sees it.
+    """
+    gateway = deployment.gateway
+    options = {
+        "root": deployment.base,
+        "label": gateway.label,
+        "server": server,
+        # Its container lets in whom the ports of compose.yaml, or the network policy, let in.
+        "host": "0.0.0.0",
+        "port": gateway.port,
+        "drain": gateway.drain_seconds,
+    }
+    return ["gateway", *(f"--{name}={value}" for name, value in options.items())]
+
+
 def server_files(served: Served, deployment: Deployment, *comments: str) -> dict[str, str]:
     """Returns the files that a server reads, by name.
 
@@ -65,7 +85,10 @@ def server_files(served: Served, deployment: Deployment, *comments: str) -> dict
 
 def compose(deployment: Deployment) -> str:
     """Returns a compose.yaml; it stands beside the folder `server` of the server's files."""
-    return _templates().get_template("compose.yaml.j2").render(_values(deployment))
+    values = _values(deployment)
+    if deployment.gateway:
+        values["gateway_flags"] = gateway_flags(deployment, f"serving:{deployment.grpc_port}")
+    return _templates().get_template("compose.yaml.j2").render(values)
 
 
 def kubernetes(deployment: Deployment, files: dict[str, str]) -> str:
@@ -76,9 +99,23 @@ def kubernetes(deployment: Deployment, files: dict[str, str]) -> str:
       files: of the server, as `server_files` gives them; they make up the ConfigMap.
     """
     digest = hashlib.sha256("\0".join(part for item in files.items() for part in item).encode("utf-8")).hexdigest()
-    labels = f"{{app.kubernetes.io/name: {deployment.name}, app.kubernetes.io/part-of: clickmill}}"
-    values = {"server_files": files, "config_name": f"{deployment.name}-{digest[:10]}", "labels": labels}
-    return _templates().get_template("kubernetes.yaml.j2").render(_values(deployment) | values)
+    values = {
+        "server_files": files,
+        "config_name": f"{deployment.name}-{digest[:10]}",
+        "labels": _labels(deployment.name),
+        "gateway_labels": _labels(f"{deployment.name}-gateway"),
+    }
+    templates, values = _templates(), _values(deployment) | values
+    drawn = templates.get_template("kubernetes.yaml.j2").render(values)
+    if deployment.gateway is None:
+        return drawn
+    # The service has no address of its own: its name stands for all pods, among whom gRPC takes turns.
+    values["gateway_flags"] = gateway_flags(deployment, f"dns:///{deployment.name}:{deployment.grpc_port}")
+    return drawn + templates.get_template("kubernetes_gateway.yaml.j2").render(values)
+
+
+def _labels(name: str) -> str:
+    return f"{{app.kubernetes.io/name: {name}, app.kubernetes.io/part-of: clickmill}}"
 
 
 def _values(deployment: Deployment) -> dict[str, object]:

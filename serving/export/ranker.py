@@ -6,6 +6,7 @@ are described in docs/reference/signatures.md.
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
 
 from features import storage
@@ -24,6 +25,7 @@ def export_ranker(
     warmup_rows: pa.Table | None = None,
     *,
     item_signatures: ItemSignatures | None = None,
+    last_layer_draws: np.ndarray | None = None,
     overwrite: bool = False,
 ) -> str:
     """Exports a ranker with the signature `serving_default`, and the joint graph `rank_requests` beside it.
@@ -39,6 +41,9 @@ def export_ranker(
     ranker with `attention_maps` (AutoInt) also exports `explain`: the inputs of `serving_default` to `attention`
     `[R, N, layers, H, M, M]`, query field by key field.
 
+    With `last_layer_draws` it also exports `draw_logits`: the inputs of `serving_default` to `logit` `[R, N]` and
+    `deviation` `[R, N, M]`, what each draw of the last layer adds to the logit.
+
     The SavedModel appears whole or not at all.
 
     Args:
@@ -49,6 +54,8 @@ def export_ranker(
       directory: where the SavedModel appears, for example `serving_models/<name>/<version>`.
       warmup_rows: raw request rows that a server replays before it takes traffic; None writes no warm-up file.
       item_signatures: those that the model was built with, if any.
+      last_layer_draws: [M, h + 1] deviations of the last layer's weights (`models.last_layer.laplace`), of a model with
+        `last_hidden`; None: `draw_logits` is not exported.
       overwrite: replace what stands at `directory`.
 
     Returns:
@@ -70,7 +77,8 @@ def export_ranker(
     def build(assets: str):
         from serving.export.ranker_graphs import RankerGraphs
 
-        return RankerGraphs(model, encoding, assets, history, looked_up and looked_up.item_ids).build()
+        item_ids = looked_up and looked_up.item_ids
+        return RankerGraphs(model, encoding, assets, history, item_ids, draws=last_layer_draws).build()
 
     return publish_model(
         directory,

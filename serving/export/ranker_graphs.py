@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pyarrow as pa
 import tensorflow as tf
 
@@ -23,6 +24,7 @@ from serving.export.padding import NO_LOGIT, Slates, pad
 from serving.export.read_inputs import read_inputs
 from serving.export.transforms import ItemRows, RawFeatureEncoder, traced
 from serving.signature_specs import (
+    DRAW_LOGITS,
     ENCODE_BEHAVIORS,
     EXPLAIN,
     GAP_WEIGHTS,
@@ -49,6 +51,7 @@ class RankerGraphs:
       history: what it takes of histories; None: nothing.
       item_ids: raw ids of the catalogue whose signatures it looks up, in their order; None: it looks none up.
       call: logits of an encoded batch; by default the model's.
+      draws: [M, h + 1] deviations of the last layer's weights, of a model with `last_hidden`; None: no `draw_logits`.
 
     Attributes:
       module: owns the look-up tables.
@@ -63,12 +66,16 @@ class RankerGraphs:
         history: HistoryInputs | None,
         item_ids: pa.Array | None = None,
         call: Callable | None = None,
+        draws: np.ndarray | None = None,
     ):
         self._model, self._spec, self._history = model, encoding.spec, history
         self._call = call or (lambda batch: model(batch, training=False))
         self.module = tf.Module(name=f"{encoding.spec.name}_ranker")
         self.encoder = self.module.encoder = RawFeatureEncoder(encoding, assets)
         self._by_table = history is not None and history.simhash is not None
+        self._draws = None
+        if draws is not None:  # a variable: as a constant each signature would hold it once more
+            self._draws = self.module.last_layer_draws = tf.Variable(draws.T, trainable=False, dtype=tf.float32)
         self._item_rows = None
         if item_ids is not None:
             self._item_rows = self.module.item_rows = ItemRows(item_ids, assets)
@@ -84,6 +91,9 @@ class RankerGraphs:
         if hasattr(self._model, "attention_maps"):
             maps = lambda batch: tf.stack(self._model.attention_maps(batch), axis=1)  # noqa: E731
             signatures[EXPLAIN] = traced(self._explaining(self._model_function(maps, with_table=True), names), served)
+        if self._draws is not None:
+            both = self._model_function(self._drawn, with_table=True)
+            signatures[DRAW_LOGITS] = traced(self._drawing(both, names), served)
         joint = score
         if self._by_table:
             joint = self._model_function(self._call, with_table=False)
@@ -157,6 +167,22 @@ class RankerGraphs:
             return {"score": tf.sigmoid(logits), "logit": logits, LONG_HISTORY_USED: used}
 
         return rank
+
+    def _drawn(self, batch: dict) -> tf.Tensor:
+        """`[N, 1 + M]`: the logits, and what each draw of the last layer adds to them."""
+        deviations = tf.matmul(self._model.last_hidden(batch), self._draws[:-1]) + self._draws[-1:]
+        return tf.concat([_flat_logits(self._call(batch))[:, tf.newaxis], deviations], axis=1)
+
+    def _drawing(self, both, names: list[str]):
+        def draw_logits(**inputs):
+            slates, batch, _ = self._served_batch(inputs, names)
+            found = both(batch)
+            return {
+                "logit": slates.to_grid(found[:, 0], NO_LOGIT),
+                "deviation": slates.to_grid(found[:, 1:], 0.0),
+            }
+
+        return draw_logits
 
     def _explaining(self, maps, names: list[str]):
         def explain(**inputs):

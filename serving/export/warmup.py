@@ -21,6 +21,7 @@ from features.histories.windows import history_column
 from features.spec import FeatureSpec
 from serving.requests.tensors import candidate_counts, flatten_candidates, slate_tensors, value_tensors
 from serving.signature_specs import (
+    DRAW_LOGITS,
     ENCODE_BEHAVIORS,
     EXPLAIN,
     GAP_WEIGHTS,
@@ -66,7 +67,7 @@ def ranker_logs(
     """
     check_rows(rows)
     slates = slate_requests(spec, rows, inputs[SERVING_DEFAULT], history)
-    requests = {name: slates for name in (SERVING_DEFAULT, EXPLAIN) if name in inputs}
+    requests = {name: slates for name in (SERVING_DEFAULT, EXPLAIN, DRAW_LOGITS) if name in inputs}
     if RANK_SIGNED in inputs:
         groups = history.simhash.num_groups
         given = [np.full((*each[_slate_of(spec, each)].shape[:2], groups), -1, np.int32) for each in slates]

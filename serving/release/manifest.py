@@ -2,7 +2,7 @@
 
     ROOT/<model>/<version>/            a SavedModel, as TensorFlow Serving reads it
     ROOT/<model>_bse/<version>         the bucket tables of a ranker (serving/bse/)
-    ROOT/catalogues/<digest>/          the raw items that a cascade lists
+    ROOT/catalogues/<digest>/          the raw items that a cascade lists; most clicked items
     ROOT/releases/<id>.json            a `Release`
     ROOT/labels.json                   label → id of a release
 
@@ -125,12 +125,16 @@ class Release(Strict):
       models: the versions, in the order of their training.
       tables: of the rankers that read long histories from a store.
       catalogue: Parquet file of the raw items, relative to the serving root; None: there is none.
+      profiles: users' profiles, as store and version in it, relative to the serving root: `shop_profiles/1f2e…`; None:
+        requests bring what they say of their users.
       cascade: how many items pass each stage; None: the release is no cascade.
       cascade_models: the models of the cascade by stage; empty without one.
       spec, config, data: fingerprints of the features, of the whole configuration, and of the logs.
       metrics: {model: {metric: value}}, by which the models were allowed.
       allowed_by: who or what let it be released.
       pipeline: the one that made it; '' where it was put together by hand.
+      popular_items: Parquet file of the items that were clicked most in training, relative to the serving root, for who
+        has no others to list; None: there is none.
       catalogue_sha256: of the catalogue's file; '' where it is not checked.
       format: of the manifest.
     """
@@ -140,6 +144,7 @@ class Release(Strict):
     models: tuple[ReleasedModel, ...]
     tables: tuple[ReleasedTables, ...] = ()
     catalogue: InsidePath | None = None
+    profiles: InsidePath | None = None
     cascade: CascadeConfig | None = None
     cascade_models: dict[str, str] = {}
     spec: str = ""
@@ -148,6 +153,7 @@ class Release(Strict):
     metrics: dict[str, dict[str, float]] = {}
     allowed_by: str = ""
     pipeline: str = ""
+    popular_items: InsidePath | None = None
     catalogue_sha256: str = ""
     format: Literal[1] = FORMAT
 

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from features import storage
 from features.config import parse_model
 from features.errors import InputError
-from serving.bse.build import CURRENT, remove_version
 from serving.release.contents import GRAPH_FILE
 from serving.release.labels import label_moves, rollback_target
 from serving.release.lock import locked
 from serving.release.manifest import Release
 from serving.release.registry import Releases
+from serving.user_stores.builds import CURRENT, remove_version
 
 WITHDRAWN_FOLDER = "withdrawn"
 
@@ -33,9 +33,9 @@ class PrunePlan:
       kept: {id of a release that stays: why}, the newest first.
       releases: ids of those that go, the newest first; among them what an earlier prune did not end.
       models: folders of versions of models that no kept release names, as `shop_autoint/17`.
-      tables: versions of stores that no kept release names, as `shop_autoint_bse/1f2e…`, but those that a store calls
-        its current.
-      catalogues: files that no kept release names.
+      tables: versions of stores, of bucket tables and of profiles, that no kept release names, as
+        `shop_autoint_bse/1f2e…`, but those that a store calls its current.
+      catalogues: files of items, also of the most clicked ones, that no kept release names.
       num_bytes: of the models and catalogues together.
     """
 
@@ -161,8 +161,11 @@ def _models_of(named: Iterable[Release]) -> set[str]:
 
 
 def _tables_of(named: Iterable[Release]) -> set[str]:
-    return {f"{tables.path}/{tables.version}" for release in named for tables in release.tables}
+    named = list(named)
+    profiles = {release.profiles for release in named if release.profiles is not None}
+    return profiles | {f"{tables.path}/{tables.version}" for release in named for tables in release.tables}
 
 
 def _catalogues_of(named: Iterable[Release]) -> set[str]:
-    return {release.catalogue for release in named if release.catalogue is not None}
+    named = [file for release in named for file in (release.catalogue, release.popular_items)]
+    return {file for file in named if file is not None}

@@ -20,6 +20,7 @@ def publish_release(
     models: Sequence[ReleasedModel],
     *,
     items: storage.AnyPath | None = None,
+    popular_items: storage.AnyPath | None = None,
     unless_same_as: Release | None = None,
     **facts: Any,
 ) -> Release:
@@ -32,6 +33,8 @@ def publish_release(
       models: the versions; the files of those that name none are taken stock of now.
       items: Parquet file of the raw items, wherever it lies; None: the release has no catalogue, or `facts` names one
         that is in the root already.
+      popular_items: Parquet file of the most clicked items (`evaluation.baselines.ItemCounts.most_clicked`), wherever
+        it lies; None: the release names none.
       unless_same_as: an earlier release, which is returned where the new one would serve the same.
       **facts: the other fields of `Release`.
 
@@ -46,7 +49,9 @@ def publish_release(
         for model in models
     )
     if items is not None:
-        facts |= _put_catalogue(releases, items)
+        facts["catalogue"], facts["catalogue_sha256"] = _put_file(releases, items)
+    if popular_items is not None:
+        facts["popular_items"], _ = _put_file(releases, popular_items)
     with locked(root):
         newest = next(iter(releases.all()), None)
         release_id, created = new_release_id(after=None if newest is None else created_at(newest))
@@ -64,14 +69,15 @@ def publish_release(
 def _served(release: Release) -> tuple:
     """What a release gives to those who ask, without how it came about."""
     models = {(model.path, model.files) for model in release.models}
-    return models, set(release.tables), release.catalogue, release.cascade, release.cascade_models
+    files = release.catalogue, release.popular_items, release.profiles
+    return models, set(release.tables), files, release.cascade, release.cascade_models
 
 
-def _put_catalogue(releases: Releases, items: storage.AnyPath) -> dict[str, str]:
-    """Puts the catalogue into the root under its digest; returns the fields that name it."""
-    sha256 = digest(items)
-    inside = f"{CATALOGUES_FOLDER}/{sha256[:16]}/{storage.name(items)}"
+def _put_file(releases: Releases, file: storage.AnyPath) -> tuple[str, str]:
+    """Puts a file into the root under its digest; returns its path there and the digest."""
+    sha256 = digest(file)
+    inside = f"{CATALOGUES_FOLDER}/{sha256[:16]}/{storage.name(file)}"
     target = releases.path(inside)
     if not storage.is_file(target):
-        storage.write_bytes(target, storage.read_bytes(items), durable=True)
-    return {"catalogue": inside, "catalogue_sha256": sha256}
+        storage.write_bytes(target, storage.read_bytes(file), durable=True)
+    return inside, sha256

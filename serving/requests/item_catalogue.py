@@ -67,6 +67,10 @@ class ItemCatalogue:
         ids = item_ids.cast(self.item_ids.type).to_pylist()
         return np.fromiter((self._row_of.get(item, -1) for item in ids), np.int64, len(ids))
 
+    def row_of(self, item_id: str | int | None) -> int:
+        """Row of one id, from 0; -1: not in the catalogue."""
+        return self._row_of.get(item_id, -1)
+
     def tensors(self, rows: np.ndarray | slice | Sequence[int]) -> dict[str, np.ndarray]:
         """The items in these rows as one slate, [1, n] or [1, n, V]: the candidates' part of `serving_default`."""
         count = len(self.item_ids[rows] if isinstance(rows, slice) else rows)

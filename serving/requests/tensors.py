@@ -90,8 +90,14 @@ def slate_tensors(
     counts = candidate_counts(table)
     windows = {} if history is None else history.windows(with_table=True)
     tensors = request_tensors(spec, table, _wanted(spec, "request", names), windows)
-    tensors |= to_slates(_candidate_tensors(spec, table, counts, names), counts)
+    tensors |= candidate_slates(spec, table, names)
     return tensors | ({} if history is None else table_tensors(history, long_sums, len(counts)))
+
+
+def candidate_slates(spec: FeatureSpec, table: pa.Table, names: Container[str] | None = None) -> dict[str, np.ndarray]:
+    """The candidates' part of `slate_tensors`; arguments and errors as there."""
+    counts = candidate_counts(table)
+    return to_slates(_candidate_tensors(spec, table, counts, names), counts)
 
 
 def to_slates(flat: dict[str, np.ndarray], counts: np.ndarray) -> dict[str, np.ndarray]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 import pyarrow as pa
 
-from serving.requests.tensors import item_tensor, request_tensors, to_slates
+from serving.requests.stage_inputs import RequestInputs, coarse_inputs, item_slate
 from serving.saved.saved_model import SavedModel
 from serving.signature_specs import COARSE_RANK, USER_INTERESTS
 
@@ -32,14 +34,13 @@ class SavedCoarse(SavedModel):
             raise ValueError(f"`requests` must be one row. Received: {requests.num_rows} rows.")
         if not len(item_ids):
             return np.zeros(0, np.float32)
-        listed = to_slates({"item_id": item_tensor(item_ids)}, np.array([len(item_ids)]))
-        return self.run(COARSE_RANK, self._tensors(requests) | listed)["score"][0]
+        return self.run(COARSE_RANK, self._inputs.tensors(requests) | item_slate(item_ids))["score"][0]
 
     def user_interests(self, requests: pa.Table) -> tuple[np.ndarray, np.ndarray]:
         """Returns the interests [B, K, d] float32 of raw requests with their windows, and which are valid [B, K]."""
-        found = self.run(USER_INTERESTS, self._tensors(requests))
+        found = self.run(USER_INTERESTS, self._inputs.tensors(requests))
         return found["interests"], found["valid"]
 
-    def _tensors(self, requests: pa.Table) -> dict[str, np.ndarray]:
-        names, windows = self.request_features(USER_INTERESTS), self.history.windows(with_table=False)
-        return request_tensors(self.spec, requests, names, windows)
+    @cached_property
+    def _inputs(self) -> RequestInputs:
+        return coarse_inputs(self.spec, self.history, self.inputs(USER_INTERESTS))

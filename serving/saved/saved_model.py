@@ -60,6 +60,29 @@ def read_spec(saved_model: storage.AnyPath, kind: str = "model") -> FeatureSpec:
         raise UnscorableError(f"{path} is of another version of Clickmill: {error}") from error
 
 
+def read_signatures(saved_model: storage.AnyPath) -> dict[str, frozenset[str]]:
+    """Reads the names of the inputs of an export's signatures, by signature, without loading it.
+
+    Args:
+      saved_model: one version.
+
+    Raises:
+      NotFoundError: if it is no SavedModel.
+      UnscorableError: if it is damaged.
+    """
+    from google.protobuf.message import DecodeError
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel as Graphs
+
+    path = storage.join(saved_model, _GRAPH_FILE)
+    try:
+        graph = Graphs.FromString(storage.read_bytes(path)).meta_graphs[0]
+    except FileNotFoundError as error:
+        raise NotFoundError(f"{saved_model} holds no {_GRAPH_FILE}: it is no SavedModel.") from error
+    except (DecodeError, IndexError) as error:
+        raise UnscorableError(f"{path} is damaged: {error}. Push or copy it again.") from error
+    return {name: frozenset(signature.inputs) for name, signature in graph.signature_def.items()}
+
+
 class SavedModel:
     """An exported model, opened. TensorFlow reads local files: one that lies elsewhere is copied while it is loaded.
 

@@ -15,7 +15,8 @@ from features.examples.shards import list_shards, request_batches
 from features.histories.windows import attach_histories, read_behaviors
 from features.items.catalogue import item_rows
 from serving.export.item_embeddings import ITEM_EMBEDDINGS_FILE, read_item_embeddings
-from serving.requests.tensors import request_tensors, value_tensors
+from serving.requests.stage_inputs import item_ids_of, two_tower_inputs
+from serving.requests.tensors import value_tensors
 from serving.saved.saved_model import SavedModel
 from serving.signature_specs import ANONYMOUS_EMBEDDING, ITEM_EMBEDDING, RETRIEVE, USER_EMBEDDING
 
@@ -44,10 +45,7 @@ class SavedTwoTower(SavedModel):
 
     def __init__(self, model_dir: storage.AnyPath):
         super().__init__(model_dir)
-        self._request_features = self.request_features(USER_EMBEDDING)
-        history, inputs = self.spec.history.features if self.spec.history else (), self.inputs(USER_EMBEDDING)
-        read = tuple(name for name in history if f"short_{name}" in inputs)
-        self._windows = {"short": read} if read else {}
+        self._inputs = two_tower_inputs(self.spec, self.inputs(USER_EMBEDDING))
 
     def embed_users(self, requests: pa.Table) -> np.ndarray:
         """Embeds raw requests, [B, d] float32.
@@ -78,8 +76,7 @@ class SavedTwoTower(SavedModel):
         if k < 1:
             raise ValueError(f"`k` must be positive. Received: `k`={k}.")
         found = self.run(RETRIEVE, self._tensors(requests) | {"k": np.full(len(requests), k, np.int32)})
-        ids = pa.array(found["item_id"].ravel())
-        return ids.cast(pa.string()) if pa.types.is_binary(ids.type) else ids, found["score"]
+        return item_ids_of(found["item_id"]), found["score"]
 
     def embed_items(self, items: pa.Table, to_sign: bool = False) -> np.ndarray:
         """Embeds raw items, also such as the index does not hold, [n, d] float32.
@@ -113,7 +110,7 @@ class SavedTwoTower(SavedModel):
 
     def _tensors(self, requests: pa.Table) -> dict:
         """Inputs of `user_embedding`."""
-        return request_tensors(self.spec, requests, self._request_features, self._windows)
+        return self._inputs.tensors(requests)
 
     def embed_takes(self, examples_dir: storage.AnyPath, behaviors_dir: storage.AnyPath, split: str) -> EmbeddedTakes:
         """Embeds the requests of a split's takes: one row a (request, item with a positive label) pair.
@@ -128,10 +125,10 @@ class SavedTwoTower(SavedModel):
           UnscorableError: if a column that the model reads is missing, or has another form.
         """
         columns = ["user_id", "item_id", self.spec.label, "user_index", "history_end"]
-        features = [self.spec[name] for name in self._request_features]
+        features = [self.spec[name] for name in self._inputs.names]
         queries, taken, users = [], [], []
         for path in list_shards(examples_dir, split):
-            behaviors = read_behaviors(behaviors_dir, path, self.spec.history) if self._windows else None
+            behaviors = read_behaviors(behaviors_dir, path, self.spec.history) if self._inputs.windows else None
             for table in request_batches(path, columns, features, _BATCH_REQUESTS):
                 request, items = _takes(table, self.spec.label)
                 taken.append(items)
@@ -157,11 +154,11 @@ class SavedTwoTower(SavedModel):
         Raises:
           UnscorableError: if a column that the model reads is missing, or has another form.
         """
-        features, found = [self.spec[name] for name in self._request_features], []
+        features, found = [self.spec[name] for name in self._inputs.names], []
         for path, rows in requests:
             read = request_batches(path, ["user_index", "history_end"], features, _BATCH_REQUESTS)
             table = pa.concat_tables(read).take(pa.array(rows))
-            if self._windows:
+            if self._inputs.windows:
                 behaviors = read_behaviors(behaviors_dir, path, self.spec.history)
                 table = attach_histories(table, behaviors, self.spec.history, windows=("short",))
             found.append(self.embed_users(table))

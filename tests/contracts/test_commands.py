@@ -115,6 +115,17 @@ BAD = {
         ["--root", "{tmp}"],
         ["-m", "half={tmp}", "--port", "70000"],
     ],
+    "gateway": [
+        [],
+        ["--root", "no/such"],
+        ["--root", "{tmp}"],
+        ["--root", "{file}"],
+        ["--root", "{tmp}", "--label", "../x"],
+        ["--root", "{tmp}", "--port", "70000"],
+        ["--root", "{tmp}", "--server", "nowhere"],
+        ["--root", "{tmp}", "--deadline", "0"],
+        ["--settings", "{file}"],
+    ],
     "bse verify": [["-s", "{tmp}"], ["-s", "{file}"]],
 }
 

@@ -82,6 +82,7 @@ def test_baselines_are_fitted_on_train_alone(examples):
     assert found == {"a": (2, 1), "b": (2, 1), "c": (1, 1)}
     items = pa.array(["c", "d", "a"])
     assert counts.popularity(items).score.tolist() == [1, 0, 1]
+    assert counts.most_clicked(2).to_pydict() == {"item_id": ["a", "b"], "clicks": [1, 1]}
     rate = counts.click_rate(items, prior_strength=5)
     np.testing.assert_allclose(rate.score, [(1 + 5 * 0.6) / 6, 0.6, (1 + 5 * 0.6) / 7])
     assert rate.calibrated

@@ -9,7 +9,7 @@ import pytest
 from tests.house.structure import ROOMS, ROOT, module_of, python_files, syntax
 
 #: The storage module itself, and LMDB's store, which needs local files and links.
-STORAGE = ("features.storage", "serving.bse.")
+STORAGE = ("features.storage", "serving.user_stores.")
 OTHER_WAYS = {"os.replace", "os.rename", "os.renames"}
 
 #: Paths of a machine and hosts of a package index; nothing that is tracked may hold one.
@@ -57,7 +57,7 @@ def test_data_is_written_by_the_storage_module():
 def test_a_planted_write_is_caught(source, named):
     (found,) = own_writes(ast.parse(source), "features.ingest.joining.write")
     assert found.endswith(named)
-    assert own_writes(ast.parse(source), "serving.bse.build") == []
+    assert own_writes(ast.parse(source), "serving.user_stores.builds") == []
     assert own_writes(ast.parse(source), "features.storage") == []
 
 

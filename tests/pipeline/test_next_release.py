@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from tfx.types.standard_artifacts import Examples, Model, ModelBlessing, ModelEvaluation, PushedModel
 
@@ -204,6 +206,9 @@ def test_the_component_reads_what_the_others_left(config, tmp_path):
     allow(plan.root, 7)
     (tmp_path / "examples" / "catalogue").mkdir(parents=True)
     (tmp_path / "examples" / "catalogue" / "items.parquet").write_text("items")
+    (tmp_path / "examples" / "Split-train").mkdir()
+    shown = pa.table({"item_id": [["i1", "i2"], ["i2", "i3"], ["i2", "i1"]], "click": [[1, 0], [1, 0], [1, 0]]})
+    pq.write_table(shown, tmp_path / "examples" / "Split-train" / "requests-00000-of-00001.parquet")
     (tmp_path / "tables").mkdir()
     (tmp_path / "tables" / "behavior_tables.json").write_text(json.dumps({"version": "v7", "users": 3}))
     evaluation().save(tmp_path / "evaluation")
@@ -225,6 +230,8 @@ def test_the_component_reads_what_the_others_left(config, tmp_path):
     assert [model.name for model in made.models] == ["shop_two_tower", "shop_autoint"], "hcn was not pushed"
     assert made.tables[0].version == "v7" and made.data == "abc" and made.catalogue is not None
     assert made.metrics["shop_autoint"] == evaluation().figures() and "auc" in made.metrics["shop_autoint"]
+    popular = pq.read_table(Releases(plan.root).path(made.popular_items))
+    assert popular.to_pydict() == {"item_id": ["i2", "i1"], "clicks": [2, 1]}
     for name in MODELS:
         given[f"{name}_pushed_model"][0].set_int_custom_property("pushed", 0)
     assert run() == "" and Releases(plan.root).ids() == [made.id]

@@ -164,7 +164,7 @@ def test_nothing_is_loaded_from_anywhere(built):
             assert attrs.get(name, "#").startswith(("#", "data:")), (tag, attrs)
     policy = next(attrs["content"] for tag, attrs in page.tags if attrs.get("http-equiv") == "Content-Security-Policy")
     assert policy.startswith("default-src 'none'") and "unsafe-inline" not in policy.split("style-src")[0]
-    style = report._asset("report.css")
+    style = report.base_style() + report._asset("report.css")
     assert "url(" not in style and "@import" not in style
     assert sum(tag == "script" for tag, _ in page.tags) == 2  # the data, and the page's own
 

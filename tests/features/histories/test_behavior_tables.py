@@ -26,9 +26,9 @@ class FileSink:
         self.directory = directory
         directory.mkdir()
 
-    def write(self, user_ids, sums, counts):
+    def write_block(self, block):
         name = f"{len(list(self.directory.iterdir())):05d}"
-        np.savez(self.directory / name, ids=user_ids.to_pylist(), sums=sums, counts=counts)
+        np.savez(self.directory / name, ids=block.user_ids.to_pylist(), sums=block.sums, counts=block.counts)
 
     def close(self):
         (self.directory / "closed").touch()

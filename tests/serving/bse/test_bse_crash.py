@@ -9,16 +9,16 @@ import time
 
 import pytest
 
-from serving.bse.build import BUILDS, versions
 from serving.bse.store import BseStore
+from serving.user_stores.builds import BUILDS, versions
 from tests.builders.bse_example import build, same, table_of
 
 # Builds a version in children that kill themselves at the moments that matter (tests/builders/kill_points.py).
 BUILDER = """
 import sys
 import pyarrow as pa
-from serving.bse import build as bse_build
-from serving.bse import environment as lmdb_environment
+from serving.user_stores import builds as store_builds
+from serving.user_stores import environment as lmdb_environment
 from serving.bse.build import StoreBuilder
 from tests.builders.bse_example import LAYOUT, table_of, write
 from tests.builders.kill_points import run_children
@@ -26,8 +26,8 @@ from tests.builders.kill_points import run_children
 version = sys.argv[1]
 
 def build(root, points):
-    points.guard(bse_build, "open_environment", "sync_directory", "remove_unlinked")
-    points.guard(bse_build.os, "symlink", "replace")
+    points.guard(store_builds, "open_environment", "sync_directory", "remove_unlinked")
+    points.guard(store_builds.os, "symlink", "replace")
     points.guard(lmdb_environment.SharedEnvironment, "write", "sync", "close")
     with StoreBuilder(root, version, LAYOUT) as builder:
         for start in range(0, 90, 30):

@@ -5,14 +5,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from features.histories.bucket_table import BucketTable
-from serving.bse.record import (
-    PRECISIONS,
-    RecordError,
-    RecordLayout,
-    _widen,
-    user_key,
-    user_of,
-)
+from serving.bse.record import PRECISIONS, RecordLayout, _widen
+from serving.user_stores.user_keys import RecordError, user_key, user_of
 from tests.builders.bse_example import DIM, same, table_of
 
 finite = st.floats(-(2.0**100), 2.0**100, width=32)

@@ -8,12 +8,13 @@ import threading
 
 import pytest
 
-from serving.bse import environment as lmdb_environment
-from serving.bse import store as bse_store
-from serving.bse.build import BUILDS, remove_version
-from serving.bse.environment import StoreError
 from serving.bse.record import RecordLayout
-from serving.bse.store import BseStore, VersionMismatch
+from serving.bse.store import BseStore
+from serving.user_stores import environment as lmdb_environment
+from serving.user_stores import user_store
+from serving.user_stores.builds import BUILDS, remove_version
+from serving.user_stores.environment import StoreError
+from serving.user_stores.user_store import VersionMismatch
 from tests.builders.bse_example import DIM, behaviors, build, same, table_of
 
 # Opens, reads and closes the store until its standard input ends; prints how often, or what went wrong.
@@ -78,7 +79,7 @@ def test_a_build_that_is_replaced_at_any_step_of_opening_is_opened_anew(tmp_path
 
         monkeypatch.setattr(owner, name, call)
 
-    guarded(bse_store.os.path, "realpath")
+    guarded(user_store.os.path, "realpath")
     guarded(lmdb_environment.Path, "stat")
     guarded(lmdb_environment.Path, "exists")
     guarded(lmdb_environment.lmdb, "open")
@@ -91,7 +92,7 @@ def test_a_build_that_is_replaced_at_any_step_of_opening_is_opened_anew(tmp_path
 
 def test_who_follows_reads_the_newest_build_and_who_does_not_what_he_opened(tmp_path, monkeypatch):
     build(tmp_path, users=range(5))
-    monkeypatch.setattr(bse_store, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(user_store, "LOOK_SECONDS", 0.0)
     with BseStore(tmp_path, "v1", follow=True) as following, BseStore(tmp_path, "v1") as staying:
         assert following.get(7) is None
         build(tmp_path, users=range(9), layout=RecordLayout(16, 8, DIM, "fp16"), note="again")
@@ -110,17 +111,17 @@ def test_who_follows_reads_the_newest_build_and_who_does_not_what_he_opened(tmp_
 def test_who_follows_looks_now_and_then(tmp_path, monkeypatch):
     build(tmp_path, users=range(5))
     now = [100.0]
-    monkeypatch.setattr(bse_store.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(user_store.time, "monotonic", lambda: now[0])
     with BseStore(tmp_path, "v1", follow=True) as store:
         build(tmp_path, users=range(9))
         assert store.get(7) is None
-        now[0] += bse_store.LOOK_SECONDS
+        now[0] += user_store.LOOK_SECONDS
         assert store.get(7) is not None
 
 
 def test_who_follows_keeps_what_it_has_where_the_next_build_cannot_be_opened(tmp_path, monkeypatch, caplog):
     build(tmp_path, users=range(5))
-    monkeypatch.setattr(bse_store, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(user_store, "LOOK_SECONDS", 0.0)
     with BseStore(tmp_path, "v1", follow=True) as store:
         build(tmp_path, users=range(9))
         held = os.readlink(tmp_path / "v1")
@@ -149,7 +150,7 @@ def test_who_follows_does_not_append(tmp_path):
 def test_threads_read_on_while_the_store_is_rebuilt(tmp_path, monkeypatch):
     before = set(lmdb_environment._REGISTRY.values())  # what other tests of this process left open
     build(tmp_path, users=range(300))
-    monkeypatch.setattr(bse_store, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(user_store, "LOOK_SECONDS", 0.0)
     failures, read, stop = [], [0] * 4, threading.Event()
     with BseStore(tmp_path, "v1", follow=True) as store:
 

@@ -11,17 +11,14 @@ import pytest
 
 from features.histories.bucket_table import BucketTable
 from features.items.simhash import SimHash
-from serving.bse import build as bse_build
-from serving.bse import environment as lmdb_environment
-from serving.bse.build import (
-    BUILDS,
-    StoreBuilder,
-    remove_version,
-    versions,
-)
-from serving.bse.environment import StoreError
+from serving.bse.build import StoreBuilder
 from serving.bse.record import PRECISIONS, RecordLayout
-from serving.bse.store import BseStore, Change, VersionMismatch
+from serving.bse.store import BseStore, Change
+from serving.user_stores import builds as store_builds
+from serving.user_stores import environment as lmdb_environment
+from serving.user_stores.builds import BUILDS, remove_version, versions
+from serving.user_stores.environment import StoreError
+from serving.user_stores.user_store import VersionMismatch
 from tests.builders.bse_example import (
     DIM,
     LAYOUT,
@@ -163,7 +160,7 @@ def test_rebuilding_a_version_swaps_it(tmp_path):
 
 
 def test_a_build_that_reopens_its_file_loses_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(bse_build, "REOPEN_USERS", 50)
+    monkeypatch.setattr(store_builds, "REOPEN_USERS", 50)
     with StoreBuilder(tmp_path, "v1", LAYOUT) as builder:
         for start in range(0, 300, 30):
             write(builder, range(start, start + 30))
@@ -280,8 +277,8 @@ def test_the_map_grows_while_threads_read(tmp_path, monkeypatch):
 
 WRITER = """
 import sys
-from serving.bse import build as bse_build
-from serving.bse import environment as lmdb_environment
+from serving.user_stores import builds as store_builds
+from serving.user_stores import environment as lmdb_environment
 from serving.bse.store import BseStore, Change
 from tests.builders.bse_example import behaviors
 values, signatures = behaviors(0)

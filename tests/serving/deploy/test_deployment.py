@@ -44,6 +44,7 @@ VARIANTS = [
     {"batching": {"enabled": True}, "cpus": 4, "callers": 200},
     {"base": "gs://bucket/serving", "name": "shop"},
     {"root": './a "quoted" $path: #1', "image": "example.org/serving:1"},
+    {"gateway": {"image": "example.org/clickmill:1", "behaviors": True}},
 ]
 VALIDATE = """
 import sys, yaml, json, compose_spec, kubernetes_validate
@@ -87,7 +88,8 @@ def files(deployment):
 
 @pytest.fixture(scope="module")
 def manifests(deployment, files):
-    return {each["kind"]: each for each in yaml.safe_load_all(kubernetes(deployment, files))}
+    found = yaml.safe_load_all(kubernetes(deployment, files))
+    return {each["kind"]: each for each in found if not each["metadata"]["name"].endswith("-gateway")}
 
 
 @pytest.fixture(scope="module")

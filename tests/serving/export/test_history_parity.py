@@ -220,9 +220,9 @@ def test_two_exports_of_other_weights_have_other_versions(log, tmp_path):
 
 
 def test_ranker_reads_the_long_history_from_a_store(ranker, log, tmp_path):
-    from serving.bse.store import VersionMismatch
     from serving.bse.table_job import build_behavior_tables
     from serving.ranker import Ranker
+    from serving.user_stores.user_store import VersionMismatch
 
     name, _, directory = ranker
     if name not in SDIM:
@@ -252,7 +252,7 @@ def test_ranker_reads_the_long_history_from_a_store(ranker, log, tmp_path):
     later = build_behavior_tables(directory, log["behaviors"], tmp_path / "store")
     assert later["built"] and later["as_of"] > row["timestamp"] and later["behaviors"] > built["behaviors"]
 
-    from serving.bse.build import versions
+    from serving.user_stores.builds import versions
 
     (version,) = versions(tmp_path / "store")
     (tmp_path / "store" / version).rename(tmp_path / "store" / "another")

@@ -10,11 +10,11 @@ import pytest
 from features import storage
 from features.config import SpecError
 from features.errors import InputError, NotFoundError, RunError
-from serving.bse.build import versions
 from serving.release.contents import problems_of
 from serving.release.labels import MOVES_FILE, label_moves, promote, rollback, rollback_target
 from serving.release.prune import plan_prune, prune
 from serving.release.registry import Releases
+from serving.user_stores.builds import versions
 from tests.serving.release.release_example import MODELS, push, release
 
 

@@ -15,6 +15,7 @@ from features.errors import InputError, NotFoundError, RunError
 from serving.release.cascade_options import cascade_options
 from serving.release.contents import problems_of
 from serving.release.manifest import Release, ReleasedModel, created_at, fingerprint, new_release_id
+from serving.release.prune import plan_prune, prune
 from serving.release.publish_release import publish_release
 from serving.release.registry import Releases
 from tests.serving.release.release_example import MODELS, push, put_items, release
@@ -171,6 +172,22 @@ def test_a_release_that_would_serve_the_same_is_not_made_twice(tmp_path):
     assert again == first and Releases(root).ids() == [first.id]
     other = publish_release(root, first.models, items=put_items(root, "more"), unless_same_as=first)
     assert other.id != first.id and Releases(root).find("latest") == other
+
+
+def test_the_most_clicked_items_are_part_of_a_release(tmp_path):
+    root = str(tmp_path / "serving_models")
+    lists = [put_items(f"{root}_{name}", name) for name in ("old", "new")]
+    old, new = (release(root, version, popular_items=path) for version, path in zip((1, 2), lists, strict=True))
+    releases = Releases(root)
+    assert storage.read_text(releases.path(new.popular_items)) == "new" and old.popular_items != new.popular_items
+    same = {name: getattr(new, name) for name in ("tables", "cascade", "cascade_models", "pipeline")}
+    again = publish_release(root, new.models, items=put_items(root), popular_items=lists[0], unless_same_as=new, **same)
+    assert again != new, "other popular items are another release"
+    assert new.popular_items in plan_prune(root, 1).catalogues and old.popular_items == again.popular_items
+    prune(root, 1)
+    assert problems_of(releases, again) == [] and not storage.exists(releases.path(new.popular_items))
+    storage.delete(releases.path(again.popular_items))
+    assert problems_of(releases, again) == [f"{root}/{again.popular_items} is missing, the most clicked items."]
 
 
 def test_what_is_missing_or_changed_is_found(tmp_path):

@@ -23,8 +23,11 @@ MAX_READERS = 1024
 MIN_MAP = 1 << 26
 DATA_FILE = "data.mdb"
 LOCK_FILE = "lock.mdb"
-TABLES = b"tables"
+#: The databases of a store: what its readers get, ids that are no keys, and what only appending needs. The first has
+#: this name since stores held nothing but bucket tables.
+RECORDS = b"tables"
 LONG_IDS = b"long_ids"
+STATES = b"states"
 
 
 class StoreError(InputError):
@@ -40,7 +43,8 @@ class SharedEnvironment:
 
     Attributes:
       directory: where `data.mdb` lies.
-      tables, long_ids: handles of the two databases, for `txn.get(key, db=…)`.
+      records, long_ids, states: handles of the databases, for `txn.get(key, db=…)`; `states` is None in a store that
+        was built before there was one.
     """
 
     def __init__(self, directory: Path, key: tuple, durable: bool, create: bool = False):
@@ -153,7 +157,7 @@ class SharedEnvironment:
             self._environment = lmdb.open(
                 str(self.directory),
                 map_size=max(MIN_MAP, data.stat().st_size if exists else 0),
-                max_dbs=2,
+                max_dbs=3,
                 max_readers=MAX_READERS,
                 max_spare_txns=8,
                 readonly=self.readonly,
@@ -167,18 +171,25 @@ class SharedEnvironment:
             self._check_length(data)
             if not self.readonly:
                 self._environment.reader_check()
-            self.tables = self._environment.open_db(TABLES, create=not exists)
+            self.records = self._environment.open_db(RECORDS, create=not exists)
             self.long_ids = self._environment.open_db(LONG_IDS, create=not exists)
+            self.states = self._states(create=not exists)
         except BaseException as error:
             if self._environment is not None:
                 self._environment.close()
             if isinstance(error, lmdb.Error):
-                said = f"{self.directory} is no BSE store or is damaged ({error}). Build it again."
+                said = f"{self.directory} is no store or is damaged ({error}). Build it again."
                 raise StoreError(said) from error
             raise
         self._map_size = self._environment.info()["map_size"]
         self._pid = os.getpid()
         self._references = 0
+
+    def _states(self, create: bool):
+        try:
+            return self._environment.open_db(STATES, create=create)
+        except (lmdb.NotFoundError, lmdb.ReadonlyError):
+            return None
 
     def _check_length(self, data: Path) -> None:
         # Reading behind the end of a mapped file would kill the process (SIGBUS).

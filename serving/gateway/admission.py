@@ -1,0 +1,81 @@
+"""How many requests are worked on at a time, and how many wait; the rest is refused at once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+
+from serving.gateway.refusal import TOO_LATE, TOO_MANY, GatewayError
+
+
+class Admission:
+    """Places for requests, first come first served. All methods belong to one event loop.
+
+    Args:
+      max_concurrent: requests that have a place at a time.
+      max_waiting: requests that wait for one.
+
+    Attributes:
+      working: how many have a place now.
+    """
+
+    def __init__(self, max_concurrent: int, max_waiting: int):
+        self._max_concurrent, self._max_waiting = max_concurrent, max_waiting
+        self._queue: deque[asyncio.Future[None]] = deque()
+        self.working = 0
+
+    @property
+    def waiting(self) -> int:
+        """How many wait now."""
+        return len(self._queue)
+
+    @contextlib.asynccontextmanager
+    async def place(self, until: float) -> AsyncIterator[None]:
+        """Holds a place for the block.
+
+        Args:
+          until: when the request waits no longer, in `time.monotonic`'s seconds.
+
+        Raises:
+          GatewayError: 429 if too many wait already, 504 if no place was free in time.
+        """
+        if self.working < self._max_concurrent:
+            self.working += 1
+        elif self.waiting >= self._max_waiting:
+            raise GatewayError(
+                TOO_MANY, f"{self.working} requests are answered and {self.waiting} wait: ask again in a moment."
+            )
+        else:
+            await self._wait(until)
+        try:
+            yield
+        finally:
+            self._leave()
+
+    async def _wait(self, until: float) -> None:
+        turn = asyncio.get_running_loop().create_future()
+        self._queue.append(turn)
+        try:
+            await asyncio.wait_for(turn, max(0.0, until - time.monotonic()))
+        except BaseException as error:
+            if turn.done() and not turn.cancelled():
+                self._leave()  # The place came as the caller went.
+            else:
+                self._queue.remove(turn)
+            if isinstance(error, asyncio.TimeoutError):
+                raise GatewayError(
+                    TOO_LATE,
+                    f"no place was free before the deadline: {self.working} requests are answered and {self.waiting} "
+                    "others wait. Ask again in a moment.",
+                ) from None
+            raise
+
+    def _leave(self) -> None:
+        """Hands the place to the first that waits: nobody who comes now is before it."""
+        if self._queue:
+            self._queue.popleft().set_result(None)
+        else:
+            self.working -= 1
