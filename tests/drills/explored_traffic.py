@@ -18,7 +18,7 @@ import numpy as np
 
 from serving.experiments.config import NUM_BUCKETS
 from serving.experiments.exploration import plackett_luce
-from serving.experiments.exploration.explorer import ranked
+from serving.experiments.exploration.choice import ranked
 from serving.experiments.sample_ratio import sample_ratio
 from serving.experiments.user_buckets import BucketHash
 from tests.serving.experiments import day, explored

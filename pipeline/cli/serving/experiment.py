@@ -38,7 +38,7 @@ def check(
     """Check a file of experiments; show shares, users of each variant, and how many move from the version before."""
     from serving.experiments.assignment import Experiments
     from serving.experiments.config import ExperimentsConfig
-    from serving.experiments.summary import summarize
+    from serving.experiments.layer_summary import summarize
 
     config = ExperimentsConfig.load(file)
     layers = [summarize(layer, users) for layer in config.layers]
