@@ -31,6 +31,7 @@ REQUIRES = [
     "jinja2",
     "lmdb",
     "orjson",
+    "prometheus-client",
     "protobuf",
     "psutil",
     "pydantic>=2",
