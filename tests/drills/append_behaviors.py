@@ -2,7 +2,7 @@
 
     python -m tests.drills.append_behaviors --work WORK [--events 10000] [--seed 0]
 
-WORK is that of `python -m benchmarks gateway`, which makes a release of a whole cascade in it. Stores are built from its
+WORK is that of `python -m benchmarks gateway`, which makes a release of a whole cascade in it. Stores are built of its
 log without the newest behaviours, as of its end; these come in requests of 1 to 20, some late and some twice.
 """
 
@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 import models  # noqa: F401  sets the Keras of the project before TensorFlow is imported
-from tests.serving.gateway.held_back import deliveries, differences, hold_back
+from benchmarks.serving.held_back import deliveries, differences, hold_back
 
 
 async def append_all(root: Path, server: str, requests: list) -> int:

@@ -2,10 +2,10 @@
 
 import pytest
 
+from benchmarks.serving.held_back import deliveries, differences, hold_back
 from serving.gateway.refusal import GatewayError
 from serving.gateway.schema import BehaviorEvent, BehaviorsRequest, Flag, RecommendRequest
 from serving.release.registry import Releases
-from tests.serving.gateway.held_back import deliveries, differences, hold_back
 
 EVENTS = 250
 
