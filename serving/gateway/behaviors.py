@@ -17,9 +17,8 @@ import numpy as np
 import pyarrow as pa
 
 from features.errors import ClickmillError
-from features.histories.build_tables import ITEM
 from features.histories.time_gaps import NUM_GAP_BUCKETS, gap_buckets
-from features.histories.windows import TIMESTAMP
+from features.histories.windows import ITEM, TIMESTAMP
 from features.spec import FeatureSpec
 from serving.bse.appending import Change, TablePlan
 from serving.bse.store import BseStore
