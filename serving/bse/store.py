@@ -13,7 +13,7 @@ import numpy as np
 
 from features.histories.bucket_table import BucketTable
 from features.spec import HistorySpec
-from serving.bse.appending import Change, TablePlan, change_tables, plan
+from serving.bse.appending import AppendPlan, Change, change_tables, plan
 from serving.bse.build import FORMAT
 from serving.bse.record import RecordLayout
 from serving.bse.table_state import StateLayout
@@ -88,7 +88,7 @@ class BseStore(UserStore):
         """Whether the store knows the windows that its tables are made of: `plan` and `take_in` then work."""
         return self._states(self._current()) is not None
 
-    def plan(self, log_id: bytes, number: int, behaviors: Sequence[tuple[str | int, Row]]) -> TablePlan:
+    def plan(self, log_id: bytes, number: int, behaviors: Sequence[tuple[str | int, Row]]) -> AppendPlan:
         """Returns which behaviours enter tables, and which leave them, as more are added; nothing is changed.
 
         Args:
@@ -110,7 +110,7 @@ class BseStore(UserStore):
 
         return environment.read(work)
 
-    def take_in(self, planned: TablePlan, changes: Iterable[Change]) -> bool:
+    def take_in(self, planned: AppendPlan, changes: Iterable[Change]) -> bool:
         """Carries a plan out, in one transaction; returns whether: not if the store has taken in more meanwhile.
 
         Args:

@@ -20,7 +20,7 @@ from features.errors import ClickmillError
 from features.histories.time_gaps import NUM_GAP_BUCKETS, gap_buckets
 from features.histories.windows import ITEM, TIMESTAMP
 from features.spec import FeatureSpec
-from serving.bse.appending import Change, TablePlan
+from serving.bse.appending import AppendPlan, Change
 from serving.bse.store import BseStore
 from serving.gateway.schema import BehaviorEvent, BehaviorsAnswer
 from serving.profiles.store import ProfileStore
@@ -268,7 +268,7 @@ class BehaviorWriter:
         done = await asyncio.to_thread(tables.take_in, planned, changes)
         return planned.outcomes if done else None
 
-    async def _encoded(self, planned: TablePlan, as_of: int | None) -> list[Change]:
+    async def _encoded(self, planned: AppendPlan, as_of: int | None) -> list[Change]:
         """The moves of a plan with what tables add up, but for behaviours without a signature."""
         if not planned.moves:
             return []

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.bse.appending import TablePlan
+from serving.bse.appending import AppendPlan
 from serving.user_stores.append_log import Mark
 from serving.user_stores.behavior_window import BehaviorWindow, Outcome
 
@@ -48,7 +48,7 @@ def test_what_enters_and_leaves_is_the_difference_of_the_tables(events, short, l
         return [tuple(row.values()) for row in window.rows()][: max(0, len(window) - short)]
 
     window = of_log(first_of_each(events[:known]), short + long)
-    plan = TablePlan(Mark(b""), Mark(b""), windows={"u": window})
+    plan = AppendPlan(Mark(b""), Mark(b""), windows={"u": window})
     held = table(window)
     for row in rows_of(events[known:]):
         moves = len(plan.moves)
