@@ -81,7 +81,7 @@ class BseStore(UserStore):
         def work(transaction):
             return change_tables(transaction, environment, layout, self._states(opened), changes, {})
 
-        return self._written(work, environment)
+        return self._sound(environment.write, work)
 
     @property
     def is_appendable(self) -> bool:
@@ -108,7 +108,7 @@ class BseStore(UserStore):
             before = Mark.read(transaction, log_id)
             return plan(transaction, environment, layout, before, number, behaviors)
 
-        return environment.read(work)
+        return self._sound(environment.read, work)
 
     def take_in(self, planned: AppendPlan, changes: Iterable[Change]) -> bool:
         """Carries a plan out, in one transaction; returns whether: not if the store has taken in more meanwhile.
@@ -131,7 +131,7 @@ class BseStore(UserStore):
             planned.after.write(transaction)
             return True
 
-        return self._written(work, environment)
+        return self._sound(environment.write, work)
 
     def __iter__(self) -> Iterator[tuple[str | int, BucketTable]]:
         """Yields every user and table, integers before strings. Changes made meanwhile may or may not be seen."""
@@ -141,17 +141,18 @@ class BseStore(UserStore):
                 yield user, self._decode(opened, user, record)
 
     def verify(self) -> Verification:
-        """Reads every record and checks key, size, checksum, counts and sums.
+        """Reads every record and checks key, size, checksum, counts and sums, and the windows beside them.
 
         Raises:
           StoreError: if LMDB cannot read on.
         """
         with self._held() as opened:
-            return verify_records(opened.environment, opened.layout)
+            return verify_records(opened.environment, opened.layout, self._states(opened))
 
-    def _written(self, work, environment):
+    def _sound(self, run, work):
+        """What a transaction returns. Raises StoreError where it found something damaged."""
         try:
-            return environment.write(work)
+            return run(work)
         except RecordError as error:
             raise StoreError(f"{self.root / self.version}: {error}. Build it again.") from error
 

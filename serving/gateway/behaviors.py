@@ -141,6 +141,11 @@ class BehaviorWriter:
         self._tables: _Writable | None = None
         if view.tables is not None and view.tables.is_appendable:
             self._tables = _Writable(view.tables)
+        elif view.tables is not None:
+            logging.getLogger(__name__).warning(
+                "%s was built before tables knew their windows: behaviours go to profiles alone. Build it again.",
+                view.tables.root / view.tables.version,
+            )
 
     @classmethod
     async def open(cls, view: View, client: Client) -> BehaviorWriter:
