@@ -21,6 +21,12 @@ class BehaviorTableSet(Artifact):
     TYPE_NAME = "BehaviorTableSet"
 
 
+class ProfileSet(Artifact):
+    """What UserProfiles built: `profiles.json`. The profiles themselves are in the profile store."""
+
+    TYPE_NAME = "ProfileSet"
+
+
 class ReleaseNote(Artifact):
     """Which release ReleasePusher made: `release.json`. The release itself lies in the serving root."""
 

@@ -23,6 +23,9 @@ LOCAL_BEAM_ARGS = ("--runner=apache_beam.runners.portability.fn_api_runner.FnApi
 #: Ends of the names of what lies beside a model's pushed versions: its anchors, its bucket tables.
 BESIDE = ("_anchor", "_bse")
 
+#: End of the name of the store of users' profiles, in the serving root.
+PROFILES = "profiles"
+
 #: A path or a URI, as it was given.
 AnyText = Annotated[str, BeforeValidator(lambda path: os.fspath(path) if isinstance(path, os.PathLike) else path)]
 
@@ -101,6 +104,10 @@ class PipelineConfig(Strict):
             taken = [f"{name}{part}" for part in BESIDE if f"{name}{part}" in self.models]
             if taken:
                 raise ValueError(f"`models.{taken[0]}`: its folder would be one that `{name}` has: name it otherwise.")
+        if PROFILES in self.models:
+            raise ValueError(
+                f"`models.{PROFILES}`: its folder would be that of the users' profiles: name it otherwise."
+            )
         if self.cascade is not None:
             fine = self.models.fine_rankers
             if self.models.base_retrieval is None or not fine:
@@ -161,6 +168,23 @@ class PipelineConfig(Strict):
     def tables_dir(self, model: str) -> str:
         """The store of a ranker's bucket tables, with all its versions."""
         return storage.join(self.serving_dir, f"{self.name}_{model}_bse")
+
+    @property
+    def profiles_dir(self) -> str:
+        """The store of users' profiles, with all its versions."""
+        return storage.join(self.serving_dir, f"{self.name}_{PROFILES}")
+
+    @property
+    def profile_length(self) -> int:
+        """How many behaviours of a user the models take as they are: a bucket table stands for those that it holds."""
+        from models.sdim.config import reads_long_behaviors
+
+        history = self.feature_spec.history
+        if history is None:
+            return 0
+        models = self.profile.models
+        whole = any(models.stage(n) == "coarse" or reads_long_behaviors(models[n].parameters) for n in models.names)
+        return history.short_length + (history.long_length if whole else 0)
 
     @property
     def judged_split(self) -> str:

@@ -40,6 +40,7 @@ class ReleasePlan(Strict):
       models: by name, all of the profile: also those that a run does not train.
       cascade: how many items pass each stage; None: the models are no cascade.
       cascade_models: names of models by stage, those of the cascade.
+      profiles: the store of users' profiles, in the serving root; None: there is none.
       label: of the examples, by which the most clicked items are found.
       spec, config: fingerprints.
     """
@@ -51,6 +52,7 @@ class ReleasePlan(Strict):
     cascade_models: dict[str, str]
     label: str
     spec: str
+    profiles: str | None = None
     config: str
 
 
@@ -94,11 +96,18 @@ def release_plan(config: PipelineConfig) -> ReleasePlan:
         label=profile.feature_spec.label,
         spec=fingerprint(profile.feature_spec.model_dump(mode="json")),
         config=fingerprint(profile.model_dump(mode="json")),
+        profiles=storage.name(profile.profiles_dir),
     )
 
 
 def release_run(
-    plan: ReleasePlan, allowed: Mapping[str, Allowed], items: str | None, data: str, popular_items: str | None = None
+    plan: ReleasePlan,
+    allowed: Mapping[str, Allowed],
+    items: str | None,
+    data: str,
+    *,
+    popular_items: str | None = None,
+    profiles: str | None = None,
 ) -> Release | None:
     """Publishes the release of a run.
 
@@ -110,6 +119,7 @@ def release_run(
       items: Parquet file of the raw items; None: there is none.
       data: fingerprint of the logs.
       popular_items: Parquet file of the most clicked of the items; None: there is none.
+      profiles: the version of users' profiles in the plan's store; None: there is none.
 
     Returns:
       The release: the last one, where that names the same; None where the run allowed nothing.
@@ -141,6 +151,7 @@ def release_run(
         "allowed_by": f"the gates of the pipeline {plan.pipeline}, run by {whoami()}",
         "pipeline": plan.pipeline,
     }
+    facts["profiles"] = f"{plan.profiles}/{profiles}" if plan.profiles and profiles else None
     facts["popular_items"] = None if items is None else popular_items
     return publish_release(plan.root, models, items=items, unless_same_as=last, **facts)
 

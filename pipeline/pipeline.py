@@ -26,6 +26,7 @@ def create_pipeline(config: PipelineConfig):
     from pipeline.components.push.pusher import Pusher
     from pipeline.components.push.release_pusher import ReleasePusher
     from pipeline.components.push.serving_validator import ServingValidator
+    from pipeline.components.push.user_profiles import UserProfiles
     from pipeline.components.teacher_lists import TeacherLists
     from pipeline.components.vocabulary import Vocabulary
     from pipeline.lineage import metadata_connection
@@ -60,6 +61,9 @@ def create_pipeline(config: PipelineConfig):
     encoding = vocabulary.outputs["encoding"]
     encoder = add(FeatureEncoder(**logs, encoding=encoding, sample_requests=config.warmup_requests))
     encoded = logs | {"encoded_examples": encoder.outputs["encoded_examples"]}
+    stored = {"store_dir": storage.absolute(config.profiles_dir), "length": config.profile_length}
+    profiles = add(UserProfiles(**logs, feature_spec=config.feature_spec.model_dump_json(), **stored))
+    profiles.add_upstream_node(gate)
 
     # Every model after those that it learns from: its examples, Trainer → evaluator → a trial on a server → its tables
     # → Pusher, what others need of it.
@@ -122,13 +126,15 @@ def create_pipeline(config: PipelineConfig):
             tables = BehaviorTables(model=trained[name], **allowed, behaviors=behaviors, **store)
             pusher.add_upstream_node(add(tables, name))  # Who sees the ranker finds its tables.
             released[name]["tables"] = tables.outputs["tables"]
+        if stage == "fine":
+            pusher.add_upstream_node(profiles)  # So it is with what its users are known by.
         add(pusher, name)
         add(ModelAnchor(pushed_model=pushed, evaluation=judged, serving_dir=serving_dir), name)
         if name == models.base_retrieval:
             signed = BehaviorSignatures(model=trained[name], signatures_config=section.signatures.model_dump_json())
             signatures = add(signed).outputs["signatures"]
 
-    add(ReleasePusher(release_plan(config), examples, released))
+    add(ReleasePusher(release_plan(config), examples, profiles.outputs["profiles"], released))
     if config.cascade is not None:
         cascade = CascadeEvaluator(
             **logs,

@@ -21,6 +21,9 @@ BEHAVIORS_DIR = "behaviors"
 #: In raw examples: columns that the spec does not name and a model beside the new one reads, row by row as the splits.
 KEPT_DIR = "kept"
 
+#: In raw examples: users' features, in the shards of their requests.
+USERS_DIR = "users"
+
 
 def behaviors_file(requests: AnyPath) -> str:
     """Returns the name of the file of the behaviour log that a file of requests refers to."""

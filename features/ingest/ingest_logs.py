@@ -66,8 +66,8 @@ class Ingested(NamedTuple):
 class IngestLogs(beam.PTransform):
     """LogIngest, applied to a pipeline; call `finalize_ingest` after the run.
 
-    Writes `Split-*/requests-*.parquet`, `catalogue/items.parquet` and `counts.json` to `examples_dir`,
-    `behaviors-*.parquet` to `behaviors_dir` and `dead_letters-*.parquet` to `dead_letters_dir`; see
+    Writes `Split-*/requests-*.parquet`, `catalogue/items.parquet`, `users/users-*.parquet` and `counts.json` to
+    `examples_dir`, `behaviors-*.parquet` to `behaviors_dir` and `dead_letters-*.parquet` to `dead_letters_dir`; see
     docs/reference/data_formats.md. The tables are looked at, and `LogContractError` raised, when the transform is
     applied; what an earlier run wrote into these folders is deleted then.
 

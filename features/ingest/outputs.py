@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from features import storage
 from features.errors import OccupiedError
-from features.examples.shards import KEPT_DIR
+from features.examples.shards import KEPT_DIR, USERS_DIR
 from features.ingest.config import SPLITS
 from features.ingest.counts import COUNTS_FILE
 from features.ingest.joining.spill import SPILLED_ROWS
@@ -32,18 +32,20 @@ def clear_outputs(examples_dir: str, behaviors_dir: str, dead_letters_dir: str) 
                     "move it away, or ingest into another folder."
                 )
     catalogue = storage.join(examples_dir, CATALOGUE_FILE)
+    users = storage.join(examples_dir, USERS_DIR)
     kept = storage.entries(storage.join(examples_dir, KEPT_DIR), "Split-*")
     for path in (
         *_written(examples_dir, COUNTS_FILE),
         *splits,
         *_written(storage.parent(catalogue), storage.name(catalogue)),
+        *_written(users, "users-*.parquet"),
         *(path for split in kept for path in _written(split, "requests-*.parquet")),
         *(path for pattern in _SCRATCH for path in _written(examples_dir, pattern)),
         *_written(behaviors_dir, "behaviors-*.parquet"),
         *_written(dead_letters_dir, "dead_letters-*.parquet"),
     ):
         storage.delete(path)
-    for folder in (storage.parent(catalogue), *kept, storage.join(examples_dir, KEPT_DIR)):
+    for folder in (storage.parent(catalogue), users, *kept, storage.join(examples_dir, KEPT_DIR)):
         if not _everything(folder):
             storage.delete(folder)
 

@@ -63,6 +63,12 @@ def reads_tables(config: object) -> bool:
     return isinstance(history := getattr(config, "history", None), HistoryConfig) and history.long == "sdim"
 
 
+def reads_long_behaviors(config: object) -> bool:
+    """Whether a ranker of this configuration is served with the behaviours of the long history themselves."""
+    history = getattr(config, "history", None)
+    return isinstance(history, HistoryConfig) and history.long not in ("none", "sdim")
+
+
 def reads_signatures(config: object) -> bool:
     """Whether a ranker of this configuration looks up item signatures that BehaviorSignatures made."""
     return reads_tables(config) and config.history.signature_source == "two_tower"

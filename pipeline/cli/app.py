@@ -46,6 +46,7 @@ COMMANDS = {
         "Releases: list, show, promote, roll back, prune what is served together.",
     ),
     "bse": ("pipeline.cli.bse:bse", "Bucket tables of long histories (BSE): sign, build, read, append, verify."),
+    "profiles": ("pipeline.cli.serving.profiles:profiles", "Profiles of users: build, read, verify."),
 }
 _SETTINGS = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": None}
 

@@ -128,7 +128,7 @@ def get(
     from serving.bse.store import BseStore
 
     with BseStore(store, version) as opened:
-        table, held = opened.get(_user(user, user_type)), opened.version
+        table, held = opened.get(user_id(user, user_type)), opened.version
     if table is None:
         raise RunError(f"{store}: the {user_type} user {user} has no long history in version {held}.")
     if as_json:
@@ -175,7 +175,7 @@ def append(
             encoded = encode_behavior(encoder, values, opened.header.get("as_of"))
             if encoded is None:
                 raise RunError("the ranker knows no signature of this item: it is not added to tables.")
-            owner = _user(user, user_type)
+            owner = user_id(user, user_type)
             try:
                 (opened.expire if expire else opened.append)(owner, *encoded)
             except InputError:
@@ -210,7 +210,8 @@ def verify(store: Store, version: Version = None, as_json: Json = False) -> None
     raise typer.Exit(1 if found.num_faults else 0)
 
 
-def _user(text: str, kind: str) -> str | int:
+def user_id(text: str, kind: str) -> str | int:
+    """Returns a user's id as the log holds it. Raises `InputError` for text that is no integer."""
     if kind == "string":
         return text
     try:

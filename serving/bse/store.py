@@ -68,7 +68,8 @@ class BseStore(UserStore):
     def apply(self, changes: Iterable[Change]) -> int:
         """Makes all changes in one transaction, in order; returns how many users they touched.
 
-        In fp16 and int8 each change rounds the table anew: rebuild such a store from time to time.
+        The windows that the tables are made of stay as they are. Of a store that does not know them, in fp16 and int8
+        each change rounds the table anew: rebuild such a store from time to time.
 
         Raises:
           ValueError: if a value or signature does not fit, or an expired behaviour is not there; nothing is changed.

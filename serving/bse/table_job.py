@@ -7,17 +7,13 @@ compute from the long history itself. `features/histories/build_tables.py` does 
 from __future__ import annotations
 
 import datetime
-import hashlib
-import json
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from features import storage
-from features.arrow import open_parquet
 from features.errors import InputError, NotFoundError
 from features.histories.build_tables import build_tables
 from features.histories.time_gaps import gap_buckets
@@ -31,6 +27,7 @@ from serving.requests.tensors import feature_tensor, value_tensors
 from serving.saved.saved_model import SavedModel, resolve_version
 from serving.signature_specs import ENCODE_BEHAVIORS, TIME, HistoryInputs
 from serving.user_stores.builds import make_current
+from serving.user_stores.built_from import end_of_log, fingerprint
 from serving.user_stores.environment import StoreError
 
 
@@ -177,9 +174,9 @@ def build_behavior_tables(
         raise NotFoundError(f"`behaviors_dir` holds no behaviors-*.parquet: ingest first. Received: {behaviors_dir}")
     config = encoder.simhash
     layout = RecordLayout(config.num_groups, config.num_buckets, encoder.dim, precision)
-    as_of = _end_of_log(files) if as_of is None else as_of
+    as_of = end_of_log(files) if as_of is None else as_of
     new_items = "" if encoder.new_items is None else encoder.new_items.fingerprint
-    source = fingerprint(files, encoder.version, precision, as_of, new_items)
+    source = fingerprint(files, [encoder.version, precision, as_of, new_items])
     found = None if force else _built_from(store_dir, encoder.version, source)
     if found is not None:
         make_current(store_dir, encoder.version)
@@ -204,23 +201,6 @@ def build_behavior_tables(
             }
         )
     return {"built": True, **facts}
-
-
-def fingerprint(files: list[str], version: str, precision: str, as_of: int, new_items: str) -> str:
-    """Returns a digest of names, sizes and modification times of files, and of what else a build depends on."""
-    listed = [(storage.name(path), storage.size(path), storage.modified(path)) for path in files]
-    return hashlib.sha256(json.dumps([listed, version, precision, as_of, new_items]).encode()).hexdigest()
-
-
-def _end_of_log(files: list[str]) -> int:
-    """The millisecond after the newest behaviour, so that all of them are before it; 0 of an empty log."""
-    newest = -1
-    for path in files:
-        with open_parquet(path) as file:
-            for batch in file.iter_batches(columns=[TIMESTAMP]):
-                found = pc.max(batch[TIMESTAMP].flatten()).as_py()
-                newest = newest if found is None else max(newest, found)
-    return newest + 1
 
 
 def _built_from(store_dir: str | Path, version: str, source: str) -> dict | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import deque
 from collections.abc import AsyncIterator
 
 from serving.gateway.refusal import TOO_LATE, TOO_MANY, GatewayError
@@ -18,15 +19,18 @@ class Admission:
       max_waiting: requests that wait for one.
 
     Attributes:
-      waiting: how many wait now.
       working: how many have a place now.
     """
 
     def __init__(self, max_concurrent: int, max_waiting: int):
-        self._places = asyncio.Semaphore(max_concurrent)
-        self._max_waiting = max_waiting
-        self.waiting = 0
+        self._max_concurrent, self._max_waiting = max_concurrent, max_waiting
+        self._queue: deque[asyncio.Future[None]] = deque()
         self.working = 0
+
+    @property
+    def waiting(self) -> int:
+        """How many wait now."""
+        return len(self._queue)
 
     @contextlib.asynccontextmanager
     async def place(self, until: float) -> AsyncIterator[None]:
@@ -38,24 +42,40 @@ class Admission:
         Raises:
           GatewayError: 429 if too many wait already, 504 if no place was free in time.
         """
-        if self._places.locked() and self.waiting >= self._max_waiting:
+        if self.working < self._max_concurrent:
+            self.working += 1
+        elif self.waiting >= self._max_waiting:
             raise GatewayError(
                 TOO_MANY, f"{self.working} requests are answered and {self.waiting} wait: ask again in a moment."
             )
-        self.waiting += 1
-        try:
-            await asyncio.wait_for(self._places.acquire(), max(0.0, until - time.monotonic()))
-        except asyncio.TimeoutError:
-            raise GatewayError(
-                TOO_LATE,
-                f"no place was free before the deadline: {self.working} requests are answered, "
-                f"{self.waiting - 1} others wait. Ask again in a moment.",
-            ) from None
-        finally:
-            self.waiting -= 1
-        self.working += 1
+        else:
+            await self._wait(until)
         try:
             yield
         finally:
+            self._leave()
+
+    async def _wait(self, until: float) -> None:
+        turn = asyncio.get_running_loop().create_future()
+        self._queue.append(turn)
+        try:
+            await asyncio.wait_for(turn, max(0.0, until - time.monotonic()))
+        except BaseException as error:
+            if turn.done() and not turn.cancelled():
+                self._leave()  # The place came as the caller went.
+            else:
+                self._queue.remove(turn)
+            if isinstance(error, asyncio.TimeoutError):
+                raise GatewayError(
+                    TOO_LATE,
+                    f"no place was free before the deadline: {self.working} requests are answered and {self.waiting} "
+                    "others wait. Ask again in a moment.",
+                ) from None
+            raise
+
+    def _leave(self) -> None:
+        """Hands the place to the first that waits: nobody who comes now is before it."""
+        if self._queue:
+            self._queue.popleft().set_result(None)
+        else:
             self.working -= 1
-            self._places.release()

@@ -11,7 +11,6 @@ GET  /openapi.json   the interface for programs; /docs is its page, which needs 
 
 from __future__ import annotations
 
-import importlib.util
 import time
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
+from serving.gateway.page.routes import page_router
 from serving.gateway.schema import BehaviorsAnswer, BehaviorsRequest, RankRequest, Recommendation, RecommendRequest
 from serving.gateway.web.bodies import BoundedBodies
 from serving.gateway.web.error_answers import answer_errors, described, error_answer
@@ -39,13 +39,8 @@ _KINDS = {"/v1/recommend": "recommend", "/v1/rank": "rank", "/v1/behaviors": "be
 _FAILURES = (400, 404, 408, 413, 415, 422, 429, 500, 503, 504)
 
 
-def make_app(gateway: Gateway, *, page: bool = True) -> FastAPI:
-    """Returns the application of an open gateway, which the caller closes.
-
-    Args:
-      gateway: what answers.
-      page: whether `/` shows the page for people.
-    """
+def make_app(gateway: Gateway) -> FastAPI:
+    """Returns the application of an open gateway, which the caller closes."""
     app: FastAPI = FastAPIOffline(
         title="Clickmill gateway",
         version="1",
@@ -65,10 +60,7 @@ def make_app(gateway: Gateway, *, page: bool = True) -> FastAPI:
     answer_errors(app)
     app.include_router(_interface(gateway))
     app.include_router(_probes(gateway))
-    if page and importlib.util.find_spec("serving.gateway.page"):
-        from serving.gateway.page.routes import page_router
-
-        app.include_router(page_router(gateway))
+    app.include_router(page_router(gateway))
     return app
 
 

@@ -11,9 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from features.errors import InputError
 from serving.experiments.assignment import Assignment
 from serving.gateway.admission import Admission
+from serving.gateway.behavior_writers import BehaviorWriters
 from serving.gateway.config import GatewayConfig
 from serving.gateway.gateway_metrics import GatewayMetrics
-from serving.gateway.refusal import BAD_REQUEST, UNAVAILABLE, GatewayError
+from serving.gateway.refusal import BAD_REQUEST, GatewayError
 from serving.gateway.releases.open_releases import OpenReleases
 from serving.gateway.releases.release_view import ReleaseView
 from serving.gateway.schema import (
@@ -62,8 +63,15 @@ class Gateway:
         self._readers = ThreadPoolExecutor(config.max_concurrent, "gateway-read")
         self._openers = ThreadPoolExecutor(2, "gateway-open")
         self._client = ModelClient(config.server, self._workers, config.max_message_bytes)
+        self._writers = BehaviorWriters(self._client)
         self._releases = OpenReleases(
-            Releases(config.root), config.label, self._missing, self._openers, config.max_open_releases, config.poll_s
+            Releases(config.root),
+            config.label,
+            self._missing,
+            self._openers,
+            config.max_open_releases,
+            config.poll_s,
+            self._writers.prepare,
         )
         self.metrics.watch(
             lambda: len(self._releases.open_ids), lambda: self._admission.waiting, lambda: self._admission.working
@@ -149,7 +157,12 @@ class Gateway:
         Raises:
           GatewayError: if it cannot be taken in; nothing is.
         """
-        raise GatewayError(UNAVAILABLE, "Behaviours are not taken in: the release has no store that they could go to.")
+        with self._counted("behaviors"):
+            until = time.monotonic() + self.config.deadline_ms / 1000
+            async with self._admission.place(until), self._releases.hold() as view:
+                answer = await self._writers.append(view, request.events)
+        self.metrics.behaviors(answer.appended)
+        return answer
 
     @contextlib.asynccontextmanager
     async def _answered(

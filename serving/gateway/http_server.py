@@ -188,19 +188,24 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def answer_until_signalled(server: GatewayServer, received: Sequence[int]) -> None:
+def answer_until_signalled(
+    server: GatewayServer, received: Sequence[int], needed: Callable[[], bool] = lambda: True
+) -> None:
     """Waits until a signal came, then drains: requests in flight end within `drain_s`.
 
     Args:
       server: what answers; it has started.
       received: the signals that have come (`caught_signals`).
+      needed: whether what it answers by is there; it ends when this is not so.
 
     Raises:
-      ClickmillError: if the server ends by itself.
+      ClickmillError: if the server, or what it needs, ends by itself.
     """
-    while not received and server.running:
+    while not received and server.running and needed():
         time.sleep(_SIGNAL_S)
     server.stop()
+    if not received and not needed():
+        raise RunError("the model server that came with the gateway ended by itself; its log says why.")
     if server.error is not None:
         raise server.error
     if not received:

@@ -40,8 +40,8 @@ class Flag(str, Enum):
       NAN_SCORES: a stage gave scores that are no numbers; such items stand behind all others of that stage.
       FEWER_THAN_K: the list is shorter than `k`, for there were no more candidates.
       EXPLANATION_FAILED: the list was to be explained, and the fine ranker's attention is missing.
-      VARIANT_UNAVAILABLE: the release of the user's variant cannot be asked: the followed one answered, and the answer
-        counts for no experiment.
+      VARIANT_UNAVAILABLE: the release of the user's variant cannot be asked, or its ranker cannot do what the variant
+        explores by: the list is that of a request without a variant, and counts for no experiment.
       DEADLINE: a stage was cut off, or left out, because the whole request's deadline came.
       BEHAVIORS_OFF: behaviours are not taken in, for the release has no store that they could go to.
     """

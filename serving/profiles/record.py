@@ -29,7 +29,7 @@ class ProfileLayout:
 
     def encode(self, features: dict[str, Any], window: BehaviorWindow) -> bytes:
         """Turns a profile into a record; features that are missing are left out."""
-        known = {name: value for name, value in features.items() if value is not None}
+        known = {name: value for name, value in features.items() if value is not None and value == value}  # NaN is none
         return sealed({"features": known, **window.to_json()})
 
     def decode(self, record: bytes | memoryview) -> tuple[dict[str, Any], BehaviorWindow]:

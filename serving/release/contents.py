@@ -58,6 +58,8 @@ def problems_of(releases: Releases, release: Release) -> list[str]:
             found.append(f"{path} is missing, the catalogue.")
         elif release.catalogue_sha256 and digest(path) != release.catalogue_sha256:
             found.append(f"{path} has changed, the catalogue.")
+    if release.profiles is not None:
+        found += profiles_problems(releases, release.profiles)
     if release.popular_items is not None and not storage.is_file(releases.path(release.popular_items)):
         found.append(f"{releases.path(release.popular_items)} is missing, the most clicked items.")
     return found
@@ -86,4 +88,15 @@ def tables_problems(releases: Releases, tables: ReleasedTables) -> list[str]:
         BseStore(releases.path(tables.path), tables.version).close()
     except (InputError, OSError) as error:
         return [f"the bucket tables of {tables.model}: {error}"]
+    return []
+
+
+def profiles_problems(releases: Releases, inside: str) -> list[str]:
+    """Returns why users' profiles cannot be read, as a sentence; nothing where they can."""
+    from serving.profiles.store import open_profiles
+
+    try:
+        open_profiles(releases.path(inside)).close()
+    except (InputError, OSError) as error:
+        return [f"the users' profiles: {error}"]
     return []

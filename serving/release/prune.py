@@ -33,8 +33,8 @@ class PrunePlan:
       kept: {id of a release that stays: why}, the newest first.
       releases: ids of those that go, the newest first; among them what an earlier prune did not end.
       models: folders of versions of models that no kept release names, as `shop_autoint/17`.
-      tables: versions of stores that no kept release names, as `shop_autoint_bse/1f2e…`, but those that a store calls
-        its current.
+      tables: versions of stores, of bucket tables and of profiles, that no kept release names, as
+        `shop_autoint_bse/1f2e…`, but those that a store calls its current.
       catalogues: files of items, also of the most clicked ones, that no kept release names.
       num_bytes: of the models and catalogues together.
     """
@@ -161,7 +161,9 @@ def _models_of(named: Iterable[Release]) -> set[str]:
 
 
 def _tables_of(named: Iterable[Release]) -> set[str]:
-    return {f"{tables.path}/{tables.version}" for release in named for tables in release.tables}
+    named = list(named)
+    profiles = {release.profiles for release in named if release.profiles is not None}
+    return profiles | {f"{tables.path}/{tables.version}" for release in named for tables in release.tables}
 
 
 def _catalogues_of(named: Iterable[Release]) -> set[str]:

@@ -69,7 +69,7 @@ def publish_release(
 def _served(release: Release) -> tuple:
     """What a release gives to those who ask, without how it came about."""
     models = {(model.path, model.files) for model in release.models}
-    files = release.catalogue, release.popular_items
+    files = release.catalogue, release.popular_items, release.profiles
     return models, set(release.tables), files, release.cascade, release.cascade_models
 
 

@@ -85,7 +85,7 @@ def row_from_request(
         return pa.table(columns)
     if TIMESTAMP not in columns:
         columns |= _columns([TIME], [{TIMESTAMP: request.get(TIMESTAMP)}], "the request")
-    behaviors = _one_row(_behavior_columns(spec, request))
+    behaviors = _one_row(behavior_columns(spec, request.get("history")))
     count = len(behaviors[spec.history.features[0]].values)
     columns |= {"user_index": pa.array([0], pa.int32()), "history_end": pa.array([count])}
     return attach_histories(pa.table(columns), pa.table(behaviors), spec.history)
@@ -121,9 +121,16 @@ def _candidate_values(spec: FeatureSpec, request: dict[str, Any]) -> list[dict[s
     return candidates
 
 
-def _behavior_columns(spec: FeatureSpec, request: dict[str, Any]) -> dict[str, pa.Array]:
-    """The `history` of a request, oldest first, by history feature."""
-    history = request.get("history")
+def behavior_columns(spec: FeatureSpec, history: Any) -> dict[str, pa.Array]:
+    """Returns the values of behaviours by history feature, and their times, each [n].
+
+    Args:
+      spec: the features; it has histories.
+      history: of a request: a list of objects, oldest first; None: none.
+
+    Raises:
+      RequestError: for an unknown feature, or a value of the wrong type.
+    """
     history = [] if history is None else history
     if not isinstance(history, list) or not all(isinstance(behavior, dict) for behavior in history):
         raise RequestError("`history` must be a list of objects of features, oldest first.")

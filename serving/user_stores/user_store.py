@@ -21,6 +21,7 @@ from features.errors import NotFoundError
 from serving.user_stores.append_log import Mark
 from serving.user_stores.builds import CURRENT, HEADER_KEY, check_version, versions
 from serving.user_stores.environment import ClosedError, SharedEnvironment, StoreError, open_environment
+from serving.user_stores.record_pages import read_records
 from serving.user_stores.user_keys import user_key, user_of
 
 Found = TypeVar("Found")
@@ -34,6 +35,10 @@ WAIT_SECONDS = 60.0
 
 class VersionMismatch(StoreError):
     """The store holds another version than the reader's."""
+
+
+class ReplacedError(StoreError):
+    """The build that is open was replaced by a newer one: it is the wrong one to change."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +161,12 @@ class UserStore:
 
         return self._read(read)
 
+    def users(self) -> Iterator[str | int]:
+        """Yields the users who have a record, integers before strings."""
+        with self._held() as opened:
+            for key, _, text in read_records(opened.environment):
+                yield user_of(key, text)
+
     def record(self, user: str | int) -> bytes | None:
         """Returns a user's record as stored, unchecked; None: the user has none."""
         key, _ = user_key(user)
@@ -199,7 +210,7 @@ class UserStore:
             # What is added may be in the newer build already: it would count twice.
             raise StoreError(f"{self.root} was opened to follow what is built: open it without `follow` to append.")
         if self._was_replaced(opened):
-            raise StoreError(f"{self.root / self.version} was replaced since it was opened: open the store again.")
+            raise ReplacedError(f"{self.root / self.version} was replaced since it was opened: open the store again.")
         return opened
 
     def _was_replaced(self, opened: Opened) -> bool:

@@ -18,12 +18,14 @@ from features.spec import FeatureSpec
 from pipeline.config import PipelineConfig
 from pipeline.model_kinds import KINDS, STAGES, load
 from serving.deploy.config import Deployment
+from serving.experiments.config import ExperimentsConfig
+from serving.gateway.config import GatewayConfig
 from tests.house.structure import ROOT
 
 PAGE = ROOT / "docs" / "reference" / "config.md"
 HEAD = """# Configuration
 
-Every key of a pipeline's YAML file and of a deployment's, from the classes that check it; an unknown key is refused
+Every key of a pipeline's YAML file, of a deployment's, the gateway's and experiments', from the classes that check it; an unknown key is refused
 with the nearest known.
 This page is written by `make docs`. A file that uses most keys: `tfx_config/simulated.yaml`; what they do together:
 [pipeline.md](pipeline.md). The keys of the feature spec are in [feature_spec.md](feature_spec.md).
@@ -35,11 +37,13 @@ ELSEWHERE = {FeatureSpec: "[feature_spec.md](feature_spec.md)"}
 
 
 def sections() -> dict[str, list[type[BaseModel]]]:
-    """Returns the classes to describe by heading: the pipeline's, each stage's, each kind's, a deployment's."""
+    """Returns the classes to describe by heading: the pipeline's, each stage's, each kind's, what serves them."""
     roots = {"The pipeline": [PipelineConfig]}
     roots["A model, by the stage of its kind"] = [load(stage.section) for stage in STAGES.values()]
     roots["`parameters`, by kind"] = [load(kind.config) for kind in KINDS.values()]
     roots["A deployment: `clickmill serve config --settings`"] = [Deployment]
+    roots["The gateway: `clickmill gateway --settings`"] = [GatewayConfig]
+    roots["Experiments: `clickmill gateway --experiments`"] = [ExperimentsConfig]
     seen: set[type] = set(ELSEWHERE)
     found = {}
     for title, classes in roots.items():

@@ -83,7 +83,7 @@ def edges(pipeline):
 
 COMMON_NODES = [
     "LogIngest", "LogStatistics", "SchemaGen", "ExampleValidator", "AnomalyGate", "Vocabulary", "FeatureEncoder",
-    "ReleasePusher",
+    "UserProfiles", "ReleasePusher",
 ]  # fmt: skip
 RANKER_NODES = [
     "Trainer.autoint",
@@ -150,6 +150,10 @@ def test_the_dag_of_the_cascade_has_the_shape_of_the_design(tmp_path):
     assert {("RankingEvaluator.autoint", "BehaviorTables.autoint"), ("LogIngest", "BehaviorTables.autoint")} <= found
     assert ("BehaviorTables.autoint", "Pusher.autoint") in found
     assert ("Pusher.autoint", "BehaviorTables.autoint") not in found
+    # So are profiles, which no model has a part in.
+    assert {("LogIngest", "UserProfiles"), ("AnomalyGate", "UserProfiles"), ("UserProfiles", "Pusher.autoint")} <= found
+    assert ("UserProfiles", "ReleasePusher") in found
+    assert nodes["UserProfiles"].exec_properties["length"] == 50
     # A release names all of it, and comes last.
     assert {(up, "ReleasePusher") for up in ("Pusher.two_tower", "Pusher.autoint", "BehaviorTables.autoint")} <= found
     assert nodes["BehaviorTables.autoint"].exec_properties["precision"] == "fp16"
@@ -198,6 +202,7 @@ def test_the_cascade_is_judged_after_its_models(tmp_path):
     properties = nodes["CascadeEvaluator"].exec_properties
     assert properties["ranker_name"] == "autoint" and '"sample_requests":9' in properties["cascade_config"]
     assert "coarse" not in nodes["CascadeEvaluator"].inputs
+
     three = {**CASCADE, "models": {**CASCADE["models"], "hcn": {}}}
     with_coarse = dag(tmp_path, cascade=section, **three)
     assert ("Trainer.hcn", "CascadeEvaluator") in edges(with_coarse)
@@ -219,6 +224,17 @@ def test_the_cascade_is_judged_after_its_models(tmp_path):
 def test_mistakes_in_the_cascade_are_named(tmp_path, section, models, message):
     with pytest.raises(SpecError, match=message):
         load_config(write(tmp_path, feature_spec=WITH_HISTORY, models=models, cascade=section))
+
+
+def test_profiles_hold_what_the_models_take_as_behaviors(tmp_path):
+    """A coarse ranker reads the long history itself; for a ranker with a table, the table stands for it."""
+    models = {"two_tower": {}, "autoint": {}, "hcn": {}}
+    for chosen in (None, ["autoint"]):
+        nodes = {node.id: node for node in dag(tmp_path, chosen, feature_spec=WITH_HISTORY, models=models).components}
+        assert nodes["UserProfiles"].exec_properties["length"] == 1050, "of the whole profile, whatever is run"
+    target = {"autoint": {"parameters": {"history": {"long": "target_attention"}}}}
+    nodes = {node.id: node for node in dag(tmp_path, feature_spec=WITH_HISTORY, models=target).components}
+    assert nodes["UserProfiles"].exec_properties["length"] == 1050
 
 
 def test_what_a_selection_lacks_is_named(tmp_path):

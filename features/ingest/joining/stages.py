@@ -16,7 +16,7 @@ from apache_beam.pvalue import TaggedOutput
 from features import storage
 from features.arrow import columns_of
 from features.encoding.hashing import hash64
-from features.examples.shards import KEPT_DIR
+from features.examples.shards import KEPT_DIR, USERS_DIR
 from features.ingest.checking.plan import TablePlan
 from features.ingest.checking.validate import RowChecker
 from features.ingest.config import SPLITS, IngestConfig
@@ -41,7 +41,7 @@ from features.ingest.joining.shuffle import (
 )
 from features.ingest.joining.spill import Spill, unspill
 from features.ingest.joining.split import TimeHistogram
-from features.ingest.joining.write import RequestTable, behavior_table, write_shard
+from features.ingest.joining.write import RequestTable, behavior_table, user_table, write_shard
 from features.ingest.reading.units import ReadUnit, read_batches
 from features.log_contract import BadRowsError, Reason
 from features.spec import FeatureSpec
@@ -274,6 +274,8 @@ class BuildShard(beam.DoFn):
             users, dropped = deduplicate(users, "user_id")
             tally["table", "users", "duplicates"] += dropped
             tally["table", "users", "kept"] += users.num_rows
+            folder = storage.join(self.examples_dir, USERS_DIR)
+            write_shard(user_table(self.whole, users), folder, "users", shard, self.num_shards)
         conflicts = [batch.column(0) for batch in found.pop("conflicts", [])]
         impressions = concatenate(found.pop("impressions", []))
         requests = ShardJoin(self.config, self.config.label_configs(self.spec), plan, refused).build(

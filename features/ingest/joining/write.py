@@ -6,6 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from features import storage
 from features.arrow import columns_of, compact, lists_of, write_parquet
@@ -126,6 +127,22 @@ def behavior_table(
         table[name] = behaviors.lists(values)
     if actions is not None:
         table["action"] = behaviors.lists(actions.take(order))
+    return pa.table(table)
+
+
+def user_table(spec: FeatureSpec, users: pa.RecordBatch) -> pa.Table:
+    """Returns the users of a shard, sorted by id: `user_id` and every feature of the table `users`.
+
+    Args:
+      spec: the features.
+      users: checked rows, each user once.
+    """
+    ids = columns_of(users)["user_id"]
+    rows = pc.sort_indices(ids).cast(pa.int32())
+    side, table = SideTable("user_id", users), {"user_id": ids.take(rows)}
+    for feature in spec.of_table("users"):
+        if feature.column not in KEY_COLUMNS:
+            table[feature.name] = side.column(feature, rows)
     return pa.table(table)
 
 

@@ -34,13 +34,16 @@ def gateway(
     rest_port: Annotated[int, typer.Option(help="REST of --with-server; 0: a free one.")] = 8501,
     host: Annotated[str | None, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = None,
     port: Annotated[int | None, typer.Option(help="Port of HTTP (8080); 0: a free one.")] = None,
-    deadline: Annotated[float | None, typer.Option(metavar="MS", help="Milliseconds for a request (500).")] = None,
+    deadline: Annotated[
+        float | None, typer.Option(metavar="MS", help="Milliseconds for a request (500); stages get shares.")
+    ] = None,
     concurrent: Annotated[int | None, typer.Option(help="Requests that are worked on at a time (8).")] = None,
     waiting: Annotated[int | None, typer.Option(help="Requests that wait; more are refused with 429 (64).")] = None,
     experiments: Annotated[str | None, typer.Option(metavar="FILE", help="YAML of the experiments.")] = None,
     exposure_log: Annotated[str | None, typer.Option(metavar="FOLDER", help="Where shown lists are logged.")] = None,
     allow_forced: Annotated[
-        bool | None, typer.Option("--allow-forced/--testers-only", help="Whether anyone may force a variant.")
+        bool | None,
+        typer.Option("--allow-forced/--no-forced", help="Whether a layer's testers may force its variants."),
     ] = None,
     drain: Annotated[float | None, typer.Option(help="Seconds that requests get to end after SIGTERM (10).")] = None,
     settings: Annotated[
@@ -63,25 +66,39 @@ def gateway(
         "allow_forced": allow_forced,
         "drain_s": drain,
     }
-    config = _config(settings, given)
+    config = _config(settings, given, lowest=0 if with_server else 1)
     _check_release(config)
     if with_server and not 0 <= rest_port <= 65535:
         raise InputError(f"--rest-port is a port, from 0 to 65535. Received: {rest_port}.")
     serve(config, rest_port if with_server else None)
 
 
-def _config(settings: str | None, given: dict[str, Any]) -> GatewayConfig:
+def _config(settings: str | None, given: dict[str, Any], lowest: int) -> GatewayConfig:
     from features.config import parse_model, read_yaml
     from serving.gateway.config import GatewayConfig
 
     values = (read_yaml(settings) if settings else {}) | {k: v for k, v in given.items() if v is not None}
+    if given["deadline_ms"] and "deadlines" not in values:
+        values["deadlines"] = _shares_of(given["deadline_ms"])
     if "root" not in values:
         raise InputError("name the serving root by --root, as `--root serving_models`: `clickmill run` fills it.")
     config = parse_model(values, GatewayConfig, settings or "clickmill gateway")
     _, _, port = config.server.rpartition(":")
-    if not port.isdecimal() or not 0 < int(port) < 65536:
+    if not port.isdecimal() or not lowest <= int(port) < 65536:
         raise InputError(f"--server is HOST:PORT, as 127.0.0.1:8500. Received: {config.server!r}.")
     return config
+
+
+def _shares_of(deadline_ms: float) -> dict[str, float]:
+    """The stages' default deadlines, as the same shares of another one for the whole."""
+    from serving.gateway.config import GatewayConfig, StageDeadlines
+
+    whole = GatewayConfig.model_fields["deadline_ms"].default
+    return {
+        stage: each * deadline_ms / whole
+        for stage, each in StageDeadlines().model_dump().items()
+        if stage != "explain_ms"
+    }
 
 
 def _check_release(config: GatewayConfig) -> None:
@@ -103,19 +120,27 @@ def serve(config: GatewayConfig, rest_port: int | None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     from serving.gateway.http_server import GatewayServer, answer_until_signalled, caught_signals
 
+    models = None if rest_port is None else _model_server(config, rest_port)
     with caught_signals() as received, ExitStack() as stack:
-        if rest_port is not None:
-            models = _model_server(config, rest_port)
+        if models is not None:
+            stack.callback(models.stop)
             with err().status("Loading models …"):
-                stack.callback(models.stop)
                 if not models.start(received):
                     return
-            out().print(f"model server: gRPC on {config.server}, REST on {models.rest_port}", soft_wrap=True)
+            config = _beside(models, config)
         server = stack.enter_context(GatewayServer(config))
         with err().status("Waiting for the model server …"):
             missing = server.wait_until_ready(_READY_S, received)
         _tell(server, missing)
-        answer_until_signalled(server, received)
+        answer_until_signalled(server, received, lambda: models is None or models.running)
+
+
+def _beside(models: ModelServerProcess, config: GatewayConfig) -> GatewayConfig:
+    """The configuration of a gateway over a model server that came with it, and has told its ports."""
+    host = config.server.rpartition(":")[0]
+    address = f"{host}:{models.grpc_port}"
+    out().print(f"model server: gRPC on {address}, REST on http://{host}:{models.rest_port}", soft_wrap=True)
+    return config.model_copy(update={"server": address})
 
 
 def _model_server(config: GatewayConfig, rest_port: int) -> ModelServerProcess:

@@ -172,6 +172,8 @@ def _show(releases, found, moves, problems) -> None:
         chain = " → ".join(found.cascade_models.values())
         sizes = f"{found.cascade.retrieve:,} → {found.cascade.coarse:,} → {found.cascade.top_k:,}"
         out().print(f"cascade: {chain}, {sizes} items of {found.catalogue}", soft_wrap=True)
+    if found.profiles is not None:
+        out().print(f"profiles of users: {found.profiles}", soft_wrap=True)
     for key in ("spec", "config", "data"):
         if getattr(found, key):
             out().print(f"{key}: {getattr(found, key)}", soft_wrap=True)

@@ -12,10 +12,11 @@ from evaluation.baselines import count_items
 from features import storage
 from features.arrow import write_parquet
 from features.items.catalogue import CATALOGUE_FILE, has_catalogue
-from pipeline.artifacts import BehaviorTableSet, ReleaseNote
+from pipeline.artifacts import BehaviorTableSet, ProfileSet, ReleaseNote
 from pipeline.components.evaluators.evaluator import load_evaluation
 from pipeline.components.log_ingest import INPUT_FINGERPRINT
 from pipeline.components.push.behavior_tables import SUMMARY_FILE
+from pipeline.components.push.user_profiles import PROFILES_FILE
 from pipeline.next_release import Allowed, ReleasePlan, release_run
 
 NOTE_FILE = "release.json"
@@ -31,7 +32,10 @@ class ReleasePusherSpec(component_spec.ComponentSpec):
     """Interface of ReleasePusher but for what comes of each model, whose number the pipeline knows."""
 
     PARAMETERS = {"release_plan": component_spec.ExecutionParameter(type=str)}
-    INPUTS = {"examples": component_spec.ChannelParameter(type=Examples)}
+    INPUTS = {
+        "examples": component_spec.ChannelParameter(type=Examples),
+        "profiles": component_spec.ChannelParameter(type=ProfileSet),
+    }
     OUTPUTS = {"release": component_spec.ChannelParameter(type=ReleaseNote)}
 
 
@@ -52,7 +56,9 @@ class ReleasePusherExecutor(base_executor.BaseExecutor):
         if allowed and has_catalogue(examples.uri):
             items, popular = storage.join(examples.uri, CATALOGUE_FILE), storage.join(note.uri, POPULAR_FILE)
             write_parquet(count_items(examples.uri, plan.label).most_clicked(POPULAR_ITEMS), popular)
-        released = release_run(plan, allowed, items, examples.get_string_custom_property(INPUT_FINGERPRINT), popular)
+        data = examples.get_string_custom_property(INPUT_FINGERPRINT)
+        built = json.loads(storage.read_text(storage.join(found["profiles"].uri, PROFILES_FILE)))
+        released = release_run(plan, allowed, items, data, popular_items=popular, profiles=built["version"])
         release_id = "" if released is None else released.id
         note.set_string_custom_property("release", release_id)
         storage.write_text(storage.join(note.uri, NOTE_FILE), json.dumps({"release": release_id}) + "\n")
@@ -64,13 +70,14 @@ class ReleasePusher(base_component.BaseComponent):
     Args:
       plan: what belongs to a release of this pipeline.
       examples: of LogIngest, with the catalogue of items.
+      profiles: of UserProfiles.
       models: by name: `pushed_model`, `evaluation`, and `tables` of a ranker that reads some.
     """
 
     SPEC_CLASS = ReleasePusherSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(ReleasePusherExecutor)
 
-    def __init__(self, plan: ReleasePlan, examples, models: Mapping[str, Mapping[str, types.BaseChannel]]):
+    def __init__(self, plan: ReleasePlan, examples, profiles, models: Mapping[str, Mapping[str, types.BaseChannel]]):
         given, inputs = {}, dict(ReleasePusherSpec.INPUTS)
         for name, parts in models.items():
             for part, channel in parts.items():
@@ -78,7 +85,8 @@ class ReleasePusher(base_component.BaseComponent):
                 inputs[f"{name}_{part}"] = component_spec.ChannelParameter(type=PARTS[part])
         spec = type("_Spec", (ReleasePusherSpec,), {"INPUTS": inputs})
         channel = types.Channel(type=ReleaseNote)
-        super().__init__(spec(release_plan=plan.model_dump_json(), examples=examples, release=channel, **given))
+        given |= {"examples": examples, "profiles": profiles}
+        super().__init__(spec(release_plan=plan.model_dump_json(), release=channel, **given))
 
 
 def _allowed(pushed, evaluation, tables) -> Allowed:

@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
-from features.errors import ClickmillError, NotFoundError
+from features.config import SpecError
+from features.errors import ClickmillError, InputError, NotFoundError
 from serving.gateway.refusal import NOT_FOUND, TOO_LATE, UNAVAILABLE, GatewayError
 from serving.gateway.releases.release_view import ReleaseView
 from serving.release.manifest import Release
@@ -45,6 +46,7 @@ class OpenReleases:
       workers: threads that open releases.
       limit: of the releases that are neither followed nor kept, how many stay open.
       fresh_s: seconds for which a name is taken to mean the same release.
+      prepare: is given a release that was opened, before any request is.
 
     Attributes:
       reason: why the release that the label names is not open, or '' if it is.
@@ -58,9 +60,10 @@ class OpenReleases:
         workers: Executor,
         limit: int,
         fresh_s: float,
+        prepare: Callable[[ReleaseView], Awaitable[None]],
     ):
         self._releases, self._label, self._missing, self._workers = releases, label, missing, workers
-        self._limit, self._fresh_s = limit, fresh_s
+        self._limit, self._fresh_s, self._prepare = limit, fresh_s, prepare
         self._followed: _Held | None = None
         self._others: OrderedDict[str, _Held] = OrderedDict()
         self._opening: dict[str, asyncio.Task[_Held]] = {}
@@ -148,10 +151,12 @@ class OpenReleases:
             if held is not None:
                 return held
             release = await self._on_worker(self._releases.get, release_id)
-        except NotFoundError as error:
-            raise GatewayError(NOT_FOUND, str(error)) from error
-        except (ClickmillError, OSError) as error:
+        except (SpecError, OSError) as error:
+            if isinstance(error, NotFoundError):
+                raise GatewayError(NOT_FOUND, str(error)) from error
             raise GatewayError(UNAVAILABLE, f"The release {name} cannot be read: {error}") from error
+        except InputError as error:
+            raise GatewayError(NOT_FOUND, str(error)) from error
         return await self._opened_by(release, until)
 
     def _known(self, release_id: str) -> _Held | None:
@@ -201,6 +206,11 @@ class OpenReleases:
         if missing := await self._missing(release):
             raise GatewayError(UNAVAILABLE, " ".join(missing))
         held = _Held(await self._on_worker(ReleaseView.open, self._releases, release))
+        try:
+            await self._prepare(held.view)
+        except BaseException:
+            held.retire()
+            raise
         # Kept before the task ends: whoever asks next finds it, also if nobody waited for it.
         self._others[release.id] = held
         kept = {self._names[name][0] for name in self._keep if name in self._names}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -153,6 +153,10 @@ class ReleaseView:
             {**next(known), **candidate} if row >= 0 else candidate
             for row, candidate in zip(rows, candidates, strict=True)
         ]
+
+    def on_close(self, call: Callable[[], None]) -> None:
+        """Has something called when the stores are closed, before that."""
+        self._open.callback(call)
 
     def close(self) -> None:
         """Closes the stores."""

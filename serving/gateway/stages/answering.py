@@ -27,7 +27,7 @@ from serving.gateway.traffic import DEGRADED, GREEDY, Drawn, Traffic, draw, expo
 from serving.requests.json_request import RequestError, row_from_request
 from serving.requests.tensors import candidate_slates
 from serving.saved.attention import FieldAttention, strongest_pairs
-from serving.signature_specs import NUM_CANDIDATES
+from serving.signature_specs import DRAW_LOGITS, NUM_CANDIDATES
 
 Made = TypeVar("Made")
 
@@ -42,6 +42,7 @@ class _Asked:
       assignment: of the experiments.
       timestamp: of the request, UTC milliseconds.
       calls: of the stages.
+      long_sums: the user's bucket sums, being read.
       notes: what is written down.
     """
 
@@ -50,6 +51,7 @@ class _Asked:
     assignment: Assignment
     timestamp: int
     calls: StageCalls
+    long_sums: asyncio.Future[np.ndarray | None]
     notes: Notes
 
 
@@ -88,7 +90,7 @@ class Answering:
         rows = passed.items[drawn.places]
         ids = view.catalogue.item_ids.take(pa.array(rows)).to_pylist()
         attention = await self._attention(asked, lambda: view.catalogue.tensors(rows), len(rows))
-        return self._told(asked, Listed(passed, drawn, ids, attention), begun)
+        return await self._told(asked, Listed(passed, drawn, ids, attention), begun)
 
     async def rank(
         self, view: ReleaseView, request: RankRequest, assignment: Assignment, notes: Notes
@@ -110,7 +112,7 @@ class Answering:
         drawn = await self._draw(asked, passed)
         ids = [request.candidates[place].get("item_id") for place in drawn.places]
         attention = await self._attention(asked, lambda: _part_of(slate, drawn.places), len(ids))
-        return self._told(asked, Listed(passed, drawn, ids, attention, drawn.places), begun)
+        return await self._told(asked, Listed(passed, drawn, ids, attention, drawn.places), begun)
 
     async def _ask(
         self,
@@ -130,9 +132,20 @@ class Answering:
         row, used = await self._work(_row, view, request, timestamp, profile.found, candidates)
         if not used and profile.found is not None:
             notes.flags.add(Flag.NO_PROFILE)
-        calls = StageCalls(view, self._client, self._workers, row)
-        calls.prepare(_sums(view, request, table, profile, notes))
-        return _Asked(view, request, assignment, timestamp, calls, notes), row
+        assignment, draws = self._drawable(view, assignment, notes)
+        calls = StageCalls(view, self._client, self._workers, row, draws=draws)
+        long_sums = asyncio.ensure_future(_sums(view, request, table, profile, notes))
+        calls.prepare(long_sums)
+        return _Asked(view, request, assignment, timestamp, calls, long_sums, notes), row
+
+    def _drawable(self, view: ReleaseView, assignment: Assignment, notes: Notes) -> tuple[Assignment, bool]:
+        """The assignment, without what the release cannot do; and whether the fine ranker is asked for draws."""
+        if assignment.exploration is None or not self._traffic.explorer_of(assignment.exploration).needs_draws:
+            return assignment, False
+        if DRAW_LOGITS in view.fine.signatures:
+            return assignment, True
+        notes.flags.add(Flag.VARIANT_UNAVAILABLE)
+        return Assignment({}, None, None, assignment.forced), False
 
     async def _draw(self, asked: _Asked, passed: Passed) -> Drawn:
         """The order of the list: that of the scores, or what a variant's policy draws of them."""
@@ -142,7 +155,8 @@ class Answering:
             sure = None if asked.notes.degraded else np.ones(len(places))
             return Drawn(places, DEGRADED if asked.notes.degraded else GREEDY, sure, sure)
         policy = self._traffic.explorer_of(exploration)
-        return await self._work(draw, passed.items, fine.scores, k, policy, self._traffic.generator())
+        chance = self._traffic.generator()
+        return await self._work(draw, passed.items, fine.scores, k, policy, chance, fine.deviations)
 
     async def _look_up(self, request: RecommendRequest, store) -> Looked:
         """What a store holds of the user; nothing where there is no store, or no user."""
@@ -169,9 +183,10 @@ class Answering:
         asked.notes.stage_ms[EXPLAINED] = 1000 * (time.monotonic() - begun)
         return await self._work(lambda: [strongest_pairs(each, fields) for each in maps])
 
-    def _told(self, asked: _Asked, listed: Listed, begun: float) -> Recommendation:
+    async def _told(self, asked: _Asked, listed: Listed, begun: float) -> Recommendation:
         """The answer, counted."""
         notes = asked.notes
+        await asked.long_sums  # What the stores know is said also where the fine ranker was not asked.
         if len(listed.ids) < asked.request.k:
             notes.flags.add(Flag.FEWER_THAN_K)
         variants = asked.assignment.variants

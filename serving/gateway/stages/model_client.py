@@ -57,6 +57,8 @@ class ModelClient:
             ("grpc.max_reconnect_backoff_ms", _RECONNECT_AT_MOST_MS),
             # The server is named by the configuration alone: no proxy of the environment stands between.
             ("grpc.enable_http_proxy", 0),
+            # Where a name stands for several servers they take turns.
+            ("grpc.lb_policy_name", "round_robin"),
         ]
         self.address = address
         self._workers = workers

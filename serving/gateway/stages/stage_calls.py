@@ -15,11 +15,12 @@ from serving.cascade import known_items
 from serving.gateway.releases.release_view import ReleaseView, StageModel
 from serving.gateway.stages.model_client import CallError, ModelClient, begun_request, read_answer, tensor_bytes
 from serving.requests.stage_inputs import item_ids_of, item_slate
-from serving.signature_specs import EXPLAIN
+from serving.signature_specs import DRAW_LOGITS, EXPLAIN
 
 Made = TypeVar("Made")
 
 _FOUND, _COARSE, _FINE, _ATTENTION = ("item_id", "score"), ("score",), ("score", "logit"), ("attention",)
+_DRAWN = ("logit", "deviation")
 
 
 class Scored(NamedTuple):
@@ -30,12 +31,14 @@ class Scored(NamedTuple):
       scores: [n] float32: cosines, the coarse ranker's scores, the fine ranker's logits.
       seconds: of the call, from the request's bytes to the answer's.
       probabilities: [n] of the fine ranker.
+      deviations: [n, M] what M draws of the fine ranker's last layer add to the logits, where they were asked for.
     """
 
     items: np.ndarray
     scores: np.ndarray
     seconds: float
     probabilities: np.ndarray | None = None
+    deviations: np.ndarray | None = None
 
 
 class StageCalls:
@@ -49,21 +52,25 @@ class StageCalls:
       client: of the server.
       workers: threads.
       row: the raw request with its windows.
+      draws: whether the fine ranker is asked for what draws of its last layer add to the logits, too.
     """
 
-    def __init__(self, view: ReleaseView, client: ModelClient, workers: Executor, row: pa.Table):
+    def __init__(
+        self, view: ReleaseView, client: ModelClient, workers: Executor, row: pa.Table, *, draws: bool = False
+    ):
         self._view, self._client, self._workers, self._row = view, client, workers, row
+        self._draws = draws
         self._coarse: Awaitable[bytes]
         self._fine: Awaitable[bytes]
         self._long_sums: asyncio.Future[np.ndarray | None]
 
-    def prepare(self, long_sums: Awaitable[np.ndarray | None]) -> None:
+    def prepare(self, long_sums: asyncio.Future[np.ndarray | None]) -> None:
         """Begins with the request's part of the later stages' inputs, so that it is made while the retrieval runs.
 
         Args:
           long_sums: the user's bucket sums [G, 2^tau, d] once they are read; None: there are none.
         """
-        self._long_sums = asyncio.ensure_future(long_sums)
+        self._long_sums = long_sums
         self._fine = asyncio.ensure_future(self._begun_fine())
         if self._view.coarse is not None:
             self._coarse = self._work(self._begun, self._view.coarse, _COARSE, {})
@@ -85,11 +92,10 @@ class StageCalls:
 
     async def fine(self, slate: Callable[[], dict[str, np.ndarray]], items: np.ndarray, until: float) -> Scored:
         """The fine ranker's logits and probabilities of items, of which `slate` makes the inputs."""
-        stage = self._view.fine
-        items_part = self._work(lambda: tensor_bytes(stage.only_inputs(slate())))
+        stage, (signature, _) = self._view.fine, self._of_fine
+        items_part = self._work(lambda: tensor_bytes(stage.only_inputs(slate(), signature)))
         answer, seconds = await self._client.send(await self._fine + await items_part, until)
-        probabilities, logits = await self._work(_scores, answer, stage, _FINE, len(items))
-        return Scored(items, logits, seconds, probabilities)
+        return await self._work(self._scored, answer, items, seconds)
 
     async def attention(self, slate: Callable[[], dict[str, np.ndarray]], count: int, until: float) -> np.ndarray:
         """Where the fine ranker looks, [count, layers, H, M, M]."""
@@ -105,14 +111,25 @@ class StageCalls:
 
     async def _begun_fine(self) -> bytes:
         sums = await self._long_sums
-        return await self._work(self._begun, self._view.fine, _FINE, {}, _one_user(sums))
+        stage, (signature, outputs) = self._view.fine, self._of_fine
+        return await self._work(self._begun, stage, outputs, {}, _one_user(sums), signature)
+
+    @property
+    def _of_fine(self) -> tuple[str, tuple[str, ...]]:
+        """The signature of the fine ranker that is asked, and its outputs that are wanted."""
+        return (DRAW_LOGITS, _DRAWN) if self._draws else (self._view.fine.signature, _FINE)
 
     def _begun(
-        self, stage: StageModel, outputs: tuple[str, ...], more: dict[str, np.ndarray], *sums: np.ndarray | None
+        self,
+        stage: StageModel,
+        outputs: tuple[str, ...],
+        more: dict[str, np.ndarray],
+        sums: np.ndarray | None = None,
+        signature: str | None = None,
     ) -> bytes:
         """The request's part of a call's message."""
-        tensors = stage.only_inputs(stage.inputs.tensors(self._row, *sums) | more)
-        return begun_request(stage.released, stage.signature, outputs, tensors)
+        tensors = stage.only_inputs(stage.inputs.tensors(self._row, sums) | more, signature)
+        return begun_request(stage.released, signature or stage.signature, outputs, tensors)
 
     def _found(self, answer: bytes) -> tuple[np.ndarray, np.ndarray]:
         """Rows of the catalogue and scores in an answer of the retrieval."""
@@ -120,7 +137,26 @@ class StageCalls:
         ids, scores = found["item_id"], found["score"]
         if ids.ndim != 2 or len(ids) != 1 or ids.shape != scores.shape:
             raise CallError("BAD_ANSWER", f"the retrieval answered ids {ids.shape} and scores {scores.shape}.")
-        return known_items(self._view.catalogue, item_ids_of(ids), scores[0])
+        try:
+            return known_items(self._view.catalogue, item_ids_of(ids), scores[0])
+        except pa.ArrowException as error:
+            raise CallError(
+                "BAD_ANSWER", f"the retrieval answered ids that are none of the catalogue: {error}"
+            ) from error
+
+    def _scored(self, answer: bytes, items: np.ndarray, seconds: float) -> Scored:
+        """What the fine ranker answered."""
+        stage = self._view.fine
+        if not self._draws:
+            probabilities, logits = _scores(answer, stage, _FINE, len(items))
+            return Scored(items, logits, seconds, probabilities)
+        found = read_answer(answer, stage.released, _DRAWN)
+        logits, deviations = found["logit"], found["deviation"]
+        if logits.shape != (1, len(items)) or deviations.ndim != 3 or deviations.shape[:2] != logits.shape:
+            raise CallError("BAD_ANSWER", f"`{DRAW_LOGITS}` answered {logits.shape} and {deviations.shape}.")
+        # Beyond float32's range of exp the logistic function is 0 or 1.
+        probabilities = 1 / (1 + np.exp(-np.clip(logits[0], -88, 88)))
+        return Scored(items, logits[0], seconds, probabilities, deviations[0])
 
     def _work(self, work: Callable[..., Made], *arguments) -> Awaitable[Made]:
         return asyncio.get_running_loop().run_in_executor(self._workers, work, *arguments)

@@ -24,12 +24,17 @@ PATIENCE = 400
 
 def manifest_validators() -> Path:
     """Returns the Python of an environment that has `VALIDATORS`."""
-    folder = TOOLS / f"validators-{sys.version_info.major}.{sys.version_info.minor}"
+    return installed_environment(f"validators-{sys.version_info.major}.{sys.version_info.minor}", *VALIDATORS)
+
+
+def installed_environment(name: str, *requirements: str) -> Path:
+    """Returns the Python of an environment of its own that has some packages; made once, below data/tools/."""
+    folder = TOOLS / name
     python = folder / "bin" / "python"
-    with _installing(folder, "\n".join(VALIDATORS)) as needed:
+    with _installing(folder, "\n".join(requirements)) as needed:
         if needed:
             _run([sys.executable, "-m", "venv", "--clear", str(folder)])
-            _run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *VALIDATORS])
+            _run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements])
     return python
 
 

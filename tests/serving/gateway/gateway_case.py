@@ -129,8 +129,8 @@ class FaultyServer(grpc.GenericRpcHandler):
     def service(self, details):
         """Of grpc.GenericRpcHandler: one handler for every method."""
         on = self._channel.unary_unary(details.method)
-        work = (lambda request, context: self._predict(on, request, context)) if details.method == PREDICT else None
-        return grpc.unary_unary_rpc_method_handler(work or (lambda request, context: on(request, timeout=60)))
+        work = self._predict if details.method == PREDICT else _passed_on
+        return grpc.unary_unary_rpc_method_handler(lambda request, context: work(on, request, context))
 
     def thaw(self) -> None:
         """Ends all faults, and the calls that hang."""
@@ -146,11 +146,15 @@ class FaultyServer(grpc.GenericRpcHandler):
             context.abort(grpc.StatusCode.UNAVAILABLE, "this model is down")
         if fault == "freeze":
             self._thawed.wait(60)
-        try:
-            answer = on(request, timeout=60)
-        except grpc.RpcError as error:
-            context.abort(error.code(), error.details())
+        answer = _passed_on(on, request, context)
         return _changed(answer, fault) if callable(fault) else answer
+
+
+def _passed_on(on, request: bytes, context) -> bytes:
+    try:
+        return on(request, timeout=60)
+    except grpc.RpcError as error:
+        context.abort(error.code(), error.details())
 
 
 def _changed(answer: bytes, change) -> bytes:

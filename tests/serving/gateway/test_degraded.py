@@ -1,5 +1,6 @@
 """Without one of its stages the gateway answers by rule, in time, and says so."""
 
+import contextlib
 import threading
 
 import numpy as np
@@ -12,6 +13,7 @@ from serving.requests.json_request import row_from_request
 from tests.serving.gateway import gateway_case
 
 FAULTS = ("fail", "freeze")
+STAGE_OF = {"two_tower": "retrieve_ms", "hcn": "coarse_ms", "autoint": "fine_ms"}
 NOW = 1_700_000_000_000
 
 
@@ -33,14 +35,21 @@ def expected(cascade):
 
 
 @pytest.fixture
-def impatient(open_gateway, model_server):
-    """A gateway that waits little for a stage, behind a server that can be broken."""
-    times = {"lookup_ms": 15_000, "retrieve_ms": 1500, "coarse_ms": 1500, "fine_ms": 1500, "explain_ms": 1500}
-    with (
-        gateway_case.faulty(model_server) as (server, address),
-        open_gateway(address, deadlines=times, deadline_ms=20_000) as opened,
-    ):
-        yield opened, server
+def with_fault(open_gateway, model_server):
+    """A gateway of which one stage is broken: it waits little for that one, and behind which server it is."""
+
+    @contextlib.contextmanager
+    def opened(model, fault):
+        little = {STAGE_OF[model]: 200} if fault == "freeze" else {}
+        patient = dict.fromkeys(("lookup_ms", "retrieve_ms", "coarse_ms", "fine_ms", "explain_ms"), 15_000)
+        with (
+            gateway_case.faulty(model_server) as (server, address),
+            open_gateway(address, deadlines=patient | little) as gateway,
+        ):
+            server.faults = {model: fault}
+            yield gateway, server
+
+    return opened
 
 
 def ask(on_loop, gateway, **values):
@@ -52,46 +61,49 @@ def ids(answer):
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_without_retrieval_the_popular_items_are_ranked(impatient, expected, on_loop, fault):
-    gateway, server = impatient
-    whole = ask(on_loop, gateway)
-    assert whole.flags == [Flag.UNKNOWN_USER]
-    server.faults = {"two_tower": fault}
-    answer = ask(on_loop, gateway)
-    assert answer.flags == [Flag.UNKNOWN_USER, Flag.RETRIEVAL_FAILED, Flag.POPULAR_ITEMS]
-    assert ids(answer) == expected(gateway, {"two_tower"})
-    server.thaw()
-    assert ids(ask(on_loop, gateway)) == ids(whole), "all is well again"
+def test_without_retrieval_the_popular_items_are_ranked(with_fault, expected, on_loop, fault):
+    with with_fault("two_tower", fault) as (gateway, server):
+        answer = ask(on_loop, gateway)
+        assert answer.flags == [Flag.UNKNOWN_USER, Flag.RETRIEVAL_FAILED, Flag.POPULAR_ITEMS]
+        assert ids(answer) == expected(gateway, {"two_tower"})
+        server.thaw()
+        if fault == "fail":
+            well = ask(on_loop, gateway)
+            assert ids(well) == expected(gateway, set()) and well.flags == [Flag.UNKNOWN_USER], "all is well again"
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_without_the_coarse_ranker_the_first_retrieved_reach_the_fine_one(impatient, expected, on_loop, fault):
-    gateway, server = impatient
-    server.faults = {"hcn": fault}
-    answer = ask(on_loop, gateway)
-    assert answer.flags == [Flag.UNKNOWN_USER, Flag.COARSE_FAILED]
-    assert ids(answer) == expected(gateway, {"hcn"}) and answer.items[0].logit is not None
+def test_without_the_coarse_ranker_the_first_retrieved_reach_the_fine_one(with_fault, expected, on_loop, fault):
+    with with_fault("hcn", fault) as (gateway, _):
+        answer = ask(on_loop, gateway)
+        assert answer.flags == [Flag.UNKNOWN_USER, Flag.COARSE_FAILED]
+        assert ids(answer) == expected(gateway, {"hcn"}) and answer.items[0].logit is not None
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_without_the_fine_ranker_the_coarse_order_holds(impatient, expected, on_loop, fault):
-    gateway, server = impatient
-    server.faults = {"autoint": fault}
-    answer = ask(on_loop, gateway, explain=True)
-    assert answer.flags == [Flag.UNKNOWN_USER, Flag.FINE_FAILED, Flag.EXPLANATION_FAILED]
-    assert ids(answer) == expected(gateway, {"autoint"})
-    assert all(item.score is None and item.logit is None for item in answer.items)
-    assert set(answer.items[0].stages) == {"retrieve", "coarse"} and answer.items[0].attention is None
-    ranked = on_loop(gateway.rank(RankRequest(candidates=[{"item_id": each} for each in ids(answer)][::-1])))
-    assert ids(ranked) == ids(answer)[::-1] and Flag.FINE_FAILED in ranked.flags
+def test_without_the_fine_ranker_the_coarse_order_holds(with_fault, expected, on_loop, fault):
+    with with_fault("autoint", fault) as (gateway, _):
+        answer = ask(on_loop, gateway)
+        assert answer.flags == [Flag.UNKNOWN_USER, Flag.FINE_FAILED]
+        assert ids(answer) == expected(gateway, {"autoint"})
+        assert all(item.score is None and item.logit is None for item in answer.items)
+        ranked = on_loop(gateway.rank(RankRequest(candidates=[{"item_id": each} for each in ids(answer)][::-1])))
+        assert ids(ranked) == ids(answer)[::-1] and Flag.FINE_FAILED in ranked.flags
 
 
-def test_without_any_stage_the_popular_items_stand_in_their_order(impatient, expected, on_loop):
-    gateway, server = impatient
-    server.faults = dict.fromkeys(gateway_case.STAGES, "fail")
-    answer = ask(on_loop, gateway)
-    assert ids(answer) == expected(gateway, set(gateway_case.STAGES))
-    assert {Flag.RETRIEVAL_FAILED, Flag.POPULAR_ITEMS, Flag.COARSE_FAILED, Flag.FINE_FAILED} < set(answer.flags)
+def test_a_list_that_cannot_be_explained_in_full(with_fault, on_loop):
+    with with_fault("autoint", "fail") as (gateway, _):
+        answer = ask(on_loop, gateway, explain=True)
+        assert answer.flags == [Flag.UNKNOWN_USER, Flag.FINE_FAILED, Flag.EXPLANATION_FAILED]
+        assert set(answer.items[0].stages) == {"retrieve", "coarse"} and answer.items[0].attention is None
+
+
+def test_without_any_stage_the_popular_items_stand_in_their_order(with_fault, expected, on_loop):
+    with with_fault("two_tower", "fail") as (gateway, server):
+        server.faults = dict.fromkeys(gateway_case.STAGES, "fail")
+        answer = ask(on_loop, gateway)
+        assert ids(answer) == expected(gateway, set(gateway_case.STAGES))
+        assert {Flag.RETRIEVAL_FAILED, Flag.POPULAR_ITEMS, Flag.COARSE_FAILED, Flag.FINE_FAILED} < set(answer.flags)
 
 
 def test_a_server_that_freezes_costs_the_deadline_and_no_more(open_gateway, model_server, on_loop):
@@ -141,6 +153,7 @@ def test_nan_scores_stand_behind_and_are_null(broken, on_loop):
     [
         ("two_tower", lambda outputs: {"item_id": outputs["item_id"]}),
         ("two_tower", lambda outputs: {**outputs, "score": outputs["score"][:, :-1]}),
+        ("two_tower", lambda outputs: {**outputs, "item_id": np.full(outputs["item_id"].shape, "no item of ours")}),
         ("hcn", lambda outputs: {"score": outputs["score"][:, :-1]}),
         ("autoint", lambda outputs: {**outputs, "logit": outputs["logit"][0]}),
     ],
@@ -158,9 +171,7 @@ def test_an_answer_of_another_form_is_no_answer(broken, on_loop, model, change):
 
 def test_nothing_retrieved_is_answered_by_the_popular_items(broken, on_loop):
     gateway, server = broken
-    server.faults = {
-        "two_tower": lambda outputs: {**outputs, "item_id": np.full_like(outputs["item_id"], b"no item of ours")}
-    }
+    server.faults = {"two_tower": lambda outputs: {**outputs, "item_id": np.full_like(outputs["item_id"], -7)}}
     answer = ask(on_loop, gateway)
     assert Flag.NOTHING_RETRIEVED in answer.flags and Flag.POPULAR_ITEMS in answer.flags
     assert Flag.RETRIEVAL_FAILED not in answer.flags and len(answer.items) == 5

@@ -2,9 +2,12 @@
 
 import asyncio
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
+from features.arrow import read_parquet, write_parquet
 from serving.gateway.refusal import GatewayError
 from serving.gateway.schema import Flag, RankRequest, RecommendRequest
 from tests.serving.gateway import gateway_case
@@ -27,11 +30,18 @@ def test_nobody_gets_a_list(gateway, on_loop):
     assert named.request_id == "r1" and named.flags == [Flag.UNKNOWN_USER]
 
 
-def test_more_than_the_catalogue_gives_all_of_it(gateway, on_loop):
-    catalogue = gateway._releases.followed.catalogue
-    answer = on_loop(gateway.recommend(RecommendRequest(k=1000)))
-    assert len(catalogue) < 1000 and Flag.FEWER_THAN_K in answer.flags
-    assert {item.item_id for item in answer.items} == set(catalogue.item_ids.to_pylist())
+def test_more_than_the_catalogue_gives_all_of_it(cascade_work, tmp_path, model_server, open_gateway, on_loop):
+    """Half of the items are not in the catalogue: what the retrieval finds of them is nothing to the list."""
+    items = read_parquet(cascade_work / "raw" / "examples" / "catalogue" / "items.parquet")
+    half = items.filter(pa.array(np.arange(len(items)) % 2 == 0))
+    write_parquet(half, tmp_path / "items.parquet")
+    root = tmp_path / "serving"
+    models = gateway_case.push_models(cascade_work, root)
+    gateway_case.publish(cascade_work, root, models, items=tmp_path / "items.parquet")
+    with open_gateway(model_server, root=str(root)) as gateway:
+        answer = on_loop(gateway.recommend(RecommendRequest(k=1000)))
+    assert answer.flags == [Flag.UNKNOWN_USER, Flag.FEWER_THAN_K]
+    assert {item.item_id for item in answer.items} == set(half["item_id"].to_pylist())
     with pytest.raises(ValidationError):
         RecommendRequest(k=1001)
 

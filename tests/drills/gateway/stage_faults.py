@@ -1,6 +1,6 @@
 """Each stage of the gateway stopped and frozen in turn, and the whole server frozen and killed, while callers ask.
 
-    python -m tests.drills.gateway_faults [--requests 300] [--callers 4]
+    python -m tests.drills.gateway.stage_faults [--requests 300] [--callers 4]
 
 Trains nothing: the small cascade of the tests, served by `clickmill serve` in a process of its own. Prints a table of
 what was asked, and ends by 1 where an answer lacks its flags, is not the list that the rules give, or where the p99 of
