@@ -3,8 +3,9 @@
     GET  /   the forms; with `user`, that user's list, which can be bookmarked and shared
     POST /   a pasted JSON request
 
-Neither changes anything: a list that is looked at here is in no exposure log. The page holds its style and needs no script: its policy forbids both, and everything else,
-from elsewhere. All that was typed, and all that comes from logs, is escaped by the templates.
+Neither changes anything: a list that is looked at here is in no exposure log. The page holds its style and needs no
+script: its policy forbids both, and everything else, from elsewhere. All that was typed, and all that comes from logs,
+is escaped by the templates.
 """
 
 from __future__ import annotations
