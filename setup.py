@@ -53,7 +53,6 @@ DEV = [
     "packaging",
     "pre-commit",
     "pytest",
-    "pytest-xdist",
     "ruff",
     "tensorflow-transform",
     "types-PyYAML",
