@@ -38,19 +38,19 @@ SERVING ?= serving_models
 serve: $(STAMP) ## serve the newest release: gateway (8080), model server's gRPC (8500) and REST (8501), until Ctrl-C (SERVING=…)
 	@.venv/bin/clickmill gateway --root $(SERVING) --label latest --with-server
 
-# A worker takes up to 7 GB; files stay whole, and those that share a long preparation stay together (tests/conftest.py).
+# Each part of the tests is a process of its own (tests/house/parts.py says why), and this many run at a time.
 WORKERS ?= 2
-PYTEST := $(PYTHON) -m pytest -q -n $(WORKERS) --dist loadgroup
+TESTS := $(PYTHON) -m tests.house.parts --lanes $(WORKERS)
 
-# In parts: what TensorFlow has traced stays in a worker's memory.
-PARTS := "tests --ignore=tests/models --ignore=tests/serving --ignore=tests/pipeline --ignore=tests/e2e" "tests/models" \
-	"tests/serving --ignore=tests/serving/export" "tests/serving/export" "tests/e2e tests/pipeline"
-
-test: $(STAMP) ## every test (WORKERS=1: one process)
-	for part in $(PARTS); do $(PYTEST) $$part || exit 1; done
+test: $(STAMP) ## every test (WORKERS=1: one after another)
+	$(TESTS)
 
 test-fast: $(STAMP) ## the tests that take seconds
-	for part in $(PARTS); do $(PYTEST) -m "not slow and not e2e" $$part || exit 1; done
+	$(TESTS) -m "not slow and not e2e"
+
+.PHONY: test-stack
+test-stack: $(STAMP) ## of the fast tests those whose outcome may differ between the stacks (.ci/modern)
+	$(TESTS) --stack -m "not slow and not e2e"
 
 .PHONY: browser
 browser: $(STAMP) ## Chromium and Playwright, with which the tests look at the pages; they skip that without

@@ -59,7 +59,6 @@ DEV = [
     "packaging",
     "pre-commit",
     "pytest",
-    "pytest-xdist",
     "ruff",
     "tensorflow-transform",
     "types-PyYAML",

@@ -1,17 +1,10 @@
 """What tests of several rooms share, made once a session. Imports stay inside: most rooms need no model."""
 
+import functools
+from pathlib import Path
+
 import pyarrow.parquet as pq
 import pytest
-
-#: Fixtures that take a minute: the tests that share one are run by one worker.
-SHARED = ("small_run_root", "cascade_work")
-
-
-def pytest_collection_modifyitems(items):
-    """Groups tests for the workers of pytest-xdist: by what they share, else by their file."""
-    for item in items:
-        shared = [name for name in SHARED if name in getattr(item, "fixturenames", ())]
-        item.add_marker(pytest.mark.xdist_group(shared[0] if shared else item.nodeid.split("::")[0]))
 
 
 @pytest.fixture(scope="session")
@@ -49,14 +42,44 @@ def raw_examples_dir(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def cascade_work(tmp_path_factory):
-    """A simulated log and the exports of a cascade trained on it (cascade_example.py); not to be written to."""
-    from tests.builders import cascade_example
+def cascade_log(tmp_path_factory):
+    """Raw and encoded examples of a simulated log, and their encoding (cascade_example.py); not to be written to."""
+    from tests.builders.cascade_example import make_log
 
-    work = tmp_path_factory.mktemp("cascade")
-    _, encoded, encoding = cascade_example.make_log(work)
-    cascade_example.export_models(encoded, encoding, work)
-    return work
+    return make_log(tmp_path_factory.mktemp("cascade"))
+
+
+@pytest.fixture(scope="session")
+def cascade_work(cascade_log):
+    """That log's folder, with the exports of a cascade beside it."""
+    from tests.builders.cascade_example import export_models
+
+    _, encoded, encoding = cascade_log
+    export_models(encoded, encoding, encoded.parent)
+    return encoded.parent
+
+
+@pytest.fixture(scope="module")
+def loaded_once():
+    """For files whose every test opens the same exports, which takes seconds: the newest four are read from disk once.
+
+    One that has changed since is read again, so that a test may damage a copy of its own.
+    """
+    import tensorflow as tf
+
+    load = tf.saved_model.load
+
+    @functools.lru_cache(maxsize=4)
+    def kept(path: str, changed: int):
+        return load(path)
+
+    def once(path):
+        graph = Path(path) / "saved_model.pb"
+        return kept(str(path), graph.stat().st_mtime_ns)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tf.saved_model, "load", once)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -116,3 +139,14 @@ def small_run_again(small_run, small_run_root):
     from tests.e2e.small_run import make_config
 
     return run_pipeline(make_config(small_run_root))
+
+
+@pytest.fixture(scope="session")
+def readme_run(tmp_path_factory):
+    """Where the README's example ran (tests/e2e/readme_run.py), and what it said; a minute."""
+    from tests.e2e.readme_run import run_example
+
+    folder = tmp_path_factory.mktemp("readme")
+    done = run_example(folder)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return folder, done

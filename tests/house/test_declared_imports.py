@@ -29,7 +29,7 @@ UNIMPORTED = {
     "setuptools",  # the installation's
     "tensorboard",  # reads what training writes
     "tf-keras",  # TensorFlow does, for TF_USE_LEGACY_KERAS
-    *("mypy", "pre-commit", "pytest-xdist", "ruff", "types-pyyaml"),  # tools
+    *("mypy", "pre-commit", "ruff", "types-pyyaml"),  # tools
 }
 
 

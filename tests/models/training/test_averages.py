@@ -13,6 +13,8 @@ from models.training.config import OptimizerConfig, RegularizationConfig, Traini
 from models.training.loop import predict, train
 from models.training.optimizers import LazyAdam
 
+#: Tracing a model costs more than a step of it: one layer shows what these tests are about.
+SMALL = AutoIntConfig(num_layers=1, head_dim=8)
 DECAY = 0.8
 
 
@@ -64,7 +66,7 @@ def test_the_average_is_what_is_validated_and_kept(small_log, tmp_path, optimize
         steps_per_execution=4,
         regularization=RegularizationConfig(averaging=0.9),
     )
-    make = lambda: AutoInt(encoding, AutoIntConfig())  # noqa: E731
+    make = lambda: AutoInt(encoding, SMALL)  # noqa: E731
     averaged, history = train(make, encoding, directory, config, tmp_path / "averaged")
     plain = config.model_copy(update={"regularization": RegularizationConfig()})
     _, other = train(make, encoding, directory, plain, tmp_path / "plain")

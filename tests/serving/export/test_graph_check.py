@@ -54,7 +54,11 @@ def test_an_export_that_a_server_cannot_run_is_refused(encoding, tmp_path, fault
     with pytest.raises(ExportError, match=message):
         export_ranker(model, encoding, tmp_path / "1", random_requests(2))
     assert not list(tmp_path.iterdir())
+
+
+def test_the_same_export_without_a_fault_is_written(encoding, tmp_path):
     export_ranker(Faulty(make_small_ranker(encoding), lambda logits: logits), encoding, tmp_path / "1")
+    assert (tmp_path / "1" / "saved_model.pb").is_file()
 
 
 def graph_of(**functions):

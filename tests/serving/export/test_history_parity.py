@@ -5,24 +5,22 @@ import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet as pq
 import pytest
+import tensorflow as tf
 
-from benchmarks.preparation import ingest_and_encode
-from features.datasets.simulator.marketplace import SimulatorConfig, simulate
 from features.encoding.feature_encoding import FeatureEncoding
 from features.examples.raw_sample import json_request
 from features.histories.bucket_table import BucketTable
 from features.histories.time_gaps import gap_buckets
 from features.histories.windows import attach_histories, history_column, read_behaviors
-from features.ingest.ingest_logs import IngestConfig
 from features.items.catalogue import read_catalogue
 from features.items.signatures import sign_items
-from features.spec import load_spec
 from serving.export.ranker import export_ranker
 from serving.offline.scoring import score_examples
 from serving.requests.tensors import candidate_counts, slate_tensors, value_tensors
 from serving.saved.ranker import SavedRanker
 
-SHORT, LONG = 4, 9
+#: Of the log's behaviours.
+SHORT = 4
 HISTORIES = {
     "two_tower": {"short": "din", "long": "sdim", "signature_source": "two_tower"},
     "end_to_end": {"short": "target_attention", "long": "sdim", "signature_source": "end_to_end"},
@@ -30,27 +28,22 @@ HISTORIES = {
     "short_only": {"short": "din", "long": "none", "recency": "rank"},
 }
 AUTOINT = {"num_layers": 1, "head_dim": 8, "exclude_features": ["title"]}
-AW_MOE = {"num_experts": 3, "expert_units": [16], "gate_units": 8, "exclude_features": ["title"]}
 SEARCH = {"mode": "search", "query_features": ["age_band", "hour"], "gate_normalisation": "count"}
-MODELS = {name: ("autoint", AUTOINT, history) for name, history in HISTORIES.items()} | {
-    "aw_moe": ("aw_moe", AW_MOE, HISTORIES["two_tower"]),
-    "aw_moe_search": ("aw_moe", {**AW_MOE, **SEARCH}, HISTORIES["end_to_end"]),
-    "titles": ("autoint", {**AUTOINT, "exclude_features": ["item_id"]}, HISTORIES["end_to_end"]),
+AW_MOE = {"num_experts": 3, "expert_units": [16], "gate_units": 8, "exclude_features": ["title"], **SEARCH}
+#: Each way to read a history once; other pairs of kinds and histories are in test_multi_valued_histories.py.
+MODELS = {name: ("autoint", AUTOINT, HISTORIES[name]) for name in ("two_tower", "target_attention", "short_only")} | {
+    "aw_moe_search": ("aw_moe", AW_MOE, HISTORIES["end_to_end"]),
 }
 SDIM = [name for name, (_, _, history) in MODELS.items() if history["long"] == "sdim"]
 
 
+pytestmark = pytest.mark.usefixtures("loaded_once")
+
+
 @pytest.fixture(scope="module")
-def log(tmp_path_factory):
+def log(cascade_log):
     """Raw and encoded examples of a simulated log whose users have histories longer and shorter than both windows."""
-    work = tmp_path_factory.mktemp("log")
-    simulate(SimulatorConfig(impressions=6000, num_users=30, seed=4, shards=2), work / "log")
-    tables = {name: str(work / "log" / name) for name in ("impressions", "clicks", "items", "users")}
-    config = IngestConfig.model_validate({"tables": tables, "num_shards": 2})
-    spec = load_spec("tfx_config/features_simulated.yaml")
-    features = (*spec.history.features, "title")  # of several values; only `titles` reads it
-    history = spec.history.model_copy(update={"features": features, "short_length": SHORT, "long_length": LONG})
-    raw, encoded, encoding = ingest_and_encode(config, spec.model_copy(update={"history": history}), work)
+    raw, encoded, encoding = cascade_log
     return {
         "raw": raw,
         "behaviors": raw.parent / "behaviors",
@@ -67,34 +60,24 @@ def signatures(log):
 
 @pytest.fixture(scope="module", params=MODELS)
 def ranker(request, log, signatures, tmp_path_factory):
-    """The trained model's name, itself and its export."""
-    from models.inputs.input_pipeline import InputConfig
-    from models.training.loop import TrainingConfig, train
-    from models.training.optimizers import OptimizerConfig
+    """A model's name, itself with weights of a size at which everything counts, and its export."""
+    from models.inputs.input_pipeline import InputConfig, make_dataset
     from pipeline.model_kinds import kind_of, load
 
     name, parameters, history = MODELS[request.param]
     kind = kind_of(name)
     config = load(kind.config).model_validate({**parameters, "history": history})
-    training = TrainingConfig(
-        epochs=1,
-        steps_per_execution=1,
-        input=InputConfig(batch_size=256),
-        optimizer=OptimizerConfig(learning_rate=0.02),
-    )
     given = signatures if history.get("signature_source") == "two_tower" else None
-    model, _ = train(
-        lambda: load(kind.model)(log["encoding"], config, given),
-        log["encoding"],
-        log["encoded"],
-        training,
-        tmp_path_factory.mktemp("work"),
-        histories=True,
+    tf.keras.utils.set_random_seed(2)
+    model = load(kind.model)(log["encoding"], config, given)
+    model(
+        next(iter(make_dataset(log["encoded"], "train", log["encoding"], InputConfig(batch_size=64), histories=True)))
     )
-    # One epoch leaves recency near where it began: larger, so that scores depend on it.
+    for weight in model.trainable_weights:
+        weight.assign_add(tf.random.normal(weight.shape, stddev=0.1))
     for recency in model.history_interest._recency.values():
         for weight in recency.trainable_weights:
-            weight.assign_add(np.random.default_rng(2).normal(size=weight.shape, scale=0.3))
+            weight.assign_add(tf.random.normal(weight.shape, stddev=0.3))
     directory = tmp_path_factory.mktemp("export") / "1"
     export_ranker(model, log["encoding"], directory, raw_rows(log, 3), item_signatures=given)
     return request.param, model, directory

@@ -29,7 +29,7 @@ from tests.builders import small_log as small
 from tests.builders.multi_valued import MODELS, SIGNATURES, SPEC, Exported, Reference, make
 from tests.serving.export.warmup_file import warmup_requests
 
-pytestmark = pytest.mark.slow  # five exports
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("loaded_once")]  # five exports
 
 EXACT = {"rtol": 1e-5, "atol": 1e-5}
 RANKERS = [name for name in MODELS if name != "two_tower"]
