@@ -7,6 +7,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from models.hcn.config import Routing
+from models.layer_normalization import LayerNormalization
 
 _EPSILON = 1e-6
 
@@ -24,15 +25,6 @@ class Interests(NamedTuple):
     centres: tf.Tensor
     valid: tf.Tensor
     assignment: tf.Tensor
-
-
-def layer_normalization(name: str) -> tf.keras.layers.LayerNormalization:
-    """Returns a LayerNorm over the last axis that a server can run from several threads.
-
-    Keras writes it as `FusedBatchNormV3` in training mode where epsilon is 1.001e-5 or more; oneDNN's kernel of that
-    corrupts memory when two calls run it at a time on several threads of one session (`serving.export.graph_check`).
-    """
-    return tf.keras.layers.LayerNormalization(epsilon=1e-5, name=name)
 
 
 class HierarchicalExtractor(tf.keras.layers.Layer):
@@ -75,7 +67,7 @@ class HierarchicalExtractor(tf.keras.layers.Layer):
         super().__init__(name=name)
         self.num_interests, self.dim, self.num_layers = num_interests, dim, num_layers
         self._share, self._sharpness, self._routing = share_layers, sharpness, routing
-        self._norms = [layer_normalization(f"norm_{t}") for t in range(1 if share_layers else num_layers)]
+        self._norms = [LayerNormalization(name=f"norm_{t}") for t in range(1 if share_layers else num_layers)]
 
     def build(self, input_shape):
         # Orthogonal rows of length √d, as a LayerNorm leaves them: equal ones would get equal gradients for ever.

@@ -88,7 +88,7 @@ def _refusal(node, known: set[str], constants: set[str]) -> str | None:
         return (
             f"is `{node.op}` in training mode (of Keras' LayerNormalization, or of a BatchNormalization that was "
             "exported so), which crashes a server that answers two requests at a time: oneDNN's kernel is not safe "
-            "there. Give the LayerNormalization an `epsilon` of 1e-5 or less; Keras then takes other operations."
+            "there. Use `models.layer_normalization.LayerNormalization`."
         )
     if node.op in _TABLES and node.input[1].split(":")[0] in constants:
         return "fills a look-up table from constants of the graph: use `serving.export.table_assets.NumberedKeys`."
