@@ -51,6 +51,7 @@ BENCHMARKS = {
     "server_load": "serving",
     "batching": "serving",
     "gateway": "serving",
+    "behaviors": "serving",
 }
 
 

@@ -38,7 +38,7 @@ def one_hot(signatures: np.ndarray, num_buckets: int, dtype: type = np.float32) 
       dtype: of the result.
     """
     # Rows of a unit matrix: eight times as fast as comparing with each bucket.
-    rows = np.eye(num_buckets, dtype=dtype).take(signatures, axis=0)
+    rows: np.ndarray = np.eye(num_buckets, dtype=dtype).take(signatures, axis=0)
     return rows.reshape(len(signatures), signatures.shape[1] * num_buckets)
 
 

@@ -25,11 +25,10 @@ from features.beam_runner import make_pipeline
 from features.errors import InputError
 from features.histories.bucket_table import bucket_sums, check_signatures
 from features.histories.time_gaps import gap_buckets
-from features.histories.windows import TIMESTAMP, window_bounds
+from features.histories.windows import ITEM, TIMESTAMP, USER, window_bounds
 from features.items.config import SimHashConfig
 from features.spec import HistorySpec
 
-USER, ITEM = "user_id", "item_id"
 COUNTERS = ("users", "users_without", "behaviors", "unknown_behaviors", "items")
 
 _ENCODE_ROWS = 1 << 15

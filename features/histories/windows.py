@@ -21,6 +21,9 @@ from features.storage import AnyPath
 
 WINDOWS = ("short", "long")
 
+#: Columns of the behaviour log: whose behaviours, and with which items.
+USER, ITEM = "user_id", "item_id"
+
 #: The time of a request and, in the behaviour log, of a behaviour. No history feature has this name.
 TIMESTAMP = "timestamp"
 

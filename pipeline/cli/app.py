@@ -45,6 +45,10 @@ COMMANDS = {
         "pipeline.cli.serving.release:release",
         "Releases: list, show, promote, roll back, prune what is served together.",
     ),
+    "experiment": (
+        "pipeline.cli.serving.experiment:experiment",
+        "Experiments of a gateway: check a file of layers, variants and shares.",
+    ),
     "bse": ("pipeline.cli.bse:bse", "Bucket tables of long histories (BSE): sign, build, read, append, verify."),
     "profiles": ("pipeline.cli.serving.profiles:profiles", "Profiles of users: build, read, verify."),
 }

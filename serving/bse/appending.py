@@ -53,7 +53,7 @@ class Move:
 
 
 @dataclass
-class TablePlan:
+class AppendPlan:
     """What a batch of behaviours does to a store.
 
     Attributes:
@@ -93,7 +93,7 @@ def plan(
     before: Mark,
     number: int,
     behaviors: Sequence[tuple[User, Row]],
-) -> TablePlan:
+) -> AppendPlan:
     """Returns what behaviours do to a store; nothing is changed.
 
     Args:
@@ -103,7 +103,7 @@ def plan(
       number: of the last of the behaviours in the log.
       behaviors: (user, behaviour), in the log's order.
     """
-    found = TablePlan(before, Mark(before.log_id, number))
+    found = AppendPlan(before, Mark(before.log_id, number))
     for user, row in behaviors:
         if user not in found.windows:
             state = transaction.get(user_key(user)[0], db=environment.states)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from features.histories.build_tables import USER, TableBlock
+from features.histories.windows import USER
 from features.spec import HistorySpec
 from serving.bse.record import RecordLayout
 from serving.bse.table_state import StateLayout, encode_exactly
 from serving.user_stores.behavior_window import BehaviorWindow
 from serving.user_stores.builds import RecordWriter, StoreBuild
+
+if TYPE_CHECKING:
+    from features.histories.build_tables import TableBlock
 
 FORMAT = 2
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from features.histories.bucket_table import BucketTable
 from features.spec import HistorySpec
-from serving.bse.appending import Change, TablePlan, change_tables, plan
+from serving.bse.appending import AppendPlan, Change, change_tables, plan
 from serving.bse.build import FORMAT
 from serving.bse.record import RecordLayout
 from serving.bse.table_state import StateLayout
@@ -81,14 +81,14 @@ class BseStore(UserStore):
         def work(transaction):
             return change_tables(transaction, environment, layout, self._states(opened), changes, {})
 
-        return self._written(work, environment)
+        return self._sound(environment.write, work)
 
     @property
     def is_appendable(self) -> bool:
         """Whether the store knows the windows that its tables are made of: `plan` and `take_in` then work."""
         return self._states(self._current()) is not None
 
-    def plan(self, log_id: bytes, number: int, behaviors: Sequence[tuple[str | int, Row]]) -> TablePlan:
+    def plan(self, log_id: bytes, number: int, behaviors: Sequence[tuple[str | int, Row]]) -> AppendPlan:
         """Returns which behaviours enter tables, and which leave them, as more are added; nothing is changed.
 
         Args:
@@ -108,9 +108,9 @@ class BseStore(UserStore):
             before = Mark.read(transaction, log_id)
             return plan(transaction, environment, layout, before, number, behaviors)
 
-        return environment.read(work)
+        return self._sound(environment.read, work)
 
-    def take_in(self, planned: TablePlan, changes: Iterable[Change]) -> bool:
+    def take_in(self, planned: AppendPlan, changes: Iterable[Change]) -> bool:
         """Carries a plan out, in one transaction; returns whether: not if the store has taken in more meanwhile.
 
         Args:
@@ -131,7 +131,7 @@ class BseStore(UserStore):
             planned.after.write(transaction)
             return True
 
-        return self._written(work, environment)
+        return self._sound(environment.write, work)
 
     def __iter__(self) -> Iterator[tuple[str | int, BucketTable]]:
         """Yields every user and table, integers before strings. Changes made meanwhile may or may not be seen."""
@@ -141,17 +141,18 @@ class BseStore(UserStore):
                 yield user, self._decode(opened, user, record)
 
     def verify(self) -> Verification:
-        """Reads every record and checks key, size, checksum, counts and sums.
+        """Reads every record and checks key, size, checksum, counts and sums, and the windows beside them.
 
         Raises:
           StoreError: if LMDB cannot read on.
         """
         with self._held() as opened:
-            return verify_records(opened.environment, opened.layout)
+            return verify_records(opened.environment, opened.layout, self._states(opened))
 
-    def _written(self, work, environment):
+    def _sound(self, run, work):
+        """What a transaction returns. Raises StoreError where it found something damaged."""
         try:
-            return environment.write(work)
+            return run(work)
         except RecordError as error:
             raise StoreError(f"{self.root / self.version}: {error}. Build it again.") from error
 

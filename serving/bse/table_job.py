@@ -30,6 +30,9 @@ from serving.user_stores.builds import make_current
 from serving.user_stores.built_from import end_of_log, fingerprint
 from serving.user_stores.environment import StoreError
 
+#: Part of what a build depends on: one without windows is no match for one that has them.
+STATES = "windows"
+
 
 class _SavedEncoder(SavedModel):
     """The part of a ranker that BSE runs."""
@@ -176,7 +179,7 @@ def build_behavior_tables(
     layout = RecordLayout(config.num_groups, config.num_buckets, encoder.dim, precision)
     as_of = end_of_log(files) if as_of is None else as_of
     new_items = "" if encoder.new_items is None else encoder.new_items.fingerprint
-    source = fingerprint(files, [encoder.version, precision, as_of, new_items])
+    source = fingerprint(files, [encoder.version, precision, as_of, new_items, STATES])
     found = None if force else _built_from(store_dir, encoder.version, source)
     if found is not None:
         make_current(store_dir, encoder.version)

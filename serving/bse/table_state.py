@@ -15,8 +15,7 @@ import numpy as np
 import orjson
 
 from features.histories.bucket_table import BucketTable
-from features.histories.build_tables import ITEM
-from features.histories.windows import TIMESTAMP
+from features.histories.windows import ITEM, TIMESTAMP
 from features.spec import HistorySpec
 from serving.bse.record import RecordLayout
 from serving.user_stores.behavior_window import BehaviorWindow

@@ -6,13 +6,16 @@ import numpy as np
 
 from features.histories.bucket_table import BucketTable
 from serving.bse.record import RecordLayout
+from serving.bse.table_state import StateLayout
 from serving.user_stores.environment import SharedEnvironment
 from serving.user_stores.record_pages import Verification, read_records
 from serving.user_stores.user_keys import RecordError, user_of
 
 
-def verify_records(environment: SharedEnvironment, layout: RecordLayout) -> Verification:
-    """Reads every record and checks it, by its layout too. Raises `StoreError` if LMDB cannot read on."""
+def verify_records(
+    environment: SharedEnvironment, layout: RecordLayout, states: StateLayout | None = None
+) -> Verification:
+    """Reads every record, and what appending needs beside it, and checks them. Raises `StoreError` if LMDB fails."""
     found = Verification()
     for key, record, text in read_records(environment):
         found.users += 1
@@ -27,6 +30,16 @@ def verify_records(environment: SharedEnvironment, layout: RecordLayout) -> Veri
         found.behaviors += int(table.counts[0].sum())
         for what in _faults(table):
             found.add_fault(user, what)
+    for key, state, text in read_records(environment, environment.states) if states is not None else ():
+        user = key
+        try:
+            user = user_of(key, text)
+            window, _ = states.decode(state)
+        except (RecordError, ValueError, KeyError) as error:
+            found.add_fault(user, f"its window: {error}")
+            continue
+        if len(window) > states.length or set(window.columns) != set(states.columns):
+            found.add_fault(user, "its window is not of the store's lengths or columns")
     return found
 
 

@@ -93,6 +93,12 @@ class ImpressionColumns:
         read = {feature.column: arrow_type(feature) for feature in features}
         self.schema = pa.schema(list((COLUMNS | ids | read).items()))
 
+    def __eq__(self, other: object) -> bool:
+        same = isinstance(other, ImpressionColumns) and self.schema == other.schema
+        return same and (self._of_request, self._of_item) == (other._of_request, other._of_item)
+
+    __hash__ = None
+
     def table(self, exposures: Sequence[Exposure]) -> pa.Table:
         """Returns the rows of exposures, one an item.
 

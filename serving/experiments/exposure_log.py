@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import threading
@@ -78,12 +79,23 @@ class ExposureLog:
         self.logged = self.dropped = self.refused = self.anonymous = 0
         self._writer, self._parts = uuid.uuid4().hex[:12], 0
         self._mark = WriterMark(folder, self._writer, max_rows)
-        self._waiting: list[Exposure] = []
+        self._waiting: list[tuple[ImpressionColumns, Exposure]] = []
         self._held, self._since = 0, 0.0  # rows not published, and when the first of them came
         self._closing, self._asked, self._failure = False, False, None
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="exposure-log", daemon=True)
         self._thread.start()
+
+    def use(self, spec: FeatureSpec | None) -> None:
+        """Logs the features of another spec from here on, in parts of their own: a release may bring one.
+
+        Raises:
+          InputError: if a feature has the name of a column of the log.
+        """
+        columns = ImpressionColumns(spec)
+        with self._changed:
+            if columns != self._columns:
+                self._columns = columns
 
     def write(self, exposure: Exposure) -> bool:
         """Takes an exposure; returns whether it will be logged.
@@ -110,7 +122,7 @@ class ExposureLog:
             if not self._waiting:
                 self._since = time.monotonic()
                 self._changed.notify_all()
-            self._waiting.append(exposure)
+            self._waiting.append((self._columns, exposure))
             self._held += count
             self.logged += 1
             if self._held >= self._part_rows:
@@ -148,13 +160,14 @@ class ExposureLog:
             with self._changed:
                 while not (self._is_due() or self._closing):
                     self._changed.wait(self._wait_s())
-                taken, self._waiting = self._waiting, []
+                taken = list(itertools.takewhile(lambda each: each[0] is self._waiting[0][0], self._waiting))
+                self._waiting = self._waiting[len(taken) :]
                 account = {"writer": self._writer, "part": self._parts, "logged": self.logged, "dropped": self.dropped}
-            failure = self._publish(taken, account) if taken else None
+            failure = self._publish(taken[0][0], [each for _, each in taken], account) if taken else None
             with self._changed:
                 self._failure = failure
                 if failure is None:
-                    self._held -= sum(len(each.items) for each in taken)
+                    self._held -= sum(len(each.items) for _, each in taken)
                     self._changed.notify_all()
                 else:
                     self._waiting = taken + self._waiting
@@ -166,39 +179,41 @@ class ExposureLog:
     def _is_due(self) -> bool:
         if not self._waiting:
             return False
-        return self._asked or self._held >= self._part_rows or time.monotonic() - self._since >= self._part_seconds
+        full = self._held >= self._part_rows or self._waiting[0][0] is not self._waiting[-1][0]
+        return self._asked or full or time.monotonic() - self._since >= self._part_seconds
 
     def _wait_s(self) -> float | None:
         return max(0.0, self._since + self._part_seconds - time.monotonic()) if self._waiting else None
 
-    def _publish(self, taken: list[Exposure], account: dict) -> Exception | None:
+    def _publish(self, columns: ImpressionColumns, taken: list[Exposure], account: dict) -> Exception | None:
         """Writes a part; returns what went wrong."""
-        table = self._table(taken).replace_schema_metadata({ACCOUNT: json.dumps(account).encode()})
-        if not len(table):
-            return None
-        times = table["timestamp"].to_numpy()
-        first = datetime.fromtimestamp(times.min() / 1000, timezone.utc).strftime("%Y%m%dT%H%M%S")
-        path = storage.join(self._folder, f"{first}-{self._writer}-{self._parts:06d}.parquet")
         try:
+            table = self._table(columns, taken).replace_schema_metadata({ACCOUNT: json.dumps(account).encode()})
+            if not len(table):
+                return None
+            times = table["timestamp"].to_numpy()
+            first = datetime.fromtimestamp(times.min() / 1000, timezone.utc).strftime("%Y%m%dT%H%M%S")
+            path = storage.join(self._folder, f"{first}-{self._writer}-{self._parts:06d}.parquet")
             with storage.aside(path) as local:
                 pq.write_table(table, local)
             self._mark.published(int(times.max()))
         except Exception as error:  # noqa: BLE001  whatever it is, the rows are kept and tried again
-            _LOG.exception("exposure log: a part could not be published; its rows are kept")
+            if self._failure is None:  # said once, and not at every try
+                _LOG.exception("exposure log: a part could not be published; its rows are kept")
             return error
         self._parts += 1
         return None
 
-    def _table(self, taken: list[Exposure]) -> pa.Table:
+    def _table(self, columns: ImpressionColumns, taken: list[Exposure]) -> pa.Table:
         try:
-            return self._columns.table(taken)
-        except InputError:  # of one of them: the others are not to be lost
-            return pa.concat_tables([self._columns.table([]), *filter(None, map(self._alone, taken))])
+            return columns.table(taken)
+        except Exception:  # noqa: BLE001  of one of them: the others are not to be lost
+            return pa.concat_tables([columns.table([]), *filter(None, (self._alone(columns, each) for each in taken))])
 
-    def _alone(self, exposure: Exposure) -> pa.Table | None:
+    def _alone(self, columns: ImpressionColumns, exposure: Exposure) -> pa.Table | None:
         try:
-            return self._columns.table([exposure])
-        except InputError as error:
+            return columns.table([exposure])
+        except Exception as error:  # noqa: BLE001  one that is no exposure must not stop the log
             self.refused += 1
             _LOG.error("exposure log: request %r is left out: %s", exposure.request_id, error)
             return None

@@ -63,7 +63,7 @@ class Admission:
         except BaseException as error:
             if turn.done() and not turn.cancelled():
                 self._leave()  # The place came as the caller went.
-            else:
+            elif turn in self._queue:
                 self._queue.remove(turn)
             if isinstance(error, asyncio.TimeoutError):
                 raise GatewayError(
@@ -75,7 +75,9 @@ class Admission:
 
     def _leave(self) -> None:
         """Hands the place to the first that waits: nobody who comes now is before it."""
-        if self._queue:
-            self._queue.popleft().set_result(None)
-        else:
-            self.working -= 1
+        while self._queue:
+            turn = self._queue.popleft()
+            if not turn.done():  # One that went away may still stand there until its task runs.
+                turn.set_result(None)
+                return
+        self.working -= 1

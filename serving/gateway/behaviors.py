@@ -17,11 +17,10 @@ import numpy as np
 import pyarrow as pa
 
 from features.errors import ClickmillError
-from features.histories.build_tables import ITEM
 from features.histories.time_gaps import NUM_GAP_BUCKETS, gap_buckets
-from features.histories.windows import TIMESTAMP
+from features.histories.windows import ITEM, TIMESTAMP
 from features.spec import FeatureSpec
-from serving.bse.appending import Change, TablePlan
+from serving.bse.appending import AppendPlan, Change
 from serving.bse.store import BseStore
 from serving.gateway.schema import BehaviorEvent, BehaviorsAnswer
 from serving.profiles.store import ProfileStore
@@ -142,6 +141,11 @@ class BehaviorWriter:
         self._tables: _Writable | None = None
         if view.tables is not None and view.tables.is_appendable:
             self._tables = _Writable(view.tables)
+        elif view.tables is not None:
+            logging.getLogger(__name__).warning(
+                "%s was built before tables knew their windows: behaviours go to profiles alone. Build it again.",
+                view.tables.root / view.tables.version,
+            )
 
     @classmethod
     async def open(cls, view: View, client: Client) -> BehaviorWriter:
@@ -269,7 +273,7 @@ class BehaviorWriter:
         done = await asyncio.to_thread(tables.take_in, planned, changes)
         return planned.outcomes if done else None
 
-    async def _encoded(self, planned: TablePlan, as_of: int | None) -> list[Change]:
+    async def _encoded(self, planned: AppendPlan, as_of: int | None) -> list[Change]:
         """The moves of a plan with what tables add up, but for behaviours without a signature."""
         if not planned.moves:
             return []

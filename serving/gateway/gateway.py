@@ -28,6 +28,7 @@ from serving.gateway.schema import (
 from serving.gateway.stages.answering import Answering
 from serving.gateway.stages.journey import Notes
 from serving.gateway.stages.model_client import ModelClient
+from serving.gateway.stages.workers import Workers
 from serving.gateway.traffic import Traffic
 from serving.release.manifest import Release
 from serving.release.registry import Releases
@@ -78,7 +79,9 @@ class Gateway:
         )
         self._traffic = Traffic(config)
         self._releases.keep(self._traffic.releases)
-        self._answering = Answering(config, self._client, self._workers, self._readers, self.metrics, self._traffic)
+        self._answering = Answering(
+            config, self._client, Workers(self._workers), self._readers, self.metrics, self._traffic
+        )
         self._following: asyncio.Task[None] | None = None
 
     @classmethod

@@ -21,8 +21,7 @@ from features.arrow import open_parquet
 from features.beam_runner import make_pipeline
 from features.errors import InputError, NotFoundError
 from features.examples.shards import USERS_DIR
-from features.histories.build_tables import ITEM, USER
-from features.histories.windows import TIMESTAMP
+from features.histories.windows import ITEM, TIMESTAMP, USER
 from features.spec import KEY_COLUMNS, FeatureSpec
 from serving.profiles.record import ProfileLayout
 from serving.profiles.store import FORMAT, ProfileStore

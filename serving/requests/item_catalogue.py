@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -64,8 +65,10 @@ class ItemCatalogue:
 
     def rows(self, item_ids: pa.Array) -> np.ndarray:
         """Row of each id, from 0; -1: not in the catalogue."""
-        ids = item_ids.cast(self.item_ids.type).to_pylist()
-        return np.fromiter((self._row_of.get(item, -1) for item in ids), np.int64, len(ids))
+        ids = item_ids.cast(self.item_ids.type)
+        # Arrow makes Python values one by one, NumPy all at once; but of integers with nulls it makes floats.
+        values = ids.to_pylist() if ids.null_count else ids.to_numpy(zero_copy_only=False).tolist()
+        return np.fromiter(map(self._row_of.get, values, itertools.repeat(-1)), np.int64, len(values))
 
     def row_of(self, item_id: str | int | None) -> int:
         """Row of one id, from 0; -1: not in the catalogue."""

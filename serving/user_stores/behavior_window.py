@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from features.histories.windows import TIMESTAMP
-
-ITEM = "item_id"
+from features.histories.windows import ITEM, TIMESTAMP
 
 Row = Mapping[str, Any]
 

@@ -34,14 +34,20 @@ class Verification:
             self.faults.append((str(where), what))
 
 
-def read_records(environment: SharedEnvironment) -> Iterator[tuple[bytes, bytes, bytes | None]]:
-    """Yields (key, record, long id) in the order of keys; each page is read in a transaction of its own."""
+def read_records(environment: SharedEnvironment, database=None) -> Iterator[tuple[bytes, bytes, bytes | None]]:
+    """Yields (key, record, long id) in the order of keys; each page is read in a transaction of its own.
+
+    Args:
+      environment: of the store.
+      database: of the environment; the records by default.
+    """
+    database = environment.records if database is None else database
     start = b""
     while True:
 
         def read_page(transaction, start=start):
             page = []
-            cursor = transaction.cursor(environment.records)
+            cursor = transaction.cursor(database)
             found = cursor.set_range(start) if start else cursor.first()
             while found and len(page) < _PAGE_USERS:
                 key = bytes(cursor.key())

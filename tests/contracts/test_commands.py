@@ -69,6 +69,7 @@ BAD = {
     "spec init": [[], ["{tmp}"], ["no/such"], ["impressions={file}"], ["{file}", "--out", "{file}"]],
     "anchor show": [["-m", "no/such"], ["-m", "{file}"]],
     "anchor set": [["-m", "no/such"], ["-m", "{tmp}"], ["-m", "{tmp}", "--version", "7"]],
+    "experiment check": [[], ["no/such.yaml"], ["{tmp}"], ["{file}"], ["{tmp}", "--users", "0"]],
     "release list": [["--root", "no/such"], ["--root", "{file}"]],
     "release show": [["--root", "{tmp}", "latest"], ["--root", "{tmp}", "../labels"], ["--root", "no/such", "stable"]],
     "release promote": [

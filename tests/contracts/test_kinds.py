@@ -16,21 +16,16 @@ import tensorflow as tf
 
 import models.training.loop as loop
 from features.config import SpecError
-from features.errors import InputError
 from models.inputs.config import InputConfig
 from models.inputs.input_pipeline import make_dataset
-from models.last_layer.config import LastLayerConfig
 from models.training.config import OptimizerConfig, TrainingConfig
 from models.training.history import TrainingHistory
 from models.training.loop import predict
 from models.training.retrieval_stage import embed_pairs, pairs_dataset
 from models.training.task import TrainingTask
 from pipeline.model_kinds import KINDS, STAGES, Kind, kind_of, load
-from serving.saved.ranker import SavedRanker
-from serving.signature_specs import DRAW_LOGITS, SERVING_DEFAULT
 from tests.contracts.outside_model import write_package
 from tests.serving.export.merged_requests import check_signatures
-from tests.serving.export.warmup_file import warmup_requests
 
 ROOT = Path(__file__).parents[2]
 SIXTH = Kind("DCN", stage="fine", config="my_shop.config:DcnConfig", model="my_shop.rankers:DCN")
@@ -73,10 +68,6 @@ def config_of(kind: str, **settings):
     return config_class.model_validate(settings)
 
 
-def says_its_last_layer(kind: str) -> bool:
-    return kind_of(kind).stage == "fine" and hasattr(load(kind_of(kind).model), "last_hidden")
-
-
 def train(kind: str, small_log, work_dir, config=TRAINING, **settings):
     """Trains as the pipeline does: by the trainer of the kind's stage."""
     directory, encoding = small_log
@@ -87,7 +78,6 @@ def train(kind: str, small_log, work_dir, config=TRAINING, **settings):
         examples_dir=str(directory),
         training=config,
         work_dir=str(work_dir),
-        last_layer=LastLayerConfig(draws=8) if says_its_last_layer(kind) else None,
     )
     return load(STAGES[kind_of(kind).stage].trainer)(task)
 
@@ -315,49 +305,6 @@ def test_raw_values_in_a_new_process_are_the_model_on_encoded_ones(kind, model, 
 
 def test_every_signature_warms_up_and_may_be_merged(kind, exported):
     check_signatures(exported[kind])
-
-
-def test_our_fine_rankers_say_their_last_layer_and_an_outside_one_need_not(small_log, tmp_path):
-    assert [kind for kind in NAMES if says_its_last_layer(kind)] == ["autoint", "aw_moe"]
-    task = TrainingTask(load(SIXTH.model), config_of("sixth"), small_log[1], str(small_log[0]), TRAINING, str(tmp_path))
-    with pytest.raises(InputError, match="`last_layer` needs a ranker with `last_hidden` and `last_weights`"):
-        load(STAGES["fine"].trainer)(dataclasses.replace(task, last_layer=LastLayerConfig()))
-    assert not list(tmp_path.iterdir())  # refused before it is trained
-
-
-@pytest.mark.parametrize("kind", ["autoint", "autoint_plus", "aw_moe", "aw_moe_search"])
-def test_a_logit_is_read_off_the_last_layer(kind, small_log, batch, trained):
-    settings = {
-        "autoint_plus": {"deep_layers": (8, 4)},
-        "aw_moe_search": {"mode": "search", "query_features": ("age",)},
-    }
-    name = kind.removesuffix("_plus").removesuffix("_search")
-    model = trained(name).model
-    if kind in settings:
-        model = load(kind_of(name).model)(small_log[1], config_of(name, **settings[kind]))
-        model(batch)
-    hidden, weights = model.last_hidden(batch).numpy(), model.last_weights()
-    assert weights.shape == (hidden.shape[1] + 1,) and hidden.std(axis=0).max() > 0
-    np.testing.assert_allclose(hidden @ weights[:-1] + weights[-1], model(batch), **SAME)
-
-
-def test_an_export_answers_its_draws_and_its_own_logits(kind, trained, model, batch, exported):
-    if not says_its_last_layer(kind):
-        assert DRAW_LOGITS not in tf.saved_model.load(str(exported[kind])).signatures
-        return
-    draws = trained(kind).export_with["last_layer_draws"]
-    assert draws.shape == (8, len(model.last_weights())) and draws.std(axis=0).min() > 0
-    saved = SavedRanker(exported[kind])
-    seen = 0
-    for request, inputs in warmup_requests(exported[kind]):
-        if request.model_spec.signature_name == DRAW_LOGITS:
-            found, own = saved.run(DRAW_LOGITS, inputs), saved.run(SERVING_DEFAULT, inputs)
-            assert found["deviation"].shape == (*own["logit"].shape, 8)
-            np.testing.assert_allclose(found["logit"], own["logit"], **SAME)
-            real = np.arange(own["logit"].shape[1]) < inputs["num_candidates"][:, np.newaxis]
-            assert not found["deviation"][~real].any() and found["deviation"][real].std(axis=1).min() > 0
-            seen += real.sum()
-    assert seen > 3
 
 
 @pytest.mark.parametrize("kind", list(KINDS))

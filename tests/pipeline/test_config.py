@@ -374,6 +374,16 @@ def test_addresses_stay_as_they_were_given(tmp_path):
     assert trainer_config(config, "autoint")["work_dir"] == "gs://bucket/run/training"
 
 
+def test_a_last_layer_is_the_trainer_s_where_it_is_set_and_changes_no_other_training(tmp_path):
+    from pipeline.trainer import trainer_config
+
+    config = load_config(write(tmp_path, models={"autoint": {}, "aw_moe": {"last_layer": {"draws": 8}}}))
+    assert "last_layer" not in trainer_config(config, "autoint")
+    assert trainer_config(config, "aw_moe")["last_layer"]["draws"] == 8
+    with pytest.raises(SpecError, match="last_layer"):
+        load_config(write(tmp_path, models={"autoint": {"last_layer": {"draws": 0}}}))
+
+
 def test_a_model_s_folder_is_not_one_that_lies_beside_another_s(tmp_path):
     models = {"autoint": {}, "autoint_anchor": {"kind": "autoint"}}
     with pytest.raises(SpecError, match="`models.autoint_anchor`: its folder would be one that `autoint` has"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from serving.experiments.exploration.explorer import Choice, checked, ranked
+from serving.experiments.exploration.choice import Choice, checked, ranked
 
 
 class GreedyExplorer:

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from serving.experiments.exploration.explorer import Choice, checked, ranked
+from serving.experiments.exploration.choice import Choice, checked, ranked
 
 #: Neighbours further apart than this many temperatures change places less often than doubles can tell: exp(-37).
 _APART = 37.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from features.errors import InputError
-from serving.experiments.exploration.explorer import Choice, checked
+from serving.experiments.exploration.choice import Choice, checked
 
 
 class ThompsonExplorer:

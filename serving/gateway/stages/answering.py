@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,13 +23,12 @@ from serving.gateway.stages.journey import EXPLAINED, LOOKUP, Notes, Passed, wal
 from serving.gateway.stages.lookups import Looked, look_up, request_of
 from serving.gateway.stages.model_client import CallError, ModelClient
 from serving.gateway.stages.stage_calls import StageCalls
+from serving.gateway.stages.workers import OBJECT, SHORT, Workers
 from serving.gateway.traffic import DEGRADED, GREEDY, Drawn, Traffic, draw, exposure_of
 from serving.requests.json_request import RequestError, row_from_request
 from serving.requests.tensors import candidate_slates
 from serving.saved.attention import FieldAttention, strongest_pairs
 from serving.signature_specs import DRAW_LOGITS, NUM_CANDIDATES
-
-Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class Answering:
     Args:
       config: deadlines.
       client: of the server.
-      workers: threads that make tensors.
+      workers: do what takes long.
       readers: threads that read stores.
       metrics: where answers are counted.
       traffic: experiments, and the log of what was shown.
@@ -71,7 +70,7 @@ class Answering:
         self,
         config: GatewayConfig,
         client: ModelClient,
-        workers: Executor,
+        workers: Workers,
         readers: Executor,
         metrics: GatewayMetrics,
         traffic: Traffic,
@@ -101,7 +100,8 @@ class Answering:
         items = np.arange(len(request.candidates))
         passed, slate = Passed(items, {}, None), {}
         if len(items):
-            slate = await self._work(candidate_slates, view.spec, row, view.fine.signatures[view.fine.signature])
+            names = view.fine.signatures[view.fine.signature]
+            slate = await self._workers.run(OBJECT * len(items), candidate_slates, view.spec, row, names)
             fine = await notes.stage(
                 FINE,
                 self._deadlines.fine_ms,
@@ -129,11 +129,12 @@ class Answering:
         profile = await self._look_up(request, view.profiles)
         if profile.failed:
             notes.flags.add(Flag.NO_PROFILE)
-        row, used = await self._work(_row, view, request, timestamp, profile.found, candidates)
+        size = OBJECT * (len(request.history or ()) + len(candidates or ()))
+        row, used = await self._workers.run(size, _row, view, request, timestamp, profile.found, candidates)
         if not used and profile.found is not None:
             notes.flags.add(Flag.NO_PROFILE)
         assignment, draws = self._drawable(view, assignment, notes)
-        calls = StageCalls(view, self._client, self._workers, row, draws=draws)
+        calls = StageCalls(view, self._client, self._workers, row, size, draws=draws)
         long_sums = asyncio.ensure_future(_sums(view, request, table, profile, notes))
         calls.prepare(long_sums)
         return _Asked(view, request, assignment, timestamp, calls, long_sums, notes), row
@@ -156,7 +157,8 @@ class Answering:
             return Drawn(places, DEGRADED if asked.notes.degraded else GREEDY, sure, sure)
         policy = self._traffic.explorer_of(exploration)
         chance = self._traffic.generator()
-        return await self._work(draw, passed.items, fine.scores, k, policy, chance, fine.deviations)
+        # Exact propensities take milliseconds.
+        return await self._workers.run(SHORT + 1, draw, passed.items, fine.scores, k, policy, chance, fine.deviations)
 
     async def _look_up(self, request: RecommendRequest, store) -> Looked:
         """What a store holds of the user; nothing where there is no store, or no user."""
@@ -181,7 +183,7 @@ class Answering:
             asked.notes.flags.add(Flag.EXPLANATION_FAILED)
             return None
         asked.notes.stage_ms[EXPLAINED] = 1000 * (time.monotonic() - begun)
-        return await self._work(lambda: [strongest_pairs(each, fields) for each in maps])
+        return await self._workers.run(maps.size, lambda: [strongest_pairs(each, fields) for each in maps])
 
     async def _told(self, asked: _Asked, listed: Listed, begun: float) -> Recommendation:
         """The answer, counted."""
@@ -209,9 +211,6 @@ class Answering:
         ):
             self._metrics.exposure_lost()
         return answer
-
-    def _work(self, work: Callable[..., Made], *arguments) -> Awaitable[Made]:
-        return asyncio.get_running_loop().run_in_executor(self._workers, work, *arguments)
 
 
 def _row(

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from concurrent.futures import Executor
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -14,10 +13,9 @@ import pyarrow as pa
 from serving.cascade import known_items
 from serving.gateway.releases.release_view import ReleaseView, StageModel
 from serving.gateway.stages.model_client import CallError, ModelClient, begun_request, read_answer, tensor_bytes
+from serving.gateway.stages.workers import Workers
 from serving.requests.stage_inputs import item_ids_of, item_slate
 from serving.signature_specs import DRAW_LOGITS, EXPLAIN
-
-Made = TypeVar("Made")
 
 _FOUND, _COARSE, _FINE, _ATTENTION = ("item_id", "score"), ("score",), ("score", "logit"), ("attention",)
 _DRAWN = ("logit", "deviation")
@@ -44,24 +42,24 @@ class Scored(NamedTuple):
 class StageCalls:
     """Asks for one request, which is prepared first.
 
-    A call raises `CallError` where it brings no usable answer by `until`, in `time.monotonic`'s seconds. Messages are
-    made and read by the workers, so that the event loop goes on meanwhile.
+    A call raises `CallError` where it brings no usable answer by `until`, in `time.monotonic`'s seconds.
 
     Args:
       view: the release that everything is of.
       client: of the server.
-      workers: threads.
+      workers: do what takes long.
       row: the raw request with its windows.
+      size: of the row, for them.
       draws: whether the fine ranker is asked for what draws of its last layer add to the logits, too.
     """
 
     def __init__(
-        self, view: ReleaseView, client: ModelClient, workers: Executor, row: pa.Table, *, draws: bool = False
+        self, view: ReleaseView, client: ModelClient, workers: Workers, row: pa.Table, size: int, *, draws: bool = False
     ):
-        self._view, self._client, self._workers, self._row = view, client, workers, row
+        self._view, self._client, self._workers, self._row, self._size = view, client, workers, row, size
         self._draws = draws
-        self._coarse: Awaitable[bytes]
-        self._fine: Awaitable[bytes]
+        self._coarse: asyncio.Future[bytes]
+        self._fine: asyncio.Future[bytes]
         self._long_sums: asyncio.Future[np.ndarray | None]
 
     def prepare(self, long_sums: asyncio.Future[np.ndarray | None]) -> None:
@@ -73,46 +71,50 @@ class StageCalls:
         self._long_sums = long_sums
         self._fine = asyncio.ensure_future(self._begun_fine())
         if self._view.coarse is not None:
-            self._coarse = self._work(self._begun, self._view.coarse, _COARSE, {})
+            self._coarse = asyncio.ensure_future(self._begun_coarse())
 
     async def retrieve(self, count: int, until: float) -> Scored:
         """The `count` items that the retrieval finds and the catalogue holds, best first."""
-        stage = self._view.retrieval
-        request = await self._work(self._begun, stage, _FOUND, {"k": np.array([count], np.int32)})
+        more = {"k": np.array([count], np.int32)}
+        request = await self._workers.run(self._size, self._begun, self._view.retrieval, _FOUND, more)
         answer, seconds = await self._client.send(request, until)
-        return Scored(*await self._work(self._found, answer), seconds)
+        return Scored(*await self._workers.run(count, self._found, answer), seconds)
 
     async def coarse(self, items: np.ndarray, until: float) -> Scored:
         """The coarse ranker's scores of rows of the catalogue."""
-        stage = self._view.coarse
-        items_part = self._work(lambda: tensor_bytes(item_slate(self._view.catalogue.item_ids.take(pa.array(items)))))
-        answer, seconds = await self._client.send(await self._coarse + await items_part, until)
-        (scores,) = await self._work(_scores, answer, stage, _COARSE, len(items))
+        stage, ids, count = self._view.coarse, self._view.catalogue.item_ids, len(items)
+        part = await self._workers.run(count, lambda: tensor_bytes(item_slate(ids.take(pa.array(items)))))
+        answer, seconds = await self._client.send(await self._coarse + part, until)
+        (scores,) = await self._workers.run(count, _scores, answer, stage, _COARSE, count)
         return Scored(items, scores, seconds)
 
     async def fine(self, slate: Callable[[], dict[str, np.ndarray]], items: np.ndarray, until: float) -> Scored:
         """The fine ranker's logits and probabilities of items, of which `slate` makes the inputs."""
-        stage, (signature, _) = self._view.fine, self._of_fine
-        items_part = self._work(lambda: tensor_bytes(stage.only_inputs(slate(), signature)))
-        answer, seconds = await self._client.send(await self._fine + await items_part, until)
-        return await self._work(self._scored, answer, items, seconds)
+        stage, (signature, _), size = self._view.fine, self._of_fine, len(items) * len(self._view.spec.features)
+        part = await self._workers.run(size, lambda: tensor_bytes(stage.only_inputs(slate(), signature)))
+        answer, seconds = await self._client.send(await self._fine + part, until)
+        return await self._workers.run(size, self._scored, answer, items, seconds)
 
     async def attention(self, slate: Callable[[], dict[str, np.ndarray]], count: int, until: float) -> np.ndarray:
         """Where the fine ranker looks, [count, layers, H, M, M]."""
         stage, fields, sums = self._view.fine, len(self._view.attention_fields), await self._long_sums
-        tensors = await self._work(
-            lambda: stage.only_inputs(stage.inputs.tensors(self._row, _one_user(sums)) | slate(), EXPLAIN)
-        )
+        of_user = stage.inputs.tensors(self._row, _one_user(sums))
+        tensors = stage.only_inputs(of_user | slate(), EXPLAIN)
         found = await self._client.predict(stage.released, EXPLAIN, tensors, _ATTENTION, until)
         maps = found["attention"]
         if maps.ndim != 6 or maps.shape[:2] != (1, count) or maps.shape[4:] != (fields, fields):
             raise CallError("BAD_ANSWER", f"`{EXPLAIN}` answered {maps.shape} for {count} items, {fields} fields.")
         return maps[0]
 
+    async def _begun_coarse(self) -> bytes:
+        await asyncio.sleep(0)  # The retrieval's message goes first: nobody waits for this one yet.
+        return await self._workers.run(self._size, self._begun, self._view.coarse, _COARSE, {})
+
     async def _begun_fine(self) -> bytes:
         sums = await self._long_sums
+        await asyncio.sleep(0)
         stage, (signature, outputs) = self._view.fine, self._of_fine
-        return await self._work(self._begun, stage, outputs, {}, _one_user(sums), signature)
+        return await self._workers.run(self._size, self._begun, stage, outputs, {}, _one_user(sums), signature)
 
     @property
     def _of_fine(self) -> tuple[str, tuple[str, ...]]:
@@ -157,9 +159,6 @@ class StageCalls:
         # Beyond float32's range of exp the logistic function is 0 or 1.
         probabilities = 1 / (1 + np.exp(-np.clip(logits[0], -88, 88)))
         return Scored(items, logits[0], seconds, probabilities, deviations[0])
-
-    def _work(self, work: Callable[..., Made], *arguments) -> Awaitable[Made]:
-        return asyncio.get_running_loop().run_in_executor(self._workers, work, *arguments)
 
 
 def _scores(answer: bytes, stage: StageModel, outputs: tuple[str, ...], count: int) -> list[np.ndarray]:

@@ -6,8 +6,9 @@ import itertools
 
 import numpy as np
 
+from serving.experiments.exploration.choice import Explorer
 from serving.experiments.exploration.config import EpsilonGreedy, PlackettLuce, Thompson
-from serving.experiments.exploration.explorer import Explorer, explorer
+from serving.experiments.exploration.explorer import explorer
 from serving.experiments.exploration.plackett_luce import marginals
 from serving.experiments.sample_ratio import sample_ratio
 

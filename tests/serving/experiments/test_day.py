@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from serving.experiments.exploration.explorer import ranked
+from serving.experiments.exploration.choice import ranked
 from serving.experiments.sample_ratio import sample_ratio
 from tests.serving.experiments.day import (
     CONFIG,

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.errors import InputError
+from serving.experiments.exploration.choice import ranked
 from serving.experiments.exploration.config import EpsilonGreedy, PlackettLuce, Thompson
-from serving.experiments.exploration.explorer import explorer, ranked
+from serving.experiments.exploration.explorer import explorer
 from serving.experiments.exploration.plackett_luce import marginals
 from tests.serving.experiments.explored import (
     DEVIATIONS,

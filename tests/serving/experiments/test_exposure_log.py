@@ -182,6 +182,19 @@ def test_a_lost_process_loses_its_tail_alone_and_the_next_says_so(tmp_path, capl
     assert sorted(path.name[:6] for path in tmp_path.iterdir() if path.suffix == ".json") == ["_lost-"]
 
 
+def test_another_spec_has_parts_of_its_own(tmp_path):
+    bare = FeatureSpec.model_validate({"name": "bare", "features": [{"name": "item_id", "table": "items"}]})
+    with ExposureLog(tmp_path, SPEC) as log:
+        log.write(exposure(context={"hour": 1}))
+        log.use(SPEC.model_copy())
+        log.write(exposure(1, context={"hour": 2}))
+        log.use(bare)
+        log.write(exposure(2, items=["x"]))
+    first, second = (pq.read_table(part) for part in parts(tmp_path))
+    assert first["hour_of_day"].to_pylist() == [1, 1, 2, 2] and first["item_id"].type == pa.int64()
+    assert "hour_of_day" not in second.column_names and second["item_id"].to_pylist() == ["x"]
+
+
 def test_several_processes_may_write_to_one_folder(tmp_path):
     with ExposureLog(tmp_path) as first, ExposureLog(tmp_path) as second:
         for number in range(10):

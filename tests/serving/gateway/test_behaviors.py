@@ -204,6 +204,17 @@ def test_coarser_tables_too_are_those_of_a_rebuild(tmp_path, events, precision):
     assert contents(tmp_path) == contents(tmp_path / "whole")
 
 
+def test_a_damaged_window_is_found(tmp_path, events):
+    build_shop(tmp_path, events[:100])
+    with BseStore(tmp_path / "tables", VERSION) as store:
+        assert store.verify().num_faults == 0
+        environment = store._opened.environment
+        environment.write(lambda transaction: transaction.put(b"suser 3", b"\0" * 40, db=environment.states))
+        assert store.verify().faults == [("user 3", "its window: the checksum of a state is wrong")]
+        with pytest.raises(StoreError, match="the checksum of a state is wrong"):
+            store.plan(b"log", 1, [("user 3", {"timestamp": START, "item_id": "item 1"})])
+
+
 def test_stores_that_cannot_be_appended_to(tmp_path, events):
     build_shop(tmp_path, events[:50])
     with OpenShop(tmp_path) as view:

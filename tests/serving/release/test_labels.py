@@ -14,7 +14,7 @@ from serving.release.contents import problems_of
 from serving.release.labels import MOVES_FILE, label_moves, promote, rollback, rollback_target
 from serving.release.prune import plan_prune, prune
 from serving.release.registry import Releases
-from serving.user_stores.builds import versions
+from serving.user_stores.builds import StoreBuild, versions
 from tests.serving.release.release_example import MODELS, push, release
 
 
@@ -222,6 +222,28 @@ def test_prune_leaves_the_tables_that_a_store_names_as_current(root):
     release(root, 3, tables=False)
     assert prune(root, 1).tables == ("shop_autoint_bse/v2",)
     assert versions(storage.join(root, "shop_autoint_bse")) == ["v1"]
+
+
+def put_profiles(root, version: str) -> str:
+    """Publishes a version of users' profiles; returns how a release names it."""
+    store = storage.join(root, "shop_profiles")
+    with StoreBuild(store, version) as build:
+        build.publish_with({"format": 1, "features": [], "columns": ["timestamp", "item_id"], "length": 5})
+    return f"shop_profiles/{version}"
+
+
+def test_profiles_are_checked_and_pruned_as_tables_are(root):
+    old, new = (release(root, number, profiles=put_profiles(root, f"p{number}")) for number in (1, 2))
+    releases = Releases(root)
+    assert problems_of(releases, new) == [] and new.profiles == "shop_profiles/p2"
+    plan = prune(root, 1)
+    assert plan.releases == (old.id,) and plan.tables == ("shop_autoint_bse/v1", "shop_profiles/p1")
+    assert versions(storage.join(root, "shop_profiles")) == ["p2"] and problems_of(releases, new) == []
+    storage.delete(storage.join(root, "shop_profiles"))
+    (problem,) = problems_of(releases, new)
+    assert "users' profiles" in problem and "clickmill profiles build" in problem
+    with pytest.raises(RunError, match="clickmill profiles build"):
+        release(root, 3, profiles="shop_profiles/p2")
 
 
 def test_prune_stops_before_it_deletes_where_a_manifest_cannot_be_read(root):
