@@ -70,7 +70,7 @@ class PairLine:
 
 
 @dataclass(frozen=True)
-class Answer:
+class AnswerView:
     """An answer, ready to be shown."""
 
     answer: Recommendation
@@ -93,7 +93,7 @@ class Answer:
 
 def answer_view(
     answer: Recommendation, release: Release, labels: Sequence[str], features: Mapping[Any, Mapping[str, Any]]
-) -> Answer:
+) -> AnswerView:
     """Returns what the page shows of an answer.
 
     Args:
@@ -112,7 +112,7 @@ def answer_view(
     ]
     order = {name: place for place, name in enumerate(STAGES)}
     spent = sorted(answer.stage_ms.items(), key=lambda each: order.get(each[0], len(order)))
-    return Answer(
+    return AnswerView(
         answer=answer,
         release=release,
         labels=tuple(labels),

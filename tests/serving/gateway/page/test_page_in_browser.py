@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.builders import chromium
+from tests.evaluation.report import chromium
 
 USER = "u0000001"
 
