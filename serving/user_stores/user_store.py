@@ -6,6 +6,7 @@ Reading is safe from many threads and while another process appends or builds. W
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import logging
 import os
@@ -144,6 +145,21 @@ class UserStore:
             return environment.read(lambda transaction: transaction.stat(environment.records)["entries"])
 
         return self._read(count)
+
+    def first_users(self, count: int) -> list[str | int]:
+        """Returns so many of the users at most, in the order of their keys; their records are not read."""
+
+        def read(opened: Opened) -> list[str | int]:
+            environment = opened.environment
+
+            def first(transaction) -> list[str | int]:
+                keys = itertools.islice(transaction.cursor(environment.records).iternext(values=False), count)
+                found = [(bytes(key), transaction.get(key, db=environment.long_ids)) for key in keys]
+                return [user_of(key, None if text is None else bytes(text)) for key, text in found]
+
+            return environment.read(first)
+
+        return self._read(read)
 
     def users(self) -> Iterator[str | int]:
         """Yields the users who have a record, integers before strings."""

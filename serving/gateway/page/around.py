@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -111,8 +109,8 @@ def _stores(view: ReleaseView) -> list[Any]:
 
 def _some_users(view: ReleaseView) -> tuple[str | int, ...]:
     try:
-        store: Iterable[tuple[str | int, Any]] = next(iter(_stores(view)), ())
-        return tuple(user for user, _ in itertools.islice(store, MOST_USERS))
+        stores = _stores(view)
+        return tuple(stores[0].first_users(MOST_USERS)) if stores else ()
     except ClickmillError:
         return ()
 

@@ -114,7 +114,7 @@ def _said_by_stages(rows: np.ndarray, passed: Passed) -> list[dict[str, StageSco
 
 def _leading(view: ReleaseView, listed: Listed) -> list[StagedItem]:
     """The best items of every stage, as many as are listed, in the order of the catalogue."""
-    passed, count = listed.passed, len(listed.places)
+    passed, count = listed.passed, len(listed.ids)
     best = [items[best_first(scores, items)[:count]] for items, scores in passed.scored.values()]
     rows = np.unique(np.concatenate([np.zeros(0, np.int64), *best]))
     ids = view.catalogue.item_ids.take(pa.array(rows)).to_pylist()

@@ -54,6 +54,7 @@ def test_a_string_and_a_number_of_the_same_digits_are_two_users(tmp_path):
         assert same(store.get(1), table_of(1)) and same(store.get("1"), table_of(3))
         assert same(store.get("x" * 2000), table_of(4)) and store.get("x" * 1999) is None
         assert [user for user, _ in store] == [1, 2, "1", "x" * 2000]
+        assert store.first_users(3) == [1, 2, "1"] and store.first_users(9) == [1, 2, "1", "x" * 2000]
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

@@ -15,6 +15,7 @@ from serving.gateway.gateway import Gateway
 from serving.gateway.web.application import make_app
 from serving.release.labels import promote
 from serving.release.manifest import Release
+from serving.release.publish_release import publish_release
 from serving.server.config import ServeConfig
 from serving.server.server import ModelServer
 from tests.serving.gateway import gateway_case
@@ -29,10 +30,12 @@ PATIENT = {
 def publish_two(work: Path, root: Path) -> tuple[Release, Release]:
     """Publishes a cascade without a coarse ranker as `stable`, and then the whole one, which is the newest."""
     models = gateway_case.push_models(work, root)
-    stages = {model.stage: model.name for model in models if model.stage != "coarse"}
-    without = gateway_case.publish(work, root, models, cascade_models=stages)
+    stages = {model.stage: model.name for model in models}
+    no_coarse = {stage: name for stage, name in stages.items() if stage != "coarse"}
+    without = gateway_case.publish(work, root, models, cascade_models=no_coarse)
     promote(root, without.id, "stable")
-    return without, gateway_case.publish(work, root, models)
+    facts = {name: getattr(without, name) for name in ("tables", "catalogue", "popular_items", "cascade")}
+    return without, publish_release(root, models, **facts, cascade_models=stages)
 
 
 @contextlib.contextmanager
