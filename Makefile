@@ -79,7 +79,7 @@ bench: $(STAMP) ## measure data preparation and training (python -m benchmarks l
 	$(PYTHON) -m benchmarks training
 
 .PHONY: drills
-drills: $(STAMP) ## hours: 20,000 random tables against the naive ingest, 200,000 inputs to the server, 100,000 bodies to the gateway, a million explored lists, 20 runs that are killed and run again, 90 mistakes
+drills: $(STAMP) ## hours: 20,000 random tables against the naive ingest, 200,000 inputs to the server, 100,000 bodies to the gateway, 20 runs that are killed and run again, a million explored lists, 90 mistakes
 	$(PYTHON) -m tests.drills.random_tables --tables 20000
 	$(PYTHON) -m tests.drills.fuzz.fuzz_server --inputs 200000
 	$(PYTHON) -m tests.drills.gateway.fuzz_gateway --bodies 80000 --schemathesis 5000

@@ -24,7 +24,7 @@ GATEWAY_URL = "http://127.0.0.1:8080"
 _JSON = {"Content-Type": "application/json"}
 _LISTED = 10
 #: A first request opens the release, on whatever machine: it is asked for its answer, not for its time.
-_PATIENCE_MS = 60_000.0
+_PATIENCE_MS = 240_000.0
 #: Flags of an answer that is whole.
 _WHOLE = {"unknown_user", "fewer_than_k", "no_profile"}
 

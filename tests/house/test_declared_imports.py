@@ -23,6 +23,8 @@ DISTRIBUTIONS = {
 }
 # Of environments that the benchmarks make for rivals (benchmarks/throughput/environments.py), or done without.
 OF_RIVALS = {"deepctr", "fuxictr", "torch", "worker", "scikit-learn"}
+# Of the tests that look at pages in a browser, in a folder of its own (.ci/browser).
+OF_BROWSER = {"playwright"}
 # Declared though nothing imports them.
 UNIMPORTED = {
     "dill",  # TFX 1.16 does
@@ -79,7 +81,7 @@ def test_the_rooms_import_what_is_declared(declared):
 
 
 def test_tests_and_benchmarks_import_what_is_declared_there(declared):
-    extra = imported_by("tests", "benchmarks") - names(declared["all"]) - OF_RIVALS
+    extra = imported_by("tests", "benchmarks") - names(declared["all"]) - OF_RIVALS - OF_BROWSER
     assert extra - names(declared["dev"]) == set()
 
 

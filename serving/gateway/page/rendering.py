@@ -14,7 +14,7 @@ from evaluation.report.svg import draw
 from serving.gateway.page.around import Around, offered
 from serving.gateway.page.asked import PageError, Typed, as_json, path_of
 from serving.gateway.page.side_by_side import SideBySide
-from serving.gateway.page.view import Answer
+from serving.gateway.page.view import AnswerView
 from serving.gateway.schema import RecommendRequest
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Shown:
     address: str
     pasted: bool
     request: RecommendRequest | None = None
-    answer: Answer | None = None
+    answer: AnswerView | None = None
     beside: SideBySide | None = None
     error: PageError | None = None
 
@@ -57,7 +57,7 @@ class Shown:
         """The page with what went wrong."""
         return replace(self, error=error)
 
-    def with_answer(self, request: RecommendRequest, answer: Answer) -> Shown:
+    def with_answer(self, request: RecommendRequest, answer: AnswerView) -> Shown:
         """The page with an answer."""
         return replace(self, request=request, answer=answer)
 

@@ -22,7 +22,7 @@ from serving.gateway.page.around import Around, features_of, look_around, typed_
 from serving.gateway.page.asked import PageError, Typed, request_of_text, request_of_user
 from serving.gateway.page.rendering import Shown, page_html
 from serving.gateway.page.side_by_side import side_by_side
-from serving.gateway.page.view import Answer, answer_view
+from serving.gateway.page.view import AnswerView, answer_view
 from serving.gateway.refusal import GatewayError
 from serving.gateway.schema import RankRequest, RecommendRequest
 
@@ -108,7 +108,7 @@ async def _answered(gateway: Gateway, shown: Shown, request: RecommendRequest) -
     return shown.with_beside(side_by_side(answer, other))
 
 
-async def _answer(gateway: Gateway, request: RecommendRequest, around: Around) -> Answer:
+async def _answer(gateway: Gateway, request: RecommendRequest, around: Around) -> AnswerView:
     ask = gateway.rank if isinstance(request, RankRequest) else gateway.recommend
     try:
         answer = await ask(request, shown=False)

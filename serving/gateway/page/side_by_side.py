@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from serving.gateway.page.view import Answer, ItemLine, StageLine, arrow
+from serving.gateway.page.view import AnswerView, ItemLine, StageLine, arrow
 from serving.gateway.page.words import STAGES
 
 
 @dataclass(frozen=True)
-class Mark:
+class ListedMark:
     """An item in one of the two lists.
 
     Attributes:
@@ -37,16 +37,16 @@ class SideBySide:
       same_release: whether both answers are of one release, so that nothing can differ but the hour.
     """
 
-    here: Answer
-    there: Answer
-    rows: tuple[tuple[int, Mark | None, Mark | None], ...]
+    here: AnswerView
+    there: AnswerView
+    rows: tuple[tuple[int, ListedMark | None, ListedMark | None], ...]
     stages: tuple[tuple[str, StageLine | None, StageLine | None], ...]
     shared: int
     kept: int
     same_release: bool
 
 
-def side_by_side(here: Answer, there: Answer) -> SideBySide:
+def side_by_side(here: AnswerView, there: AnswerView) -> SideBySide:
     """Compares two lists; marks say how an item moved from the list `here` to the one `there`."""
     places = [{line.name: place for place, line in enumerate(each.items, 1)} for each in (here, there)]
     left = _marks(here.items, places[1], "leaves the list", 1)
@@ -61,22 +61,22 @@ def side_by_side(here: Answer, there: Answer) -> SideBySide:
     return SideBySide(here, there, rows, _stages(here, there), shared, kept, same_release)
 
 
-def _stages(here: Answer, there: Answer) -> tuple[tuple[str, StageLine | None, StageLine | None], ...]:
+def _stages(here: AnswerView, there: AnswerView) -> tuple[tuple[str, StageLine | None, StageLine | None], ...]:
     of_here, of_there = ({stage.title: stage for stage in each.stages} for each in (here, there))
     titles = [title for title in STAGES.values() if title in of_here or title in of_there]
     return tuple((title, of_here.get(title), of_there.get(title)) for title in titles)
 
 
-def _marks(lines: Sequence[ItemLine], others: dict[str, int], alone: str, sign: int) -> list[Mark]:
+def _marks(lines: Sequence[ItemLine], others: dict[str, int], alone: str, sign: int) -> list[ListedMark]:
     found = []
     for place, line in enumerate(lines, 1):
         other = others.get(line.name)
         if other is None:
-            found.append(Mark(line, "only", alone))
+            found.append(ListedMark(line, "only", alone))
             continue
         # From the list here to the list there: up is a smaller place there.
         climbed = sign * (place - other)
         kind = "same" if not climbed else "up" if climbed > 0 else "down"
         text = "same place" if not climbed else f"{arrow(climbed)}, {'to' if sign > 0 else 'from'} place {other}"
-        found.append(Mark(line, kind, text))
+        found.append(ListedMark(line, kind, text))
     return found

@@ -70,7 +70,7 @@ class PairLine:
 
 
 @dataclass(frozen=True)
-class Answer:
+class AnswerView:
     """An answer, ready to be shown."""
 
     answer: Recommendation
@@ -93,7 +93,7 @@ class Answer:
 
 def answer_view(
     answer: Recommendation, release: Release, labels: Sequence[str], features: Mapping[Any, Mapping[str, Any]]
-) -> Answer:
+) -> AnswerView:
     """Returns what the page shows of an answer.
 
     Args:
@@ -112,7 +112,7 @@ def answer_view(
     ]
     order = {name: place for place, name in enumerate(STAGES)}
     spent = sorted(answer.stage_ms.items(), key=lambda each: order.get(each[0], len(order)))
-    return Answer(
+    return AnswerView(
         answer=answer,
         release=release,
         labels=tuple(labels),
@@ -143,16 +143,17 @@ def _listed(item: RecommendedItem, names: Sequence[str], features: Mapping[Any, 
 
 def _stage_lines(answer: Recommendation, release: Release, names: Sequence[str]) -> tuple[StageLine, ...]:
     scored = [(answer.scored or {})[name] for name in names]
+    passed = [*scored, len(answer.items)][1:]  # none where every stage failed
     models = [release.model(release.cascade_models.get(CASCADE[name], "")) for name in names]
     return tuple(
         StageLine(
             stage_title(name),
             "" if model is None else f"{model.name} {model.version}",
             count,
-            passed,
+            left,
             answer.stage_ms.get(name),
         )
-        for name, model, count, passed in zip(names, models, scored, [*scored[1:], len(answer.items)], strict=True)
+        for name, model, count, left in zip(names, models, scored, passed, strict=True)
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 FAINT = Path(__file__).with_name("faint_text.js")
 PHONE = {"width": 390, "height": 844}
 DESK = {"width": 1280, "height": 900}
