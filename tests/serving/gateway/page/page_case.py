@@ -34,8 +34,9 @@ def publish_two(work: Path, root: Path) -> tuple[Release, Release]:
     no_coarse = {stage: name for stage, name in stages.items() if stage != "coarse"}
     without = gateway_case.publish(work, root, models, cascade_models=no_coarse)
     promote(root, without.id, "stable")
-    facts = {name: getattr(without, name) for name in ("tables", "catalogue", "popular_items", "cascade")}
-    return without, publish_release(root, models, **facts, cascade_models=stages)
+    facts = {name: getattr(without, name) for name in ("tables", "catalogue", "cascade")}
+    popular = root / without.popular_items
+    return without, publish_release(root, models, **facts, popular_items=popular, cascade_models=stages)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """What the page makes of an answer: places, marks and figures that can be worked out by hand."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.gateway.page.page_figures import MOST_LINES, journeys
@@ -55,6 +55,7 @@ def test_marks_say_where_an_item_goes():
     assert (found.shared, found.kept, found.same_release) == (3, 1, True)
 
 
+@settings(deadline=None)
 @given(st.permutations("abcdefgh"), st.permutations("defghijk"), st.integers(0, 8), st.integers(0, 8))
 def test_both_sides_agree(left, right, here_length, there_length):
     """An item that climbs does so on both sides; what only one list has is in no other."""
