@@ -25,16 +25,25 @@ class KillPoints:
         self.passed = 0
         self._moment = moment
 
-    def guard(self, owner: Any, *names: str) -> None:
-        """Makes a moment of before and of after every call of these functions of a module or class."""
-        for name in names:
-            setattr(owner, name, self._guarded(getattr(owner, name)))
+    def guard(self, owner: Any, *names: str, where: Callable[..., bool] = lambda *_: True) -> None:
+        """Makes a moment of before and of after every call of these functions of a module or class.
 
-    def _guarded(self, inner: Callable[..., Any]) -> Callable[..., Any]:
+        Args:
+          owner: the module or class.
+          *names: of its functions.
+          where: which calls count, by their positional arguments.
+        """
+        for name in names:
+            setattr(owner, name, self._guarded(getattr(owner, name), where))
+
+    def _guarded(self, inner: Callable[..., Any], where: Callable[..., bool]) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
-            self._point()
+            counts = where(*arguments)
+            if counts:
+                self._point()
             result = inner(*arguments, **options)
-            self._point()
+            if counts:
+                self._point()
             return result
 
         return call

@@ -136,9 +136,11 @@ def run(parts: dict[str, list[str]], lanes: int, options: list[str]) -> int:
     for part, outcome in outcomes.items():
         print(f"{outcome.seconds:6.0f} s  {part}{'' if outcome.code == 0 else ' FAILED'}")
     total = sum((outcome.counts for outcome in outcomes.values()), Counter())
+    if broken := sum(outcome.code != 0 for outcome in outcomes.values()):  # one that was killed has no failed test
+        total["parts failed"] = broken
     told = ", ".join(f"{number} {word}" for word, number in total.items()) or "no tests ran"
     print(f"{told} in {time.monotonic() - started:.0f}s", flush=True)
-    return int(any(outcome.code for outcome in outcomes.values()))
+    return int(broken > 0)
 
 
 def main(arguments: list[str] | None = None) -> int:

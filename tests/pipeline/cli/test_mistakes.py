@@ -12,6 +12,8 @@ from serving.bse.table_job import build_behavior_tables
 from serving.offline.cascade_scoring import sample_requests
 from serving.ranker import Ranker
 
+pytestmark = pytest.mark.usefixtures("loaded_once")
+
 runner = CliRunner()
 
 

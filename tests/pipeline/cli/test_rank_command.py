@@ -12,6 +12,8 @@ from serving.release.manifest import ReleasedModel
 from serving.release.publish_release import publish_release
 from tests.builders.small_ranker import json_request, random_requests
 
+pytestmark = pytest.mark.usefixtures("loaded_once")
+
 runner = CliRunner()
 
 

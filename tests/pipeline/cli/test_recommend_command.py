@@ -14,6 +14,8 @@ from serving.release.manifest import ReleasedModel
 from serving.release.publish_release import publish_release
 from tests.builders import cascade_example
 
+pytestmark = pytest.mark.usefixtures("loaded_once")
+
 runner = CliRunner()
 
 

@@ -11,49 +11,43 @@ from pathlib import Path
 
 import pytest
 
+from serving.offline.prediction import PredictionModel, predict_requests
 from tests.builders.small_ranker import json_request, random_requests
 
 pytestmark = pytest.mark.slow  # processes that load TensorFlow
 
 ROOT = Path(__file__).parents[3]
 
-# Predicts in a process that kills itself before or after the n-th file that it publishes or deletes; -1: it lives.
-PREDICTOR = """
-import os, signal, sys
+OPTIONS = {"unit_bytes": 6000, "max_rejected": 1.0}
+
+# Predicts in children that kill themselves before or after the n-th file that they publish or delete; each goes on
+# where the one before was killed, and says what it found. TensorFlow is imported once for all, and begins to work in
+# each of them.
+PREDICTOR = f"""
+import os, sys
+from tests.builders.kill_points import run_children
 from features import storage
 from serving.offline.prediction import PredictionModel, predict_requests
+import tensorflow
 
-model, inputs, out, moment = sys.argv[1:]
-passed = 0
+model, inputs, *pairs = sys.argv[1:]
 
-def point():
-    global passed
-    if passed == int(moment):
-        os.kill(os.getpid(), signal.SIGKILL)
-    passed += 1
+def predict(out, points):
+    print(*sorted(os.listdir(out)) if os.path.isdir(out) else [], flush=True)
+    points.guard(os, "replace", where=lambda _, target: str(target).startswith(out + "/"))
+    points.guard(storage, "delete", where=lambda path: str(path).startswith(out + "/"))
+    predict_requests([inputs], out, PredictionModel(model), **{OPTIONS})
 
-def guarded(owner, name, place):
-    inner = getattr(owner, name)
-    def call(*arguments, **options):
-        ours = str(arguments[place]).startswith(out + "/")
-        if ours:
-            point()
-        result = inner(*arguments, **options)
-        if ours:
-            point()
-        return result
-    setattr(owner, name, call)
-
-guarded(os, "replace", 1)
-guarded(storage, "delete", 0)
-print("begin", flush=True)
-predict_requests([inputs], out, PredictionModel(model), unit_bytes=6000, max_rejected=1.0)
+run_children(pairs, predict)
 """
 
 
-def run(base_dir, inputs, out, moment=-1):
-    arguments = [sys.executable, "-c", PREDICTOR, str(base_dir), str(inputs), str(out), str(moment)]
-    return subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=300)
+def command(base_dir, inputs, *pairs):
+    return [sys.executable, "-c", PREDICTOR, str(base_dir), str(inputs), *pairs]
+
+
+def predict(base_dir, inputs, out):
+    predict_requests([str(inputs)], str(out), PredictionModel(str(base_dir)), **OPTIONS)
 
 
 def content(folder):
@@ -70,8 +64,7 @@ def case(base_dir, tmp_path_factory):
     text = "\n".join(lines).encode()
     (folder / "in" / "a.jsonl").write_bytes(text)
     (folder / "in" / "b.jsonl.gz").write_bytes(gzip.compress(text))
-    done = run(base_dir, folder / "in", folder / "whole")
-    assert done.returncode == 0, done.stderr
+    predict(base_dir, folder / "in", folder / "whole")
     whole = content(folder / "whole")
     assert len(whole) > 8 and "prediction.json" in whole
     return folder, whole
@@ -80,15 +73,16 @@ def case(base_dir, tmp_path_factory):
 def test_killed_again_and_again(base_dir, case):
     """Each run goes on where the one before was killed."""
     folder, whole = case
-    out, sizes = folder / "again", []
-    # After a part; before one, beside what was rejected of it; before what is rejected; after it.
-    for moment in (5, 4, 8, 9):
-        assert run(base_dir, folder / "in", out, moment).returncode == -signal.SIGKILL
-        assert not (out / "prediction.json").exists()
-        sizes.append(len(list(out.glob("scores-*"))))
-    assert sizes == [1, 1, 2, 3]
-    done = run(base_dir, folder / "in", out)
+    out = folder / "again"
+    # After a part; before one, beside what was rejected of it; before what is rejected; after it; to the end.
+    pairs = [f"{out}={moment}" for moment in (5, 4, 8, 9, -1)]
+    done = subprocess.run(
+        command(base_dir, folder / "in", *pairs), cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
+    found = [line.split() for line in done.stdout.splitlines()[:-1]]  # the last says how many moments there were
+    assert not any("prediction.json" in names for names in found)
+    assert [sum(name.startswith("scores-") for name in names) for names in found] == [0, 1, 1, 2, 3]
     assert content(out) == whole
 
 
@@ -96,15 +90,15 @@ def test_killed_from_outside_while_a_part_is_written(base_dir, case):
     folder, whole = case
     out = folder / "outside"
     process = subprocess.Popen(
-        [sys.executable, "-c", PREDICTOR, str(base_dir), str(folder / "in"), str(out), "-1"],
-        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        command(base_dir, folder / "in", f"{out}=-1"),
+        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     until = time.monotonic() + 240
     # At a change of the output, whichever it is: a part that is written aside, or one that is there.
     while process.poll() is None and not (out.exists() and os.listdir(out)) and time.monotonic() < until:
         time.sleep(0.001)
-    process.kill()
+    os.killpg(process.pid, signal.SIGKILL)  # and its child, which predicts
     process.wait()
     assert os.listdir(out)
-    assert run(base_dir, folder / "in", out).returncode == 0
+    predict(base_dir, folder / "in", out)
     assert content(out) == whole
