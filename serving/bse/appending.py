@@ -81,6 +81,8 @@ class AppendPlan:
         if held >= short_length:
             # One more stands before the short history: the new one, or the one that it pushes over there.
             place = min(addition.place, held - short_length)
+            if addition.left is not None and not place:
+                return  # Where the long window has no length, what enters has left already.
             self.moves.append(Move(user, window.row(place - (addition.left is not None))))
         if addition.left is not None:
             self.moves.append(Move(user, addition.left, expires=True))
