@@ -58,7 +58,8 @@ def check(
             table.add_row(
                 layer.name, row["variant"], share, f"{row['users']:,}", row["release"] or "", row["policy"] or ""
             )
-    out().print(table if layers else f"{file} holds no experiment: all traffic is the followed release's.")
+    nothing = f"{file} holds no experiment: all traffic is the followed release's."
+    out().print(table if layers else nothing, soft_wrap=not layers)
     for layer in layers:
         if layer.moved is not None:
             out().print(f"{layer.name}: {layer.moved / 100:.2f} % of its users move from the version before.")
