@@ -167,9 +167,12 @@ def run_all(cases: Iterable[Case], kind: str, models: Path) -> dict[str, list[st
     for case in cases:
         shared.setdefault(case.name if case.own_server else case.server, []).append(case)
     for group in shared.values():
-        with tempfile.TemporaryDirectory() as work, start(kind, group[0].server, models, Path(work)) as target:
-            for case in group:
-                found[case.name] = run_case(case, Target(kind, *target))
+        try:
+            with tempfile.TemporaryDirectory() as work, start(kind, group[0].server, models, Path(work)) as target:
+                for case in group:
+                    found[case.name] = run_case(case, Target(kind, *target))
+        except RuntimeError as error:
+            found |= {case.name: [str(error)] for case in group}
     return found
 
 

@@ -5,7 +5,7 @@
 | `plain` | all versions of `half_plus_two`, labelled `stable` (1) and `canary` (2), and `kinds` |
 | `cors` | the same, with CORS headers |
 | `latest` | the latest version of `half_plus_two` alone |
-| `broken` | `half_plus_two`, whose version 3 is an empty folder |
+| `broken` | `half_plus_two`, whose version 3 is an empty folder; for a real one, which would not start, only later |
 | `narrow` | the models of `plain`, by one worker with one place to wait |
 | `batching` | the models of `plain`, with batching where the server has it: at most 4 rows, one batch waiting |
 """
@@ -18,7 +18,8 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+import urllib.request
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +69,16 @@ def start(kind: str, server: str, models: Path, work: Path) -> Iterator[Addresse
     """
     base = work / "models"
     shutil.copytree(models, base)
-    if server == "broken":
-        (base / "half_plus_two" / "3").mkdir()
+    broken = base / "half_plus_two" / "3"
+    if server == "broken" and kind == "embedded":
+        broken.mkdir()
     config = work / "models.config"
     config.write_text(text_format.MessageToString(models_config(server, base)), encoding="utf-8")
-    with (_embedded if kind == "embedded" else _real)(server, config, work) as (grpc_address, rest_address):
+    running = _embedded(server, config) if kind == "embedded" else run_binary(config, work, _flags(server, work))
+    with running as (grpc_address, rest_address):
+        if server == "broken" and kind == "real":
+            broken.mkdir()
+            _wait_for_end(f"http://{rest_address}/v1/models/half_plus_two/versions/3")
         yield grpc_address, rest_address, str(base)
 
 
@@ -108,7 +114,20 @@ def change_files(base: Path, changes: Mapping[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _real(server: str, config: Path, work: Path) -> Iterator[tuple[str, str]]:
+def run_binary(config: Path, work: Path, flags: Iterable[str] = ()) -> Iterator[tuple[str, str]]:
+    """Runs TensorFlow Serving, with metrics, until the block ends. A load that fails is not tried again.
+
+    Args:
+      config: its models.config.
+      work: a folder to write in; what the server says goes to `log` there.
+      flags: further ones.
+
+    Yields:
+      The addresses of gRPC and of REST, once every model can be called.
+
+    Raises:
+      RuntimeError: if it ends before, or takes too long.
+    """
     port, rest_port = _free_port(), _free_port()
     (work / "monitoring.config").write_text("prometheus_config { enable: true }\n", encoding="utf-8")
     command = [
@@ -120,7 +139,7 @@ def _real(server: str, config: Path, work: Path) -> Iterator[tuple[str, str]]:
         "--allow_version_labels_for_unavailable_models=true",
         "--file_system_poll_wait_seconds=1",
         "--max_num_load_retries=0",
-        *_flags(server, work),
+        *flags,
     ]
     with (work / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
@@ -157,6 +176,16 @@ def _wait_for(port: int, rest_port: int, process: subprocess.Popen, log: Path) -
             time.sleep(0.05)
 
 
+def _wait_for_end(status: str) -> None:
+    until = time.monotonic() + START_S
+    while time.monotonic() < until:
+        with contextlib.suppress(OSError), urllib.request.urlopen(status, timeout=10) as answer:
+            if b'"END"' in answer.read():
+                return
+        time.sleep(0.1)
+    raise RuntimeError(f"{status}: the version does not end")
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -164,7 +193,7 @@ def _free_port() -> int:
 
 
 @contextlib.contextmanager
-def _embedded(server: str, config: Path, work: Path) -> Iterator[tuple[str, str]]:
+def _embedded(server: str, config: Path) -> Iterator[tuple[str, str]]:
     from serving.server.config import ServeConfig
     from serving.server.rest.http_server import make_http_server
     from serving.server.rest.options import RestOptions
