@@ -48,7 +48,7 @@ MODULES = {
     "export_ranker": "serving.export.ranker",
     "Ranker": "serving.ranker",
     "Cascade": "serving.cascade",
-    "BseStore": "serving.bse.store",
+    "BseStore": "serving.user_stores.bse.store",
     "Releases": "serving.release.registry",
     "score_examples": "serving.offline.scoring",
     "Kind": "pipeline.model_kinds",

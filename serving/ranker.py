@@ -13,12 +13,12 @@ from features import storage
 from features.errors import InputError
 from features.histories.bucket_table import BucketTable
 from features.spec import FeatureSpec
-from serving.bse.item_signatures import NewItemSignatures
 from serving.requests.json_request import row_from_request
 from serving.requests.stage_inputs import ranker_inputs
 from serving.requests.tensors import slate_tensors, tensors_from_table
 from serving.saved.ranker import SavedRanker
-from serving.signature_specs import EXPLAIN, ITEM_SIGNATURE, RANK_REQUESTS, RANK_SIGNED, SERVING_DEFAULT
+from serving.saved.signature_specs import EXPLAIN, ITEM_SIGNATURE, RANK_REQUESTS, RANK_SIGNED, SERVING_DEFAULT
+from serving.user_stores.bse.item_signatures import NewItemSignatures
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Ranker:
         history = ranker._saved.history
         if history is None or history.simhash is None:
             raise InputError(f"the ranker in {ranker.directory} takes no bucket tables: leave the store out.")
-        from serving.bse.store import BseStore
+        from serving.user_stores.bse.store import BseStore
 
         ranker._tables = BseStore(store_dir, history.version, follow=True).get
         return ranker

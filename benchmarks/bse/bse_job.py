@@ -62,7 +62,7 @@ def export_model(directory: str) -> dict:
     from features.items.config import SimHashConfig
     from features.items.simhash import SimHash
     from models.sdim.buckets import signatures
-    from serving.signature_specs import BSE_FILE, SPEC_FILE, HistoryInputs
+    from serving.saved.signature_specs import BSE_FILE, SPEC_FILE, HistoryInputs
 
     table = tf.Variable(np.random.default_rng(0).standard_normal((ITEMS, DIM), dtype=np.float32))
     hashing = SimHash(DIM, SimHashConfig())
@@ -97,7 +97,7 @@ def run_job(model: str, log: str, store: str, precision: str) -> dict:
     """Builds the tables; the clock starts when the libraries are loaded."""
     import tensorflow  # noqa: F401
 
-    from serving.bse.table_job import build_behavior_tables
+    from serving.user_stores.bse.table_job import build_behavior_tables
 
     clock = Stopwatch()
     built = build_behavior_tables(model, log, store, precision=precision)

@@ -20,10 +20,10 @@ import clickmill as cm
 from evaluation.metrics.registry import compute_metrics
 from evaluation.metrics.rows import ScoredRows
 from features.histories.windows import attach_histories, read_behaviors
-from serving.bse.build import StoreBuilder
-from serving.bse.record import RecordLayout
 from serving.requests.tensors import slate_tensors, tensors_from_table
 from serving.saved.ranker import SavedRanker
+from serving.user_stores.bse.build import StoreBuilder
+from serving.user_stores.bse.record import RecordLayout
 
 PRECISIONS = ("fp32", "fp16", "int8")
 OPTIONS = {

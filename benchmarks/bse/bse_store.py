@@ -30,7 +30,7 @@ OPTIONS = {
 
 def run(options) -> dict:
     """Measures a store of each precision, one at a time: all must fit in the page cache."""
-    from serving.bse.record import PRECISIONS
+    from serving.user_stores.bse.record import PRECISIONS
 
     facts = {
         "cores": os.cpu_count(),
@@ -54,8 +54,8 @@ def measure(root: str, precision: str, options) -> dict:
     import pyarrow as pa
 
     from features.items.config import SimHashConfig
-    from serving.bse.build import StoreBuilder
-    from serving.bse.record import RecordLayout
+    from serving.user_stores.bse.build import StoreBuilder
+    from serving.user_stores.bse.record import RecordLayout
 
     config = SimHashConfig()
     layout = RecordLayout(config.num_groups, config.num_buckets, options.dim, precision)

@@ -72,8 +72,8 @@ def sign(wanted: dict, work: Path, examples: Path, encoding):
     from features.items.signatures import ItemSignatures, sign_items
     from models.inputs.item_corpus import ItemCorpus
     from models.training.retrieval_stage import train_two_tower
-    from serving.bse.item_signatures import sign_new_items
     from serving.export.two_tower import export_two_tower
+    from serving.user_stores.bse.item_signatures import sign_new_items
 
     folder = work / f"two_tower-{wanted['tower']}-{wanted['seed']}"
     if not (folder / "done").exists():

@@ -83,9 +83,9 @@ async def _measure(root: Path, server: str, events: list, options) -> dict[str, 
 
 def _reads(root: Path, users: list) -> dict[str, dict[str, float]]:
     """Percentiles of reading a table and a profile of the users."""
-    from serving.bse.store import BseStore
-    from serving.profiles.store import open_profiles
     from serving.release.registry import Releases
+    from serving.user_stores.bse.store import BseStore
+    from serving.user_stores.profiles.store import open_profiles
 
     release = Releases(root).labelled("latest")
     (tables,) = release.tables

@@ -22,10 +22,10 @@ def serving_root(work: Path) -> Path:
     """Makes the release once; returns its serving root."""
     from evaluation.baselines import count_items
     from features.arrow import write_parquet
-    from serving.bse.table_job import build_behavior_tables
     from serving.release.manifest import ReleasedModel, ReleasedTables
     from serving.release.publish_release import publish_release
     from serving.release.registry import Releases
+    from serving.user_stores.bse.table_job import build_behavior_tables
 
     root = work / "serving"
     if Releases(root).ids():

@@ -10,16 +10,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from serving.bse.store import BseStore
-from serving.bse.table_job import build_behavior_tables
 from serving.gateway.schema import BehaviorEvent
-from serving.profiles.build import build_profiles
-from serving.profiles.store import ProfileStore, open_profiles
 from serving.release.manifest import Release, ReleasedTables
 from serving.release.publish_release import publish_release
 from serving.release.registry import Releases
 from serving.saved.saved_model import read_spec
+from serving.user_stores.bse.store import BseStore
+from serving.user_stores.bse.table_job import build_behavior_tables
 from serving.user_stores.built_from import end_of_log
+from serving.user_stores.profiles.build import build_profiles
+from serving.user_stores.profiles.store import ProfileStore, open_profiles
 
 Event = tuple[str | int, int, str | int]
 

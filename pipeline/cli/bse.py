@@ -56,7 +56,7 @@ def sign(
     """Sign items that came after the training, from their features; those that are signed keep their signatures."""
     with err().status("Signing items …"):
         from features import arrow, storage
-        from serving.bse.item_signatures import load_signatures, sign_new_items
+        from serving.user_stores.bse.item_signatures import load_signatures, sign_new_items
 
         if not storage.is_file(items):
             raise InputError(f"--items: {items} is no file. Give the Parquet file of the new items.")
@@ -97,7 +97,7 @@ def build(
 ) -> None:
     """Build every user's table for an exported ranker, and publish it as the store's current version."""
     with err().status("Building bucket tables …"):
-        from serving.bse.table_job import SavedModelBehaviorEncoder, build_behavior_tables
+        from serving.user_stores.bse.table_job import SavedModelBehaviorEncoder, build_behavior_tables
 
         SavedModelBehaviorEncoder(model, signatures)  # a ranker without tables is refused before anything runs
         built = build_behavior_tables(
@@ -125,7 +125,7 @@ def get(
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole table as JSON.")] = False,
 ) -> None:
     """Show a user's table; exit code 1 if the user has none."""
-    from serving.bse.store import BseStore
+    from serving.user_stores.bse.store import BseStore
 
     with BseStore(store, version) as opened:
         table, held = opened.get(user_id(user, user_type)), opened.version
@@ -166,8 +166,8 @@ def append(
     """Add a behaviour to a user's table; the ranker of the store's version embeds and signs it."""
     values = _read_behavior(behavior)
     with err().status("Loading the model …"):
-        from serving.bse.store import BseStore
-        from serving.bse.table_job import SavedModelBehaviorEncoder, encode_behavior
+        from serving.user_stores.bse.store import BseStore
+        from serving.user_stores.bse.table_job import SavedModelBehaviorEncoder, encode_behavior
 
         encoder = SavedModelBehaviorEncoder(model, signatures)
         # The version is the encoder's: a store of another ranker refuses it.
@@ -192,7 +192,7 @@ def verify(store: Store, version: Version = None, as_json: Json = False) -> None
     """Read every record and check sizes, checksums, counts and sums; exit code 1 if one is wrong."""
     from dataclasses import asdict
 
-    from serving.bse.store import BseStore
+    from serving.user_stores.bse.store import BseStore
 
     with err().status("Verifying …"), BseStore(store, version) as opened:
         found = opened.verify()

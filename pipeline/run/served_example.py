@@ -59,7 +59,7 @@ def serve_example(
     Raises:
       RunError: if the server does not answer, or answers otherwise than the ranker did.
     """
-    from serving.signature_specs import LONG_SUMS, SERVING_DEFAULT
+    from serving.saved.signature_specs import LONG_SUMS, SERVING_DEFAULT
     from serving.validation.comparison import SAME_GRAPH, THROUGH_TABLES
     from serving.validation.wires import predict_body, predict_path
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 from features.errors import InputError
 from features.log_contract import MAX_TIMESTAMP, MIN_TIMESTAMP
 from features.spec import RESERVED_COLUMNS, FeatureSpec
-from serving.signature_specs import arrow_type, value_type
+from serving.saved.signature_specs import arrow_type, value_type
 
 #: Columns beside the features, of every part.
 COLUMNS = {

@@ -23,7 +23,7 @@ from serving.export.warmup import (
     slate_requests,
 )
 from serving.requests.tensors import candidate_counts, flatten_candidates, item_tensor, to_slates
-from serving.signature_specs import (
+from serving.saved.signature_specs import (
     COARSE_RANK,
     ITEM_EMBEDDING,
     LONG_HISTORY_USED,

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from features.histories.windows import TIMESTAMP, history_column
 from features.spec import Feature, FeatureSpec
-from serving.signature_specs import (
+from serving.saved.signature_specs import (
     ITEM_SIGNATURE,
     LONG_SUMS,
     NUM_CANDIDATES,

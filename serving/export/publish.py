@@ -16,7 +16,7 @@ from features.items.signatures import ItemSignatures
 from features.spec import FeatureSpec
 from serving.export.item_embeddings import write_item_embeddings
 from serving.export.warmup import write_prediction_logs
-from serving.signature_specs import ATTENTION_FIELDS_FILE, SIGNATURES_FOLDER, SPEC_FILE, HistoryInputs
+from serving.saved.signature_specs import ATTENTION_FIELDS_FILE, SIGNATURES_FOLDER, SPEC_FILE, HistoryInputs
 from serving.validation.trained_answers import write_answers
 
 

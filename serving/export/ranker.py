@@ -14,7 +14,7 @@ from features.encoding.feature_encoding import FeatureEncoding
 from features.items.signatures import ItemSignatures
 from serving.export.publish import publish_model
 from serving.export.warmup import check_rows, ranker_logs
-from serving.signature_specs import HistoryInputs, check_spec
+from serving.saved.signature_specs import HistoryInputs, check_spec
 from serving.validation.trained_answers import TRAINED_LOGIT, trained_answers
 
 
@@ -35,7 +35,7 @@ def export_ranker(
     `[R, N, G]` int32, the signatures of candidates that came after the training (-1: the catalogue's own).
     `rank_requests` scores flat candidates as training does; it is a function of the SavedModel and no signature.
 
-    A ranker that reads histories takes them as further inputs (`serving.signature_specs.HistoryInputs`). With SDIM,
+    A ranker that reads histories takes them as further inputs (`serving.saved.signature_specs.HistoryInputs`). With SDIM,
     `serving_default` takes the users' bucket tables from BSE, `rank_requests` the long history itself (the joint graph
     of the training), `encode_behaviors` gives what BSE adds up, and `gap_weights` what a behaviour counts by its age. A
     ranker with `attention_maps` (AutoInt) also exports `explain`: the inputs of `serving_default` to `attention`

@@ -23,7 +23,7 @@ from serving.export.input_specs import (
 from serving.export.padding import NO_LOGIT, Slates, pad
 from serving.export.read_inputs import read_inputs
 from serving.export.transforms import ItemRows, RawFeatureEncoder, traced
-from serving.signature_specs import (
+from serving.saved.signature_specs import (
     DRAW_LOGITS,
     ENCODE_BEHAVIORS,
     EXPLAIN,

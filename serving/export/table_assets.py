@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import tensorflow as tf
 
-from serving.signature_specs import MISSING_MARKS
+from serving.saved.signature_specs import MISSING_MARKS
 
 _KEYS_A_FILE = 1 << 20
 """A file is one tensor, which the format limits to 2 GiB: keys of up to 2 KiB each fit."""

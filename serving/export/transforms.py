@@ -19,7 +19,7 @@ from models.inputs.history_windows import ITEM_ROW, TIME_GAP, in_rows
 from models.sdim.recency import gap_buckets
 from serving.export.padding import NewestLast
 from serving.export.table_assets import NumberedKeys
-from serving.signature_specs import missing_mark, num_values
+from serving.saved.signature_specs import missing_mark, num_values
 
 
 class RawFeatureEncoder(tf.Module):

@@ -19,7 +19,7 @@ from serving.export.item_embeddings import ANONYMOUS_EMBEDDINGS_FILE, ITEM_EMBED
 from serving.export.publish import publish_model
 from serving.export.warmup import MAX_REQUESTS, check_rows, item_requests, prediction_logs
 from serving.requests.tensors import request_tensors
-from serving.signature_specs import (
+from serving.saved.signature_specs import (
     ANONYMOUS_EMBEDDING,
     ITEM_EMBEDDING,
     MISSING_MARKS,

@@ -20,7 +20,7 @@ from features.histories.time_gaps import NUM_GAP_BUCKETS
 from features.histories.windows import history_column
 from features.spec import FeatureSpec
 from serving.requests.tensors import candidate_counts, flatten_candidates, slate_tensors, value_tensors
-from serving.signature_specs import (
+from serving.saved.signature_specs import (
     DRAW_LOGITS,
     ENCODE_BEHAVIORS,
     EXPLAIN,

@@ -20,16 +20,16 @@ from features.errors import ClickmillError
 from features.histories.time_gaps import NUM_GAP_BUCKETS, gap_buckets
 from features.histories.windows import ITEM, TIMESTAMP
 from features.spec import FeatureSpec
-from serving.bse.appending import AppendPlan, Change
-from serving.bse.store import BseStore
 from serving.gateway.schema import BehaviorEvent, BehaviorsAnswer
-from serving.profiles.store import ProfileStore
 from serving.requests.json_request import behavior_columns
 from serving.requests.tensors import value_tensors
-from serving.signature_specs import ENCODE_BEHAVIORS, GAP_WEIGHTS, HistoryInputs, arrow_type
+from serving.saved.signature_specs import ENCODE_BEHAVIORS, GAP_WEIGHTS, HistoryInputs, arrow_type
 from serving.user_stores.append_log import AppendLog, LoggedEvent, Mark
 from serving.user_stores.behavior_window import Outcome
+from serving.user_stores.bse.appending import AppendPlan, Change
+from serving.user_stores.bse.store import BseStore
 from serving.user_stores.environment import StoreError
+from serving.user_stores.profiles.store import ProfileStore
 from serving.user_stores.user_store import ReplacedError, UserStore
 
 if TYPE_CHECKING:

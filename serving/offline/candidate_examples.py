@@ -23,8 +23,8 @@ from features.histories.windows import WINDOWS, attach_histories, read_behaviors
 from features.items.catalogue import read_catalogue
 from serving.requests.tensors import candidate_counts, tensors_from_table
 from serving.saved.ranker import SavedRanker
+from serving.saved.signature_specs import RANK_REQUESTS
 from serving.saved.two_tower import RetrievedRows
-from serving.signature_specs import RANK_REQUESTS
 
 _BATCH_REQUESTS = 2048
 

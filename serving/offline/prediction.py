@@ -11,7 +11,6 @@ from features import storage
 from features.errors import ClickmillError, InputError, RunError
 from features.examples.request_files import UNIT_BYTES, RequestUnit, plan_units
 from features.examples.score_units import score_units
-from serving.bse.item_signatures import NewItemSignatures
 from serving.offline.prediction_parts import (
     FORMAT,
     PREDICTION_FILE,
@@ -29,7 +28,8 @@ from serving.release.contents import model_problems, take_stock
 from serving.release.manifest import fingerprint
 from serving.release.registry import Releases
 from serving.saved.saved_model import read_spec, resolve_version
-from serving.signature_specs import HistoryInputs
+from serving.saved.signature_specs import HistoryInputs
+from serving.user_stores.bse.item_signatures import NewItemSignatures
 
 #: A larger share of requests that cannot be ranked fails a prediction.
 MAX_REJECTED = 0.05
@@ -165,7 +165,7 @@ def _tables_of(directory: str, tables: str | None) -> tuple[str | None, str | No
     history = HistoryInputs.load(directory)
     if history is None or history.simhash is None:
         raise InputError(f"the ranker in {directory} takes no bucket tables: leave the store out.")
-    from serving.bse.store import BseStore
+    from serving.user_stores.bse.store import BseStore
 
     with BseStore(tables, history.version) as store:
         return history.version, tables_build(store.header)

@@ -20,7 +20,7 @@ from serving.ranker import Ranker
 from serving.release.manifest import fingerprint
 from serving.requests.json_request import RequestError, row_from_request
 from serving.requests.tensors import candidate_counts, slate_tensors
-from serving.signature_specs import ITEM_SIGNATURE, LONG_HISTORY_USED, RANK_SIGNED, SERVING_DEFAULT
+from serving.saved.signature_specs import ITEM_SIGNATURE, LONG_HISTORY_USED, RANK_SIGNED, SERVING_DEFAULT
 
 #: Requests that are scored in one call, and their candidates with padding: what a batch may take of memory.
 _BATCH_REQUESTS, _BATCH_CANDIDATES = 64, 1 << 15
@@ -141,7 +141,7 @@ class RequestScorer:
     def _ranker(self) -> SlateRanker:
         if self._tables is None:
             return SlateRanker(self._model_dir, signatures=self._signatures)
-        from serving.bse.store import BseStore
+        from serving.user_stores.bse.store import BseStore
 
         self._store = BseStore(self._tables, self._job.tables_version)
         if tables_build(self._store.header) != self._job.tables_build:

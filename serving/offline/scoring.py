@@ -16,7 +16,7 @@ from features.histories.windows import attach_histories, read_behaviors
 from features.items.catalogue import item_rows
 from serving.requests.tensors import candidate_counts, flatten_candidates, tensors_from_table
 from serving.saved.ranker import SavedRanker
-from serving.signature_specs import RANK_REQUESTS, REQUEST_INDEX
+from serving.saved.signature_specs import RANK_REQUESTS, REQUEST_INDEX
 
 _REQUEST_COLUMNS = ("request_id", "user_id", "timestamp", "history_end")
 _CANDIDATE_COLUMNS = ("item_id", "position")

@@ -82,7 +82,7 @@ def model_problems(releases: Releases, model: ReleasedModel) -> list[str]:
 
 def tables_problems(releases: Releases, tables: ReleasedTables) -> list[str]:
     """Returns why bucket tables cannot be read, as a sentence; nothing where they can."""
-    from serving.bse.store import BseStore
+    from serving.user_stores.bse.store import BseStore
 
     try:
         BseStore(releases.path(tables.path), tables.version).close()
@@ -93,7 +93,7 @@ def tables_problems(releases: Releases, tables: ReleasedTables) -> list[str]:
 
 def profiles_problems(releases: Releases, inside: str) -> list[str]:
     """Returns why users' profiles cannot be read, as a sentence; nothing where they can."""
-    from serving.profiles.store import open_profiles
+    from serving.user_stores.profiles.store import open_profiles
 
     try:
         open_profiles(releases.path(inside)).close()

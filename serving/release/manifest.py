@@ -1,7 +1,7 @@
 """A release: one manifest that names everything that is served together, and how it lies in a serving root.
 
     ROOT/<model>/<version>/            a SavedModel, as TensorFlow Serving reads it
-    ROOT/<model>_bse/<version>         the bucket tables of a ranker (serving/bse/)
+    ROOT/<model>_bse/<version>         the bucket tables of a ranker (serving/user_stores/bse/)
     ROOT/catalogues/<digest>/          the raw items that a cascade lists; most clicked items
     ROOT/releases/<id>.json            a `Release`
     ROOT/labels.json                   label → id of a release

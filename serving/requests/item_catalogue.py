@@ -12,7 +12,7 @@ from features import arrow, storage
 from features.errors import InputError, NotFoundError
 from features.spec import FeatureSpec
 from serving.requests.tensors import value_tensors
-from serving.signature_specs import NUM_CANDIDATES, arrow_type
+from serving.saved.signature_specs import NUM_CANDIDATES, arrow_type
 
 
 class ItemCatalogue:

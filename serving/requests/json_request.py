@@ -30,7 +30,7 @@ from features.config import nearest
 from features.errors import InputError
 from features.histories.windows import TIMESTAMP, attach_histories
 from features.spec import KEY_COLUMNS, Feature, FeatureSpec, Scope
-from serving.signature_specs import TIME, arrow_type
+from serving.saved.signature_specs import TIME, arrow_type
 
 _SECTIONS = ("user", "context", "candidates")
 _CANDIDATE = "`candidates[{}]`"

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from features.spec import FeatureSpec
 from serving.requests.tensors import item_tensor, request_tensors, table_tensors, to_slates
-from serving.signature_specs import HistoryInputs
+from serving.saved.signature_specs import HistoryInputs
 
 
 @dataclass(frozen=True)

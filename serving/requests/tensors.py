@@ -18,7 +18,7 @@ from features.encoding.feature_encoding import numbers
 from features.errors import InputError
 from features.histories.windows import TIMESTAMP, history_column
 from features.spec import Feature, FeatureSpec, Scope
-from serving.signature_specs import (
+from serving.saved.signature_specs import (
     LONG_SUMS,
     NUM_CANDIDATES,
     REQUEST_INDEX,

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from serving.requests.stage_inputs import RequestInputs, coarse_inputs, item_slate
 from serving.saved.saved_model import SavedModel
-from serving.signature_specs import COARSE_RANK, USER_INTERESTS
+from serving.saved.signature_specs import COARSE_RANK, USER_INTERESTS
 
 
 class SavedCoarse(SavedModel):

@@ -13,16 +13,16 @@ from features.histories.bucket_table import BucketTable
 from features.histories.time_gaps import gap_buckets
 from features.histories.windows import TIMESTAMP, history_column
 from features.items.signatures import SIGNATURES_FILE
-from serving.bse.item_signatures import NewItemSignatures
 from serving.requests.tensors import feature_tensor, value_tensors
 from serving.saved.saved_model import SavedModel
-from serving.signature_specs import (
+from serving.saved.signature_specs import (
     ATTENTION_FIELDS_FILE,
     ENCODE_BEHAVIORS,
     SERVING_DEFAULT,
     SIGNATURES_FOLDER,
     TIME,
 )
+from serving.user_stores.bse.item_signatures import NewItemSignatures
 
 
 class SavedRanker(SavedModel):

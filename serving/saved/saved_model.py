@@ -13,7 +13,7 @@ from features import storage
 from features.errors import NotFoundError, UnscorableError
 from features.histories.time_gaps import NUM_GAP_BUCKETS
 from features.spec import FeatureSpec
-from serving.signature_specs import GAP_WEIGHTS, SPEC_FILE, HistoryInputs
+from serving.saved.signature_specs import GAP_WEIGHTS, SPEC_FILE, HistoryInputs
 
 _GRAPH_FILE = "saved_model.pb"
 

@@ -18,7 +18,7 @@ from serving.export.item_embeddings import ITEM_EMBEDDINGS_FILE, read_item_embed
 from serving.requests.stage_inputs import item_ids_of, two_tower_inputs
 from serving.requests.tensors import value_tensors
 from serving.saved.saved_model import SavedModel
-from serving.signature_specs import ANONYMOUS_EMBEDDING, ITEM_EMBEDDING, RETRIEVE, USER_EMBEDDING
+from serving.saved.signature_specs import ANONYMOUS_EMBEDDING, ITEM_EMBEDDING, RETRIEVE, USER_EMBEDDING
 
 _BATCH_REQUESTS = 4096
 _BATCH_ITEMS = 4096

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from evaluation.serving_check import AnswerComparison
-from serving.signature_specs import RETRIEVE
+from serving.saved.signature_specs import RETRIEVE
 
 #: Of one graph, run by whatever runtime, on whatever wire: float32 sums in another order.
 SAME_GRAPH = 1e-6

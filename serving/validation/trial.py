@@ -145,7 +145,7 @@ def _warmup_requests(local: str) -> Iterator[_Warmup]:
 
 def _compare(saved, trial, warmup: list[_Warmup], client: GrpcClient, rest_port: int, found: Comparisons) -> None:
     """Asks the export, gRPC and REST the same: real rows, and the warm-up requests of every signature."""
-    from serving.signature_specs import SERVING_DEFAULT
+    from serving.saved.signature_specs import SERVING_DEFAULT
 
     real = list(trial.requests())
     for rows, tensors in real:

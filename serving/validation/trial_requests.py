@@ -18,7 +18,7 @@ from serving.requests.tensors import (
     to_slates,
 )
 from serving.saved.ranker import SavedRanker
-from serving.signature_specs import COARSE_RANK, RETRIEVE, SERVING_DEFAULT
+from serving.saved.signature_specs import COARSE_RANK, RETRIEVE, SERVING_DEFAULT
 from serving.validation.comparison import SAME_GRAPH, THROUGH_TABLES
 from serving.validation.trained_answers import TRAINED_EMBEDDING, TRAINED_LOGIT
 

@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from features.histories.bucket_table import BucketTable
 from features.items.simhash import SimHash
-from serving.bse.build import StoreBuilder
-from serving.bse.record import RecordLayout
+from serving.user_stores.bse.build import StoreBuilder
+from serving.user_stores.bse.record import RecordLayout
 
 DIM = 8
 LAYOUT = RecordLayout(16, 8, DIM)

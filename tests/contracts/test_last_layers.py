@@ -16,7 +16,7 @@ from models.training.task import TrainingTask
 from pipeline.model_kinds import KINDS, load
 from serving.export.ranker import export_ranker
 from serving.saved.ranker import SavedRanker
-from serving.signature_specs import DRAW_LOGITS, SERVING_DEFAULT
+from serving.saved.signature_specs import DRAW_LOGITS, SERVING_DEFAULT
 from tests.builders.small_log import raw_rows
 from tests.serving.export.merged_requests import check_signatures
 from tests.serving.export.warmup_file import warmup_requests

@@ -27,7 +27,7 @@ from tests.serving.release.release_example import release
 #: Promotes two releases in turn until it is killed.
 PROMOTER = """
 import sys
-import serving.bse.store  # which takes longer than promotions do
+import serving.user_stores.bse.store  # which takes longer than promotions do
 from serving.release.labels import promote
 root, *names = sys.argv[1:]
 print("begin", flush=True)

@@ -74,9 +74,9 @@ def test_the_store_holds_the_long_histories_of_the_pushed_ranker(first, outputs,
     from features.examples.raw_sample import json_request
     from features.histories.windows import attach_histories, read_behaviors
     from features.items.catalogue import read_catalogue
-    from serving.bse.store import BseStore
     from serving.ranker import Ranker
-    from serving.signature_specs import HistoryInputs
+    from serving.saved.signature_specs import HistoryInputs
+    from serving.user_stores.bse.store import BseStore
 
     pushed = Path(first.models["autoint"].pushed)
     built = json.loads((Path(outputs["BehaviorTables.autoint"]["tables"]) / "behavior_tables.json").read_text())
@@ -284,7 +284,7 @@ def test_the_same_run_again_does_nothing(first, small_run_again, root):
 
 def test_tables_are_not_built_twice_and_their_loss_is_named(first, outputs, root):
     from pipeline.run.outcomes import model_outcomes
-    from serving.bse.table_job import build_behavior_tables
+    from serving.user_stores.bse.table_job import build_behavior_tables
 
     store = root / "serving" / "e2e_autoint_bse"
     arguments = (first.models["autoint"].pushed, outputs["LogIngest"]["behaviors"], store)

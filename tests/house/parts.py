@@ -34,7 +34,7 @@ PARTS = {
         "tests/serving/test_cascade.py",
         "tests/serving/export/test_history_parity.py",
         "tests/serving/offline/test_teacher_lists.py",
-        "tests/serving/bse/test_item_signatures.py",
+        "tests/serving/user_stores/bse/test_item_signatures.py",
     ),
     "serving": ("tests/serving",),
     "exports": ("tests/serving/export", "tests/serving/validation", "tests/serving/offline"),

@@ -13,7 +13,6 @@ from features import storage
 from features.examples.raw_sample import json_request
 from features.histories.bucket_table import BucketTable
 from features.items.catalogue import read_catalogue
-from serving.bse.table_job import build_behavior_tables
 from serving.cascade import Cascade, best_first
 from serving.offline.cascade_scoring import (
     FineOverCatalogue,
@@ -27,6 +26,7 @@ from serving.ranker import Ranker
 from serving.requests.item_catalogue import ItemCatalogue
 from serving.requests.json_request import RequestError
 from serving.saved.attention import strongest_pairs
+from serving.user_stores.bse.table_job import build_behavior_tables
 from tests.builders import cascade_example
 
 

@@ -50,7 +50,7 @@ def build(
     """Build every user's profile, and publish them as the store's current version."""
     with err().status("Building profiles …"):
         from features.spec import load_spec
-        from serving.profiles.build import build_profiles
+        from serving.user_stores.profiles.build import build_profiles
 
         built = build_profiles(load_spec(spec), examples, behaviors, store, length=length, as_of=as_of, force=force)
     if as_json:
@@ -74,7 +74,7 @@ def get(
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole profile as JSON.")] = False,
 ) -> None:
     """Show what is stored of a user; exit code 1 if nothing is."""
-    from serving.profiles.store import ProfileStore
+    from serving.user_stores.profiles.store import ProfileStore
 
     with ProfileStore(store, version) as opened:
         found, held, columns = opened.get(user_id(user, user_type)), opened.version, opened.layout.columns
@@ -100,7 +100,7 @@ def verify(store: Store, version: Version = None, as_json: Json = False) -> None
     """Read every profile and check keys, checksums and behaviours; exit code 1 if one is wrong."""
     from dataclasses import asdict
 
-    from serving.profiles.store import ProfileStore
+    from serving.user_stores.profiles.store import ProfileStore
 
     with err().status("Verifying …"), ProfileStore(store, version) as opened:
         found, held = opened.verify(), opened.version

@@ -36,7 +36,7 @@ def BehaviorTables(
     The ranker is pushed after it: who reads it finds its tables. Writes nothing where the ranker was not blessed, or
     cannot be served. The artifact holds what was built; the tables are in `store_dir`.
     """
-    from serving.bse.table_job import build_behavior_tables
+    from serving.user_stores.bse.table_job import build_behavior_tables
 
     built = None
     served = infra_blessing is None or model_utils.is_infra_validated(infra_blessing)

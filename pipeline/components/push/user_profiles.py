@@ -34,7 +34,7 @@ def UserProfiles(
     artifact holds what was built.
     """
     from features.spec import FeatureSpec
-    from serving.profiles.build import build_profiles
+    from serving.user_stores.profiles.build import build_profiles
 
     spec = FeatureSpec.model_validate_json(feature_spec)
     built = build_profiles(spec, examples.uri, behaviors.uri, store_dir, length=length, root=beam_pipeline)

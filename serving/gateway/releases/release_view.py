@@ -17,14 +17,12 @@ from features.errors import InputError
 from features.histories.windows import TIMESTAMP
 from features.items.catalogue import item_rows
 from features.spec import FeatureSpec
-from serving.bse.store import BseStore
-from serving.profiles.store import ProfileStore, open_profiles
 from serving.release.manifest import Release, ReleasedModel
 from serving.release.registry import Releases
 from serving.requests.item_catalogue import ItemCatalogue
 from serving.requests.stage_inputs import RequestInputs, coarse_inputs, ranker_inputs, two_tower_inputs
 from serving.saved.saved_model import read_signatures, read_spec
-from serving.signature_specs import (
+from serving.saved.signature_specs import (
     ATTENTION_FIELDS_FILE,
     COARSE_RANK,
     EXPLAIN,
@@ -32,6 +30,8 @@ from serving.signature_specs import (
     SERVING_DEFAULT,
     HistoryInputs,
 )
+from serving.user_stores.bse.store import BseStore
+from serving.user_stores.profiles.store import ProfileStore, open_profiles
 
 
 @dataclass(frozen=True)

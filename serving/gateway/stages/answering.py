@@ -28,7 +28,7 @@ from serving.gateway.traffic import DEGRADED, GREEDY, Drawn, Traffic, draw, expo
 from serving.requests.json_request import RequestError, row_from_request
 from serving.requests.tensors import candidate_slates
 from serving.saved.attention import FieldAttention, strongest_pairs
-from serving.signature_specs import DRAW_LOGITS, NUM_CANDIDATES
+from serving.saved.signature_specs import DRAW_LOGITS, NUM_CANDIDATES
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from features.errors import ClickmillError
 from features.histories.windows import TIMESTAMP
 from features.spec import FeatureSpec
 from serving.gateway.schema import RecommendRequest
-from serving.profiles.store import Profile
+from serving.user_stores.profiles.store import Profile
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from serving.gateway.releases.release_view import ReleaseView, StageModel
 from serving.gateway.stages.model_client import CallError, ModelClient, begun_request, read_answer, tensor_bytes
 from serving.gateway.stages.workers import Workers
 from serving.requests.stage_inputs import item_ids_of, item_slate
-from serving.signature_specs import DRAW_LOGITS, EXPLAIN
+from serving.saved.signature_specs import DRAW_LOGITS, EXPLAIN
 
 _FOUND, _COARSE, _FINE, _ATTENTION = ("item_id", "score"), ("score",), ("score", "logit"), ("attention",)
 _DRAWN = ("logit", "deviation")

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from serving.profiles.build import build_profiles
 from serving.release.manifest import Release
 from serving.release.registry import Releases
 from serving.saved.saved_model import read_spec
+from serving.user_stores.profiles.build import build_profiles
 from tests.serving.gateway.gateway_case import STAGES, publish, push_models
 
 #: Seconds within which models are loaded and the gateway is ready.

@@ -8,10 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.cli.app import app
-from serving.bse.store import BseStore
+from serving.user_stores.bse.store import BseStore
 from tests.builders.behavior_case import histories, write_log
 from tests.builders.bse_example import build, table_of
-from tests.serving.bse.test_behavior_tables import INPUTS, expected_table, export
+from tests.serving.user_stores.bse.test_behavior_tables import INPUTS, expected_table, export
 
 runner = CliRunner()
 BEHAVIOR = json.dumps({"item_id": "item 4", "tags": [0]})

@@ -8,9 +8,9 @@ from typer.testing import CliRunner
 
 from features.examples.raw_sample import json_request
 from pipeline.cli.app import app
-from serving.bse.table_job import build_behavior_tables
 from serving.offline.cascade_scoring import sample_requests
 from serving.ranker import Ranker
+from serving.user_stores.bse.table_job import build_behavior_tables
 
 pytestmark = pytest.mark.usefixtures("loaded_once")
 

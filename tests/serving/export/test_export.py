@@ -16,7 +16,7 @@ from serving.export.ranker import export_ranker
 from serving.requests.tensors import candidate_counts, slate_tensors, tensors_from_table
 from serving.saved.ranker import SavedRanker
 from serving.saved.saved_model import resolve_version
-from serving.signature_specs import check_spec
+from serving.saved.signature_specs import check_spec
 from tests.builders.parity import raw_tables
 from tests.builders.small_ranker import (
     SPEC,

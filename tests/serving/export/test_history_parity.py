@@ -179,7 +179,7 @@ def test_json_request_with_its_whole_history_scores_as_the_joint_graph(ranker, l
 
 def test_two_exports_of_other_weights_have_other_versions(log, tmp_path):
     from models.autoint.model import AutoInt, AutoIntConfig
-    from serving.signature_specs import HistoryInputs
+    from serving.saved.signature_specs import HistoryInputs
 
     config = AutoIntConfig.model_validate({"history": HISTORIES["end_to_end"]})
     versions = []
@@ -203,8 +203,8 @@ def test_two_exports_of_other_weights_have_other_versions(log, tmp_path):
 
 
 def test_ranker_reads_the_long_history_from_a_store(ranker, log, tmp_path):
-    from serving.bse.table_job import build_behavior_tables
     from serving.ranker import Ranker
+    from serving.user_stores.bse.table_job import build_behavior_tables
     from serving.user_stores.user_store import VersionMismatch
 
     name, _, directory = ranker

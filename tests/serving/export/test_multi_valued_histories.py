@@ -21,10 +21,10 @@ from features.items.simhash import SimHash
 from models.inputs.config import InputConfig
 from models.inputs.history_windows import trim_window
 from models.inputs.input_pipeline import make_dataset
-from serving.bse.store import BseStore
-from serving.bse.table_job import SavedModelBehaviorEncoder, build_behavior_tables, encode_behavior
 from serving.ranker import Ranker
 from serving.requests.tensors import request_tensors, tensors_from_table
+from serving.user_stores.bse.store import BseStore
+from serving.user_stores.bse.table_job import SavedModelBehaviorEncoder, build_behavior_tables, encode_behavior
 from tests.builders import small_log as small
 from tests.builders.multi_valued import MODELS, SIGNATURES, SPEC, Exported, Reference, make
 from tests.serving.export.warmup_file import warmup_requests

@@ -20,12 +20,12 @@ from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
 from evaluation.baselines import count_items
 from evaluation.cascade.config import CascadeConfig
 from features.arrow import write_parquet
-from serving.bse.table_job import build_behavior_tables
 from serving.cascade import Cascade
 from serving.release.cascade_options import cascade_options
 from serving.release.manifest import Release, ReleasedModel, ReleasedTables
 from serving.release.publish_release import publish_release
 from serving.release.registry import Releases
+from serving.user_stores.bse.table_job import build_behavior_tables
 
 STAGES = {"two_tower": "retrieval", "hcn": "coarse", "autoint": "fine"}
 SIZES = CascadeConfig(retrieve=60, coarse=20, top_k=5)

@@ -16,8 +16,6 @@ from features.errors import OccupiedError
 from features.examples.raw_sample import json_request
 from models.inputs.config import InputConfig
 from models.inputs.input_pipeline import make_dataset
-from serving.bse.store import BseStore
-from serving.bse.table_job import build_behavior_tables
 from serving.offline.prediction import PredictionModel, predict_requests
 from serving.ranker import Ranker
 from serving.requests.json_request import row_from_request
@@ -25,6 +23,8 @@ from serving.requests.tensors import slate_tensors
 from serving.saved.ranker import SavedRanker
 from serving.server.config import ServeConfig
 from serving.server.server import ModelServer
+from serving.user_stores.bse.store import BseStore
+from serving.user_stores.bse.table_job import build_behavior_tables
 from tests.builders import small_log as small
 from tests.builders.multi_valued import SPEC, Exported
 

@@ -8,9 +8,9 @@ from typer.testing import CliRunner
 
 from features.errors import InputError, NotFoundError
 from pipeline.cli.app import app
-from serving.profiles.build import build_profiles, profile_version
-from serving.profiles.store import ProfileStore, open_profiles
 from serving.user_stores.environment import StoreError
+from serving.user_stores.profiles.build import build_profiles, profile_version
+from serving.user_stores.profiles.store import ProfileStore, open_profiles
 from tests.builders.ingest_case import HOUR, ITEMS, SPEC, Case, T, clicks, impressions
 
 runner = CliRunner()

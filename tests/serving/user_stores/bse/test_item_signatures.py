@@ -17,12 +17,12 @@ from features.histories.windows import attach_histories, read_behaviors
 from features.items.catalogue import read_catalogue
 from features.items.signatures import ItemSignatures
 from pipeline.cli.app import app
-from serving.bse.item_signatures import NewItemSignatures, load_signatures, sign_new_items
-from serving.bse.table_job import SavedModelBehaviorEncoder, build_behavior_tables
 from serving.offline.scoring import score_examples
 from serving.ranker import Ranker
 from serving.saved.ranker import SavedRanker
 from serving.saved.two_tower import SavedTwoTower
+from serving.user_stores.bse.item_signatures import NewItemSignatures, load_signatures, sign_new_items
+from serving.user_stores.bse.table_job import SavedModelBehaviorEncoder, build_behavior_tables
 
 
 @pytest.fixture(scope="module")

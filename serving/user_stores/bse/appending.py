@@ -10,10 +10,10 @@ import lmdb
 import numpy as np
 
 from features.histories.bucket_table import BucketTable
-from serving.bse.record import RecordLayout
-from serving.bse.table_state import StateLayout, encode_exactly, exact_sums
 from serving.user_stores.append_log import Mark
 from serving.user_stores.behavior_window import BehaviorWindow, Outcome, Row
+from serving.user_stores.bse.record import RecordLayout
+from serving.user_stores.bse.table_state import StateLayout, encode_exactly, exact_sums
 from serving.user_stores.environment import SharedEnvironment
 from serving.user_stores.user_keys import user_key
 

@@ -13,13 +13,13 @@ import numpy as np
 
 from features.histories.bucket_table import BucketTable
 from features.spec import HistorySpec
-from serving.bse.appending import AppendPlan, Change, change_tables, plan
-from serving.bse.build import FORMAT
-from serving.bse.record import RecordLayout
-from serving.bse.table_state import StateLayout
-from serving.bse.verify import verify_records
 from serving.user_stores.append_log import Mark
 from serving.user_stores.behavior_window import Row
+from serving.user_stores.bse.appending import AppendPlan, Change, change_tables, plan
+from serving.user_stores.bse.build import FORMAT
+from serving.user_stores.bse.record import RecordLayout
+from serving.user_stores.bse.table_state import StateLayout
+from serving.user_stores.bse.verify import verify_records
 from serving.user_stores.environment import StoreError
 from serving.user_stores.record_pages import Verification, read_records
 from serving.user_stores.user_keys import RecordError, user_key, user_of

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from features.errors import RunError
-from serving.bse.store import BseStore
 from serving.gateway.behaviors import BehaviorWriter
 from serving.requests.json_request import RequestError
 from serving.user_stores import user_store
+from serving.user_stores.bse.store import BseStore
 from serving.user_stores.environment import StoreError
 from tests.builders.behavior_case import START
-from tests.serving.gateway.append_case import (
+from tests.serving.gateway.behaviors.append_case import (
     VERSION,
     Encodes,
     OpenShop,

@@ -8,27 +8,26 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import apache_beam as beam
 import pyarrow as pa
-from apache_beam.metrics import Metrics, MetricsFilter
 
 from features import storage
 from features.arrow import open_parquet
-from features.beam_runner import make_pipeline
+from features.beam_runner import run_counted
 from features.errors import InputError, NotFoundError
 from features.examples.shards import USERS_DIR
 from features.histories.windows import ITEM, TIMESTAMP, USER
 from features.spec import KEY_COLUMNS, FeatureSpec
-from serving.profiles.record import ProfileLayout
-from serving.profiles.store import FORMAT, ProfileStore
 from serving.user_stores.behavior_window import BehaviorWindow
 from serving.user_stores.builds import RecordWriter, StoreBuild, make_current
 from serving.user_stores.built_from import end_of_log, fingerprint
 from serving.user_stores.environment import StoreError
+from serving.user_stores.profiles.record import ProfileLayout
+from serving.user_stores.profiles.store import FORMAT, ProfileStore
 
 COUNTERS = ("users", "users_without_features", "behaviors")
 _READ_USERS = 1024
@@ -105,7 +104,8 @@ def build_profiles(
         make_current(store_dir, version)
         return {"built": False, **found}
     with StoreBuild(store_dir, version) as build:
-        counts = _run(_shards(users, behaviors), _WriteProfiles(layout, build.writer, as_of), root)
+        counted = run_counted(_shards(users, behaviors), _WriteProfiles(layout, build.writer, as_of), root)
+        counts = {name: counted[name] for name in COUNTERS}
         facts = {"version": version, "as_of": as_of, "length": layout.length, **counts}
         now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         shape = {"features": layout.features, "columns": layout.columns, "length": layout.length}
@@ -113,16 +113,6 @@ def build_profiles(
             {"format": FORMAT, **shape, "source": source, "as_of": as_of, "built_at": now, "facts": facts}
         )
     return {"built": True, **facts}
-
-
-def _run(shards: list[Shard], write: _WriteProfiles, like: beam.Pipeline | None) -> dict[str, int]:
-    pipeline = beam.Pipeline(runner=like.runner, options=like.options) if like is not None else make_pipeline()
-    _ = pipeline | "Shards" >> beam.Create(shards, reshuffle=False) | "WriteProfiles" >> beam.ParDo(write)
-    result = pipeline.run()
-    result.wait_until_finish()
-    found = result.metrics().query(MetricsFilter().with_namespace(_WriteProfiles.__name__))["counters"]
-    counted = {each.key.metric.name: int(each.result) for each in found}
-    return {name: counted.get(name, 0) for name in COUNTERS}
 
 
 def _shards(users: list[str], behaviors: list[str]) -> list[Shard]:
@@ -135,30 +125,31 @@ def _shards(users: list[str], behaviors: list[str]) -> list[Shard]:
     return [(paths["users"].get(shard), path) for shard, path in sorted(paths["behaviors"].items())]
 
 
-class _WriteProfiles(beam.DoFn):
-    """Writes the profiles of a shard: of users with behaviours, then of the others."""
+class _WriteProfiles:
+    """Writes the profiles of a shard: of users with behaviours, then of the others (`CountedWork`)."""
 
     def __init__(self, layout: ProfileLayout, writer: RecordWriter, as_of: int):
         self._layout, self._writer, self._as_of = layout, writer, as_of
-        self._counters = {name: Metrics.counter(type(self).__name__, name) for name in COUNTERS}
 
-    def process(self, shard: Shard) -> Iterator[str]:
+    def work(self, shard: Shard) -> Counter[str]:
         users_path, behaviors_path = shard
-        known = dict(_users(users_path, self._layout.features))
+        known, counts = dict(_users(users_path, self._layout.features)), Counter[str]()
         for batch in _batches(behaviors_path, (USER, *self._layout.columns)):
             columns = [batch[name].to_pylist() for name in self._layout.columns]
             profiles = []
             for user, *values in zip(batch[USER].to_pylist(), *columns, strict=True):
                 window = self._window(dict(zip(self._layout.columns, values, strict=True)))
-                self._counters["users_without_features"].inc(user not in known)
-                self._counters["behaviors"].inc(len(window))
+                counts["users_without_features"] += user not in known
+                counts["behaviors"] += len(window)
                 profiles.append((user, self._layout.encode(known.pop(user, {}), window)))
-            self._write(profiles)
+            self._writer.put(profiles)
+            counts["users"] += len(profiles)
         nothing = self._layout.empty_window()
-        self._write([(user, self._layout.encode(features, nothing)) for user, features in known.items()])
-        yield behaviors_path
+        self._writer.put([(user, self._layout.encode(features, nothing)) for user, features in known.items()])
+        counts["users"] += len(known)
+        return counts
 
-    def finish_bundle(self) -> None:
+    def close(self) -> None:
         self._writer.close()
 
     def _window(self, columns: dict[str, list]) -> BehaviorWindow:
@@ -167,10 +158,6 @@ class _WriteProfiles(beam.DoFn):
             stop = sum(time < self._as_of for time in times)
             columns = {name: values[:stop] for name, values in columns.items()}
         return BehaviorWindow.of_log(columns, self._layout.length)
-
-    def _write(self, profiles: list[tuple[str | int, bytes]]) -> None:
-        self._writer.put(profiles)
-        self._counters["users"].inc(len(profiles))
 
 
 def _users(path: str | None, features: tuple[str, ...]) -> Iterator[tuple[str | int, dict[str, Any]]]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from features.histories.windows import TIMESTAMP
-from serving.profiles.record import ProfileLayout
 from serving.user_stores.behavior_window import BehaviorWindow
 from serving.user_stores.environment import SharedEnvironment
+from serving.user_stores.profiles.record import ProfileLayout
 from serving.user_stores.record_pages import Verification, read_records
 from serving.user_stores.user_keys import RecordError, user_of
 

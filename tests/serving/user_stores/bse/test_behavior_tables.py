@@ -15,9 +15,9 @@ from features.histories.bucket_table import BucketTable
 from features.histories.time_gaps import NUM_GAP_BUCKETS, gap_buckets
 from features.items.simhash import SimHash, SimHashConfig
 from features.spec import FeatureSpec
-from serving.bse.store import BseStore
-from serving.bse.table_job import SavedModelBehaviorEncoder, build_behavior_tables, encode_behavior
-from serving.signature_specs import BSE_FILE, SPEC_FILE, HistoryInputs
+from serving.saved.signature_specs import BSE_FILE, SPEC_FILE, HistoryInputs
+from serving.user_stores.bse.store import BseStore
+from serving.user_stores.bse.table_job import SavedModelBehaviorEncoder, build_behavior_tables, encode_behavior
 from tests.builders.behavior_case import EVERY, START, histories, tags_of, times_of, write_log
 
 DIM, ITEMS = 6, 30

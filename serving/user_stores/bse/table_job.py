@@ -19,13 +19,13 @@ from features.histories.build_tables import build_tables
 from features.histories.time_gaps import gap_buckets
 from features.histories.windows import TIMESTAMP
 from features.spec import HistorySpec
-from serving.bse.build import StoreBuilder
-from serving.bse.item_signatures import NewItemSignatures
-from serving.bse.record import Precision, RecordLayout
-from serving.bse.store import BseStore
 from serving.requests.tensors import feature_tensor, value_tensors
 from serving.saved.saved_model import SavedModel, resolve_version
-from serving.signature_specs import ENCODE_BEHAVIORS, TIME, HistoryInputs
+from serving.saved.signature_specs import ENCODE_BEHAVIORS, TIME, HistoryInputs
+from serving.user_stores.bse.build import StoreBuilder
+from serving.user_stores.bse.item_signatures import NewItemSignatures
+from serving.user_stores.bse.record import Precision, RecordLayout
+from serving.user_stores.bse.store import BseStore
 from serving.user_stores.builds import make_current
 from serving.user_stores.built_from import end_of_log, fingerprint
 from serving.user_stores.environment import StoreError

@@ -6,9 +6,17 @@ import sys
 
 import pytest
 
-from serving.bse.store import BseStore
 from serving.user_stores.append_log import AppendLog
-from tests.serving.gateway.append_case import KNOWN, VERSION, OpenShop, append_all, build_shop, contents, random_events
+from serving.user_stores.bse.store import BseStore
+from tests.serving.gateway.behaviors.append_case import (
+    KNOWN,
+    VERSION,
+    OpenShop,
+    append_all,
+    build_shop,
+    contents,
+    random_events,
+)
 
 # Appends events in children that kill themselves at the moments that matter (tests/builders/kill_points.py).
 APPENDER = """
@@ -18,7 +26,7 @@ import pyarrow as pa
 from serving.user_stores import append_log, environment, user_store
 from serving.gateway import behaviors
 from tests.builders.kill_points import run_children
-from tests.serving.gateway.append_case import KNOWN, OpenShop, append_all, random_events
+from tests.serving.gateway.behaviors.append_case import KNOWN, OpenShop, append_all, random_events
 
 EVENTS = random_events(60, users=4)[KNOWN:KNOWN + 4]
 

@@ -17,8 +17,8 @@ import orjson
 from features.histories.bucket_table import BucketTable
 from features.histories.windows import ITEM, TIMESTAMP
 from features.spec import HistorySpec
-from serving.bse.record import RecordLayout
 from serving.user_stores.behavior_window import BehaviorWindow
+from serving.user_stores.bse.record import RecordLayout
 from serving.user_stores.user_keys import RecordError
 
 _NUMBER_BYTES = 4

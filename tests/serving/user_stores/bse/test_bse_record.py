@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from features.histories.bucket_table import BucketTable
-from serving.bse.record import PRECISIONS, RecordLayout, _widen
+from serving.user_stores.bse.record import PRECISIONS, RecordLayout, _widen
 from serving.user_stores.user_keys import RecordError, user_key, user_of
 from tests.builders.bse_example import DIM, same, table_of
 

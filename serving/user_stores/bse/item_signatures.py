@@ -20,8 +20,8 @@ from features.items.catalogue import item_rows
 from features.items.signatures import SIGNATURES_FILE, ItemSignatures
 from serving.export.item_embeddings import embeddings_to_sign, read_item_embeddings
 from serving.saved.saved_model import resolve_version
+from serving.saved.signature_specs import SIGNATURES_FOLDER
 from serving.saved.two_tower import SavedTwoTower
-from serving.signature_specs import SIGNATURES_FOLDER
 
 
 def load_signatures(directory: storage.AnyPath) -> ItemSignatures:

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from serving.bse.store import BseStore
+from serving.user_stores.bse.store import BseStore
 from serving.user_stores.builds import BUILDS, versions
 from tests.builders.bse_example import build, same, table_of
 
@@ -19,7 +19,7 @@ import sys
 import pyarrow as pa
 from serving.user_stores import builds as store_builds
 from serving.user_stores import environment as lmdb_environment
-from serving.bse.build import StoreBuilder
+from serving.user_stores.bse.build import StoreBuilder
 from tests.builders.bse_example import LAYOUT, table_of, write
 from tests.builders.kill_points import run_children
 
@@ -49,7 +49,7 @@ while True:
 
 APPENDER = """
 import sys
-from serving.bse.store import BseStore, Change
+from serving.user_stores.bse.store import BseStore, Change
 from tests.builders.bse_example import behaviors
 values, signatures = behaviors(0)
 with BseStore(sys.argv[1]) as store:

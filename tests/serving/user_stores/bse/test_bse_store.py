@@ -11,11 +11,11 @@ import pytest
 
 from features.histories.bucket_table import BucketTable
 from features.items.simhash import SimHash
-from serving.bse.build import StoreBuilder
-from serving.bse.record import PRECISIONS, RecordLayout
-from serving.bse.store import BseStore, Change
 from serving.user_stores import builds as store_builds
 from serving.user_stores import environment as lmdb_environment
+from serving.user_stores.bse.build import StoreBuilder
+from serving.user_stores.bse.record import PRECISIONS, RecordLayout
+from serving.user_stores.bse.store import BseStore, Change
 from serving.user_stores.builds import BUILDS, remove_version, versions
 from serving.user_stores.environment import StoreError
 from serving.user_stores.user_store import VersionMismatch
@@ -280,7 +280,7 @@ WRITER = """
 import sys
 from serving.user_stores import builds as store_builds
 from serving.user_stores import environment as lmdb_environment
-from serving.bse.store import BseStore, Change
+from serving.user_stores.bse.store import BseStore, Change
 from tests.builders.bse_example import behaviors
 values, signatures = behaviors(0)
 with BseStore(sys.argv[1]) as store:

@@ -16,14 +16,14 @@ import pyarrow.parquet as pq
 
 from features.histories.build_tables import build_tables
 from features.spec import FeatureSpec
-from serving.bse.build import StoreBuilder
-from serving.bse.record import Precision, RecordLayout
-from serving.bse.store import BseStore
 from serving.gateway.behaviors import BehaviorWriter
 from serving.gateway.schema import BehaviorEvent
-from serving.profiles.build import build_profiles, profile_version
-from serving.profiles.store import ProfileStore
-from serving.signature_specs import HistoryInputs
+from serving.saved.signature_specs import HistoryInputs
+from serving.user_stores.bse.build import StoreBuilder
+from serving.user_stores.bse.record import Precision, RecordLayout
+from serving.user_stores.bse.store import BseStore
+from serving.user_stores.profiles.build import build_profiles, profile_version
+from serving.user_stores.profiles.store import ProfileStore
 from tests.builders.behavior_case import DIM, HISTORY, START, TableEncoder, tags_of
 
 VERSION = "v1"

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from features.errors import InputError
-from serving.profiles.record import ProfileLayout
 from serving.user_stores.append_log import Mark
 from serving.user_stores.behavior_window import BehaviorWindow, Outcome, Row
 from serving.user_stores.environment import StoreError
+from serving.user_stores.profiles.record import ProfileLayout
 from serving.user_stores.record_pages import Verification
 from serving.user_stores.user_keys import RecordError, user_key
 from serving.user_stores.user_store import Opened, StoreKind, UserStore, record_of
@@ -133,7 +133,7 @@ class ProfileStore(UserStore):
         Raises:
           StoreError: if LMDB cannot read on.
         """
-        from serving.profiles.verify import verify_profiles
+        from serving.user_stores.profiles.verify import verify_profiles
 
         with self._held() as opened:
             return verify_profiles(opened.environment, opened.layout)

@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from features.histories.windows import USER
 from features.spec import HistorySpec
-from serving.bse.record import RecordLayout
-from serving.bse.table_state import StateLayout, encode_exactly
 from serving.user_stores.behavior_window import BehaviorWindow
+from serving.user_stores.bse.record import RecordLayout
+from serving.user_stores.bse.table_state import StateLayout, encode_exactly
 from serving.user_stores.builds import RecordWriter, StoreBuild
 
 if TYPE_CHECKING:

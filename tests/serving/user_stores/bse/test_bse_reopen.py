@@ -8,10 +8,10 @@ import threading
 
 import pytest
 
-from serving.bse.record import RecordLayout
-from serving.bse.store import BseStore
 from serving.user_stores import environment as lmdb_environment
 from serving.user_stores import user_store
+from serving.user_stores.bse.record import RecordLayout
+from serving.user_stores.bse.store import BseStore
 from serving.user_stores.builds import BUILDS, remove_version
 from serving.user_stores.environment import StoreError
 from serving.user_stores.user_store import VersionMismatch
@@ -20,7 +20,7 @@ from tests.builders.bse_example import DIM, behaviors, build, same, table_of
 # Opens, reads and closes the store until its standard input ends; prints how often, or what went wrong.
 READER = """
 import select, sys
-from serving.bse.store import BseStore
+from serving.user_stores.bse.store import BseStore
 from tests.builders.bse_example import same, table_of
 
 root, version = sys.argv[1], sys.argv[2] or None

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.bse.appending import AppendPlan
 from serving.user_stores.append_log import Mark
 from serving.user_stores.behavior_window import BehaviorWindow, Outcome
+from serving.user_stores.bse.appending import AppendPlan
 
 COLUMNS = ("timestamp", "item_id")
 #: Few times and items: ties and repetitions are common.

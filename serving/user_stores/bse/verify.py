@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from features.histories.bucket_table import BucketTable
-from serving.bse.record import RecordLayout
-from serving.bse.table_state import StateLayout
+from serving.user_stores.bse.record import RecordLayout
+from serving.user_stores.bse.table_state import StateLayout
 from serving.user_stores.environment import SharedEnvironment
 from serving.user_stores.record_pages import Verification, read_records
 from serving.user_stores.user_keys import RecordError, user_of
