@@ -50,7 +50,7 @@ COMMANDS = {
         "Experiments of a gateway: check a file of layers, variants and shares.",
     ),
     "bse": ("pipeline.cli.bse:bse", "Bucket tables of long histories (BSE): sign, build, read, append, verify."),
-    "profiles": ("pipeline.cli.serving.user_stores.profiles:profiles", "Profiles of users: build, read, verify."),
+    "profiles": ("pipeline.cli.serving.profiles:profiles", "Profiles of users: build, read, verify."),
 }
 _SETTINGS = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": None}
 

@@ -35,8 +35,8 @@ def export_ranker(
     `[R, N, G]` int32, the signatures of candidates that came after the training (-1: the catalogue's own).
     `rank_requests` scores flat candidates as training does; it is a function of the SavedModel and no signature.
 
-    A ranker that reads histories takes them as further inputs (`serving.saved.signature_specs.HistoryInputs`). With SDIM,
-    `serving_default` takes the users' bucket tables from BSE, `rank_requests` the long history itself (the joint graph
+    A ranker that reads histories takes them as further inputs (`serving.saved.signature_specs.HistoryInputs`). With
+    SDIM, `serving_default` takes the users' bucket tables from BSE, `rank_requests` the long history itself (the joint graph
     of the training), `encode_behaviors` gives what BSE adds up, and `gap_weights` what a behaviour counts by its age. A
     ranker with `attention_maps` (AutoInt) also exports `explain`: the inputs of `serving_default` to `attention`
     `[R, N, layers, H, M, M]`, query field by key field.

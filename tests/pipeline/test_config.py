@@ -374,20 +374,9 @@ def test_addresses_stay_as_they_were_given(tmp_path):
     assert trainer_config(config, "autoint")["work_dir"] == "gs://bucket/run/training"
 
 
-def test_a_last_layer_is_the_trainer_s_where_it_is_set_and_changes_no_other_training(tmp_path):
-    from pipeline.trainer import trainer_config
-
-    config = load_config(write(tmp_path, models={"autoint": {}, "aw_moe": {"last_layer": {"draws": 8}}}))
-    assert "last_layer" not in trainer_config(config, "autoint")
-    assert trainer_config(config, "aw_moe")["last_layer"]["draws"] == 8
-    with pytest.raises(SpecError, match="last_layer"):
-        load_config(write(tmp_path, models={"autoint": {"last_layer": {"draws": 0}}}))
-
-
 def test_a_model_s_folder_is_not_one_that_lies_beside_another_s(tmp_path):
-    models = {"autoint": {}, "autoint_anchor": {"kind": "autoint"}}
     with pytest.raises(SpecError, match="`models.autoint_anchor`: its folder would be one that `autoint` has"):
-        load_config(write(tmp_path, models=models))
+        load_config(write(tmp_path, models={"autoint": {}, "autoint_anchor": {"kind": "autoint"}}))
 
 
 def test_a_retrieval_that_is_taught_is_judged_with_its_teacher_and_the_anchor_after_the_push(tmp_path):
@@ -397,8 +386,8 @@ def test_a_retrieval_that_is_taught_is_judged_with_its_teacher_and_the_anchor_af
     spec = {**MINIMAL["feature_spec"], "history": {"features": ["brand"]}}
     config = load_config(write(tmp_path, models=models, feature_spec=spec))
     nodes = {node.id: node for node in create_pipeline(config).components}
-    asked = {name: set(nodes[f"RetrievalEvaluator.{name}"].inputs) for name in ("two_tower", "retrieval")}
-    assert asked["retrieval"] - asked["two_tower"] == {"teacher", "two_tower"}
+    taught, untaught = (set(nodes[f"RetrievalEvaluator.{name}"].inputs) for name in ("retrieval", "two_tower"))
+    assert taught - untaught == {"teacher", "two_tower"}
     for name in models:
         anchor = nodes[f"ModelAnchor.{name}"]
         assert [node.id for node in anchor.upstream_nodes if node.id.startswith("Pusher")] == [f"Pusher.{name}"]

@@ -1,4 +1,4 @@
-"""What the configuration of the coarse ranker must name, and what is selected with it."""
+"""What the sections of models must name, and what is selected with them."""
 
 import json
 
@@ -85,3 +85,13 @@ def test_teacher_lists_stand_between_the_fine_ranker_and_its_students(tmp_path):
 def test_it_says_what_is_missing(tmp_path, models, message):
     with pytest.raises(SpecError, match=message):
         config(tmp_path, **models)
+
+
+def test_a_last_layer_is_the_trainer_s_where_it_is_set_and_changes_no_other_training(tmp_path):
+    from pipeline.trainer import trainer_config
+
+    whole = config(tmp_path, two_tower={}, autoint={}, aw_moe={"last_layer": {"draws": 8}})
+    assert "last_layer" not in trainer_config(whole, "autoint")
+    assert trainer_config(whole, "aw_moe")["last_layer"]["draws"] == 8
+    with pytest.raises(SpecError, match="last_layer"):
+        config(tmp_path, two_tower={}, autoint={"last_layer": {"draws": 0}})
