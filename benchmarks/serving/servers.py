@@ -22,10 +22,11 @@ START_S = 300
 
 
 class Addresses(NamedTuple):
-    """Where a server listens, each `host:port`."""
+    """Where a server listens, each `host:port`, and the number of its process."""
 
     grpc: str
     rest: str
+    pid: int
 
 
 def binary() -> str | None:
@@ -42,10 +43,18 @@ def embedded(base: Path, workers: int, callers: int) -> Iterator[Addresses]:
       workers: calls that it runs at a time.
       callers: calls that may wait.
     """
-    command = [
-        *(sys.executable, "-m", "pipeline.cli.app", "serve", "--model", f"{MODEL}={base}", "--port", 0),
-        *("--rest-port", 0, "--workers", workers, "--queue", callers),
-    ]
+    with clickmill_serve("--model", f"{MODEL}={base}", "--workers", workers, "--queue", callers) as addresses:
+        yield addresses
+
+
+@contextlib.contextmanager
+def clickmill_serve(*options: object) -> Iterator[Addresses]:
+    """Yields where `clickmill serve` listens on free ports, once it serves, until the block ends.
+
+    Args:
+      *options: of the command, but for its ports.
+    """
+    command = [*(sys.executable, "-m", "pipeline.cli.app", "serve", "--port", 0, "--rest-port", 0), *options]
     with _running(command) as (process, told):
         found: dict[str, str] = {}
         while len(found) < 2:
@@ -55,7 +64,7 @@ def embedded(base: Path, workers: int, callers: int) -> Iterator[Addresses]:
                 raise SystemExit(f"clickmill serve did not start: {told.read()[-2_000:]}")
             if match := re.match(r"(gRPC|REST) on (?:http://)?(\S+)", line):
                 found[match[1]] = match[2]
-        yield Addresses(found["gRPC"], found["REST"])
+        yield Addresses(found["gRPC"], found["REST"], process.pid)
 
 
 @contextlib.contextmanager
@@ -88,7 +97,7 @@ def tensorflow_serving(base: Path, callers: int, max_batch_size: int = 0) -> Ite
                     told.seek(0)
                     raise SystemExit(f"TensorFlow Serving did not start: {told.read()[-2_000:]}")
                 time.sleep(0.1)
-            yield Addresses(*(f"127.0.0.1:{port}" for port in ports))
+            yield Addresses(*(f"127.0.0.1:{port}" for port in ports), process.pid)
 
 
 @contextlib.contextmanager
