@@ -37,7 +37,9 @@ def run(options) -> dict[str, Any]:
     try:
         count = options.singles + options.others
         appended, rebuilt, events = hold_back(root, options.work / "raw", folder, count)
-        with servers.running_root(appended, workers=os.cpu_count() or 1) as (addresses, _):
+        with servers.clickmill_serve(
+            "--root", appended, "--label", "latest", "--workers", os.cpu_count() or 1
+        ) as addresses:
             found = asyncio.run(_measure(appended, addresses.grpc, events, options))
         found["compared"] = differences(appended, rebuilt)
     finally:

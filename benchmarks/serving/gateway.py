@@ -36,7 +36,7 @@ def run(options) -> dict[str, Any]:
     """Makes the release, and measures."""
     root = serving_root(options.work)
     asked = held_out_requests(root, options.work, max(options.requests, options.compared))
-    with servers.running_root(root, workers=os.cpu_count() or 1) as (addresses, _):
+    with servers.clickmill_serve("--root", root, "--label", "latest", "--workers", os.cpu_count() or 1) as addresses:
         found = asyncio.run(_measure(root, addresses.grpc, asked, options))
     return {"cores": os.cpu_count(), "simulation": SIMULATION, "sizes": SIZES, **found}
 

@@ -22,10 +22,11 @@ START_S = 300
 
 
 class Addresses(NamedTuple):
-    """Where a server listens, each `host:port`."""
+    """Where a server listens, each `host:port`, and the number of its process."""
 
     grpc: str
     rest: str
+    pid: int
 
 
 def binary() -> str | None:
@@ -42,23 +43,18 @@ def embedded(base: Path, workers: int, callers: int) -> Iterator[Addresses]:
       workers: calls that it runs at a time.
       callers: calls that may wait.
     """
-    with _serve("--model", f"{MODEL}={base}", "--workers", workers, "--queue", callers) as (addresses, _):
+    with clickmill_serve("--model", f"{MODEL}={base}", "--workers", workers, "--queue", callers) as addresses:
         yield addresses
 
 
-def running_root(root: Path, workers: int) -> contextlib.AbstractContextManager[tuple[Addresses, subprocess.Popen]]:
-    """Returns what yields where `clickmill serve` listens, once it serves the newest release, and its process.
+@contextlib.contextmanager
+def clickmill_serve(*options: object) -> Iterator[Addresses]:
+    """Yields where `clickmill serve` listens on free ports, once it serves, until the block ends.
 
     Args:
-      root: the serving root.
-      workers: calls that it runs at a time.
+      *options: of the command, but for its ports.
     """
-    return _serve("--root", root, "--label", "latest", "--workers", workers)
-
-
-@contextlib.contextmanager
-def _serve(*options: object) -> Iterator[tuple[Addresses, subprocess.Popen]]:
-    command = [sys.executable, "-m", "pipeline.cli.app", "serve", *options, "--port", 0, "--rest-port", 0]
+    command = [*(sys.executable, "-m", "pipeline.cli.app", "serve", "--port", 0, "--rest-port", 0), *options]
     with _running(command) as (process, told):
         found: dict[str, str] = {}
         while len(found) < 2:
@@ -68,7 +64,7 @@ def _serve(*options: object) -> Iterator[tuple[Addresses, subprocess.Popen]]:
                 raise SystemExit(f"clickmill serve did not start: {told.read()[-2_000:]}")
             if match := re.match(r"(gRPC|REST) on (?:http://)?(\S+)", line):
                 found[match[1]] = match[2]
-        yield Addresses(found["gRPC"], found["REST"]), process
+        yield Addresses(found["gRPC"], found["REST"], process.pid)
 
 
 @contextlib.contextmanager
@@ -101,7 +97,7 @@ def tensorflow_serving(base: Path, callers: int, max_batch_size: int = 0) -> Ite
                     told.seek(0)
                     raise SystemExit(f"TensorFlow Serving did not start: {told.read()[-2_000:]}")
                 time.sleep(0.1)
-            yield Addresses(*(f"127.0.0.1:{port}" for port in ports))
+            yield Addresses(*(f"127.0.0.1:{port}" for port in ports), process.pid)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from typing_extensions import Self
 
 from features import storage
 from features.config import Strict
+from serving.saved.signature_specs import MAX_REQUESTS
 
 #: Where the server finds its configuration, in a container.
 CONFIG_FOLDER = "/etc/clickmill"
@@ -28,7 +29,7 @@ class Batching(Strict):
     """
 
     enabled: bool = False
-    max_batch_size: int = Field(default=32, ge=32)
+    max_batch_size: int = Field(default=MAX_REQUESTS, ge=MAX_REQUESTS)
     timeout_micros: int = Field(default=0, ge=0)
     max_enqueued_batches: int = Field(default=4, ge=1)
 

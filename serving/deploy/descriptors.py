@@ -39,40 +39,13 @@ def protoset() -> FileDescriptorSet:
 
 def _services() -> dict[str, dict[str, tuple[Descriptor, Descriptor]]]:
     """The request and the response of every method, by service."""
-    from tensorflow_serving.apis import (
-        classification_pb2,
-        get_model_metadata_pb2,
-        get_model_status_pb2,
-        inference_pb2,
-        model_management_pb2,
-        predict_pb2,
-        regression_pb2,
-    )
+    from serving.server.rpc.methods import METHODS
 
-    modules = {
-        "PredictionService": {
-            "Classify": (classification_pb2, "Classification"),
-            "Regress": (regression_pb2, "Regression"),
-            "Predict": (predict_pb2, "Predict"),
-            "MultiInference": (inference_pb2, "MultiInference"),
-            "GetModelMetadata": (get_model_metadata_pb2, "GetModelMetadata"),
-        },
-        "ModelService": {
-            "GetModelStatus": (get_model_status_pb2, "GetModelStatus"),
-            "HandleReloadConfigRequest": (model_management_pb2, "ReloadConfig"),
-        },
-    }
-
-    def message(module: object, name: str) -> Descriptor:
-        return getattr(module, name).DESCRIPTOR
-
-    return {
-        service: {
-            method: (message(module, f"{stem}Request"), message(module, f"{stem}Response"))
-            for method, (module, stem) in methods.items()
-        }
-        for service, methods in modules.items()
-    }
+    found: dict[str, dict[str, tuple[Descriptor, Descriptor]]] = {}
+    for each in METHODS:
+        service = each.service.rpartition(".")[2]
+        found.setdefault(service, {})[each.name] = (each.request.DESCRIPTOR, each.response.DESCRIPTOR)
+    return found
 
 
 def _service_file(name: str, methods: dict[str, tuple[Descriptor, Descriptor]]) -> FileDescriptorProto:

@@ -15,7 +15,6 @@ from features.spec import FeatureSpec
 from serving.export.item_embeddings import ITEM_EMBEDDINGS_FILE
 from serving.export.publish import publish_model
 from serving.export.warmup import (
-    MAX_REQUESTS,
     check_rows,
     item_requests,
     one_candidate,
@@ -27,6 +26,7 @@ from serving.saved.signature_specs import (
     COARSE_RANK,
     ITEM_EMBEDDING,
     LONG_HISTORY_USED,
+    MAX_REQUESTS,
     NUM_CANDIDATES,
     SERVING_DEFAULT,
     USER_INTERESTS,

@@ -17,11 +17,12 @@ from features.errors import InputError
 from features.spec import FeatureSpec
 from serving.export.item_embeddings import ANONYMOUS_EMBEDDINGS_FILE, ITEM_EMBEDDINGS_FILE
 from serving.export.publish import publish_model
-from serving.export.warmup import MAX_REQUESTS, check_rows, item_requests, prediction_logs
+from serving.export.warmup import check_rows, item_requests, prediction_logs
 from serving.requests.tensors import request_tensors
 from serving.saved.signature_specs import (
     ANONYMOUS_EMBEDDING,
     ITEM_EMBEDDING,
+    MAX_REQUESTS,
     MISSING_MARKS,
     NUM_ITEMS,
     RETRIEVE,

@@ -26,6 +26,7 @@ from serving.saved.signature_specs import (
     EXPLAIN,
     GAP_WEIGHTS,
     ITEM_SIGNATURE,
+    MAX_REQUESTS,
     NUM_CANDIDATES,
     RANK_SIGNED,
     SERVING_DEFAULT,
@@ -35,9 +36,6 @@ from serving.saved.signature_specs import (
 )
 
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
-
-#: The first dimension of a warm-up request, at most; a server's `max_batch_size` must not be below it.
-MAX_REQUESTS = 32
 
 #: TensorFlow Serving refuses files with more records.
 _MAX_RECORDS = 1000

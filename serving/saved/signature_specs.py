@@ -33,6 +33,9 @@ LONG_HISTORY_USED = "long_history_used"
 #: Output of `retrieve`, `[R]` int32: how many items were found for each request.
 NUM_ITEMS = "num_items"
 
+#: The first dimension of a warm-up request, at most; a server's `max_batch_size` must not be below it.
+MAX_REQUESTS = 32
+
 SERVING_DEFAULT = "serving_default"
 #: The joint graph of training, for scoring offline. No signature: its inputs differ in their first dimension.
 RANK_REQUESTS = "rank_requests"

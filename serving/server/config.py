@@ -39,11 +39,12 @@ class ServeConfig(Strict):
       port: of gRPC; 0 takes a free one.
       rest_port: of REST; 0 takes a free one, null serves none.
       tls: certificate and key; without them the connections are not encrypted.
-      workers: calls that run at a time.
-      queue: calls that wait while all workers are busy; further ones get RESOURCE_EXHAUSTED at once.
+      workers: calls of models that run at a time, over gRPC and REST together.
+      queue: calls that wait while all workers are busy; further ones get RESOURCE_EXHAUSTED (REST: 429) at once.
       max_message_bytes: the largest request that is read, over gRPC and REST (TensorFlow Serving's bound is 2 GiB).
       drain_s: seconds that calls in flight get to end after SIGTERM.
       rest_timeout_s: after which a REST call is given up.
+      rest_cors: whether REST answers pages of any origin, by `Access-Control-Allow-*` headers.
       metrics: whether REST serves `/monitoring/prometheus/metrics`.
       poll_s: seconds between two looks at the base paths; 0 looks once.
       load_threads: models that load at a time.
@@ -74,6 +75,7 @@ class ServeConfig(Strict):
     max_message_bytes: int = Field(default=64 * 2**20, ge=1024, le=2**31 - 1)
     drain_s: float = Field(default=30.0, ge=0)
     rest_timeout_s: float = Field(default=30.0, gt=0)
+    rest_cors: bool = False
     metrics: bool = True
     poll_s: float = Field(default=1.0, ge=0)
     load_threads: int = Field(default=1, ge=1)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 
+from serving.server.call_pool import CallPool
 from serving.server.config import ServeConfig
 from serving.server.inference.example_calls import run_classify, run_multi_inference, run_regress
 from serving.server.inference.model_answers import metadata_of, status_of
@@ -49,12 +50,14 @@ class ServerCore:
 
     Attributes:
       metrics: the server's figures.
+      calls: the bound on calls of models; who answers by a wire runs them there.
       manager: the versions of its models.
     """
 
     def __init__(self, config: ServeConfig):
         self.config = config
-        self.metrics = ServerMetrics()
+        self.metrics = ServerMetrics(self._serves)
+        self.calls = CallPool(config.workers, config.queue)
         self.manager = ModelManager(
             self._load, LoadSettings(config.load_threads, config.max_load_retries, config.load_retry_s)
         )
@@ -205,9 +208,13 @@ class ServerCore:
             raise unavailable(failed, what)
 
     def close(self) -> None:
-        """Ends watching, and unloads every model once its last call has ended."""
+        """Ends watching and unloads every model; calls that still run are cancelled, and have ended when it returns."""
         self._watcher.stop()
         self.manager.close()
+        self.calls.shutdown(wait=True, cancel_futures=True)
+
+    def _serves(self, name: str) -> bool:
+        return any(each.name == name for each in self._watcher.models)
 
     def _with(self, spec: model_pb2.ModelSpec, run: Callable[[LoadedModel], Answer]) -> Answer:
         """Runs something with the version that a model specification means."""

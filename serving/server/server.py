@@ -69,13 +69,16 @@ class ModelServer:
           grace_s: seconds that calls get to end; those of the configuration by default.
         """
         grace_s = self.config.drain_s if grace_s is None else grace_s
-        until = time.monotonic() + grace_s
         if self._source is not None:
             self._source.stop()
-        if self.grpc_port is not None:
-            self._grpc.stop(grace_s)
-        if self._rest is not None:
-            self._rest.stop(max(0.0, until - time.monotonic()))
+        wires = [] if self.grpc_port is None else [self._grpc]
+        wires += [] if self._rest is None else [self._rest]
+        # At once: each waits for the calls of both.
+        ends = [threading.Thread(target=each.stop, args=(grace_s,)) for each in wires]
+        for each in ends:
+            each.start()
+        for each in ends:
+            each.join()
         self.core.close()
 
     def __enter__(self) -> ModelServer:
@@ -109,8 +112,7 @@ class ModelServer:
                 timeout_s=config.rest_timeout_s,
                 metrics_path="/monitoring/prometheus/metrics" if config.metrics else None,
                 max_body_bytes=config.max_message_bytes,
-                workers=config.workers,
-                queue=config.queue,
+                enable_cors=config.rest_cors,
             )
             try:
                 self._rest = make_http_server(self.core, config.host, config.rest_port, options)

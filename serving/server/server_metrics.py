@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import bisect
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import grpc
 
@@ -16,9 +16,8 @@ import grpc
 LATENCY_BOUNDS = tuple(10.0 * 1.8**power for power in range(33))
 #: Upper bounds of the histogram of examples a request.
 EXAMPLE_BOUNDS = tuple(float(2**power) for power in range(15))
-#: Names of models come from requests: how many different ones a figure tells apart before the rest is one.
-MAX_CELLS = 2_000
-_OTHERS = "(others)"
+#: Names of models come from requests, any number of them: those that are not served are one label.
+UNKNOWN = "(unknown)"
 
 
 class _Counter:
@@ -29,7 +28,6 @@ class _Counter:
         self.cells: dict[tuple[str, ...], int] = {}
 
     def add(self, values: tuple[str, ...], amount: int) -> None:
-        values = _bounded(values, self.cells)
         self.cells[values] = self.cells.get(values, 0) + amount
 
     def lines(self, name: str) -> Iterator[str]:
@@ -45,7 +43,6 @@ class _Histogram:
         self.cells: dict[tuple[str, ...], tuple[list[int], list[float]]] = {}
 
     def add(self, values: tuple[str, ...], amount: float) -> None:
-        values = _bounded(values, self.cells)
         if values not in self.cells:
             self.cells[values] = ([0] * (len(self.bounds) + 1), [0.0])
         counts, total = self.cells[values]
@@ -64,9 +61,14 @@ class _Histogram:
 
 
 class ServerMetrics:
-    """Counters and histograms of one server; safe to use from any thread."""
+    """Counters and histograms of one server; safe to use from any thread.
 
-    def __init__(self) -> None:
+    Args:
+      serves: whether a model of this name is served.
+    """
+
+    def __init__(self, serves: Callable[[str], bool]) -> None:
+        self._serves = serves
         self._lock = threading.Lock()
         latency = LATENCY_BOUNDS
         self._all: dict[str, _Counter | _Histogram] = {
@@ -84,12 +86,13 @@ class ServerMetrics:
         """Counts a finished request; its time counts only if it was answered, as in TensorFlow Serving.
 
         Args:
-          model: the name that the request gave.
+          model: the name that the request gave; one that is not served counts as `UNKNOWN`.
           api: `Predict`, `Classify` or `Regress`.
           entrypoint: `GRPC` or `REST`.
           code: its status.
           seconds: how long it took.
         """
+        model = model if self._serves(model) else UNKNOWN
         with self._lock:
             self._all["request_count"].add((model, code.name), 1)
             if code is grpc.StatusCode.OK:
@@ -134,11 +137,6 @@ class ServerMetrics:
                 if metric.cells:
                     lines += [f"# TYPE {name} {metric.kind}", *metric.lines(name)]
         return ("\n".join(lines) + "\n").encode()
-
-
-def _bounded(values: tuple[str, ...], cells: dict) -> tuple[str, ...]:
-    """The cell of some label values: that of all others once there are too many."""
-    return values if values in cells or len(cells) < MAX_CELLS else (_OTHERS,) * len(values)
 
 
 def _pairs(labels: tuple[str, ...], values: tuple[str, ...]) -> str:

@@ -51,7 +51,9 @@ def main() -> None:
     try:
         appended, rebuilt, events = hold_back(release_root, options.work / "raw", folder, options.events)
         requests = list(deliveries(events, options.seed))
-        with servers.running_root(appended, workers=os.cpu_count() or 1) as (addresses, _):
+        with servers.clickmill_serve(
+            "--root", appended, "--label", "latest", "--workers", os.cpu_count() or 1
+        ) as addresses:
             begun = time.perf_counter()
             new = asyncio.run(append_all(appended, addresses.grpc, requests))
             seconds = time.perf_counter() - begun

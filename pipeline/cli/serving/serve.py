@@ -41,6 +41,7 @@ def serve_models(
     port: Annotated[int, typer.Option(help="Port of gRPC; 0: a free one.")] = 8500,
     rest_port: Annotated[int, typer.Option(help="Port of REST; 0: a free one.")] = 8501,
     rest: Annotated[bool, typer.Option("--rest/--no-rest", help="Whether REST is served.")] = True,
+    cors: Annotated[bool, typer.Option("--cors/--no-cors", help="Whether REST answers pages of any origin.")] = False,
     tls_key: Annotated[str | None, typer.Option(metavar="FILE", help="Private key of gRPC (PEM).")] = None,
     tls_certificate: Annotated[str | None, typer.Option(metavar="FILE", help="Its certificate (PEM).")] = None,
     tls_client_ca: Annotated[
@@ -81,6 +82,7 @@ def serve_models(
         "host": host,
         "port": port,
         "rest_port": rest_port if rest else None,
+        "rest_cors": cors,
         "tls": _tls(tls_key, tls_certificate, tls_client_ca),
         "workers": workers,
         "queue": queue,

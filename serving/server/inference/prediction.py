@@ -6,7 +6,7 @@ See servables/tensorflow/predict_util.cc of tensorflow/serving and cc/saved_mode
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import grpc
@@ -48,9 +48,10 @@ def run_predict(
     signature = model.signatures.get(name)
     if signature is None:
         raise ServingError(grpc.StatusCode.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.')
-    feeds = _feeds(signature, request)
-    aliases = _wanted(signature, request.output_filter)
-    names = [signature.outputs[alias].name for alias in aliases]
+    tensors_of = model.tensors[name]
+    feeds = _feeds(signature, tensors_of.inputs, request)
+    aliases = _wanted(tensors_of.outputs, request.output_filter)
+    names = [tensors_of.outputs[alias] for alias in aliases]
     fetches = list(dict.fromkeys(names))  # a tensor under two names is fetched once
     begun = time.perf_counter()
     tensors = dict(zip(fetches, model.run(feeds, fetches, timeout_s), strict=True))
@@ -69,9 +70,9 @@ def fill_model_spec(spec, name: str, signature: str, version: int) -> None:
     spec.version.value = version
 
 
-def _feeds(signature: SignatureDef, request: PredictRequest) -> dict[str, np.ndarray]:
+def _feeds(signature: SignatureDef, inputs: Mapping[str, str], request: PredictRequest) -> dict[str, np.ndarray]:
     """The request's inputs by the names of the tensors that they feed, and the defaults of those that it lacks."""
-    given, inputs, defaults = request.inputs, signature.inputs, signature.defaults
+    given, defaults = request.inputs, signature.defaults
     if len(given) > len(inputs) or len(given) < len(inputs) and not defaults:
         raise invalid_argument(_other_count(set(given), set(inputs)))
     feeds = {}
@@ -82,12 +83,12 @@ def _feeds(signature: SignatureDef, request: PredictRequest) -> dict[str, np.nda
             proto = defaults[alias]
         else:
             raise invalid_argument(
-                f"Signature input alias: {alias}(feed name: {tensor.name}) not found in request and no default value "
+                f"Signature input alias: {alias}(feed name: {tensor}) not found in request and no default value "
                 f"provided. Inputs expected to be in the request {{{_listed(given)}}}, or default input alias set: "
                 f"{_listed(defaults)}"
             )
         try:
-            feeds[tensor.name] = decode(proto)
+            feeds[tensor] = decode(proto)
         except ValueError as error:
             raise invalid_argument(f"tensor parsing error: {alias}") from error
     return feeds
@@ -101,19 +102,19 @@ def _other_count(given: set[str], inputs: set[str]) -> str:
     )
 
 
-def _wanted(signature: SignatureDef, output_filter: Iterable[str]) -> list[str]:
+def _wanted(outputs: Mapping[str, str], output_filter: Iterable[str]) -> list[str]:
     """The names of the outputs that the request asks for; all of them if it names none."""
     found: list[str] = []
     for alias in output_filter:
-        if alias not in signature.outputs:
+        if alias not in outputs:
             raise invalid_argument(
                 f"output tensor alias not found in signature: {alias} Outputs expected to be in the set "
-                f"{{{_listed(signature.outputs)}}}."
+                f"{{{_listed(outputs)}}}."
             )
         if alias in found:
             raise invalid_argument(f"duplicate output tensor alias: {alias}")
         found.append(alias)
-    return found or list(signature.outputs)
+    return found or list(outputs)
 
 
 def _listed(names: Iterable[str]) -> str:

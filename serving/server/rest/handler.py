@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import re
-import threading
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import NamedTuple
 
@@ -80,7 +78,6 @@ class RestHandler:
         """Takes the core (`serving.server.core.ServerCore`) and the settings."""
         self._core = core
         self._options = options
-        self._gate = CallGate(options.workers, options.queue)
 
     def answer(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """Answers one request.
@@ -152,8 +149,7 @@ class RestHandler:
     def _call(self, route: routes.Route, body: bytes) -> bytes:
         if route.action in ("status", "metadata"):
             return self._look(route)
-        with self._gate.passed(self._options.timeout_s):
-            return self._infer(route, body)
+        return self._core.calls.run(self._infer, route, body, timeout_s=self._options.timeout_s)
 
     def _infer(self, route: routes.Route, body: bytes) -> bytes:
         document = _document(body)
@@ -201,33 +197,6 @@ class RestHandler:
             model_spec=route.model_spec(), metadata_field=["signature_def"]
         )
         return messages.metadata_json(self._core.model_metadata(request))
-
-
-class CallGate:
-    """Lets so many calls through at a time and so many wait; what does not fit is refused at once."""
-
-    def __init__(self, workers: int, queue: int) -> None:
-        self._workers = threading.BoundedSemaphore(workers)
-        self._places = threading.BoundedSemaphore(workers + queue)
-
-    @contextlib.contextmanager
-    def passed(self, timeout_s: float) -> Iterator[None]:
-        """Runs its block once a worker is free.
-
-        Raises:
-          ServingError: RESOURCE_EXHAUSTED where there is no place to wait; DEADLINE_EXCEEDED after `timeout_s`.
-        """
-        if not self._places.acquire(blocking=False):
-            raise ServingError(grpc.StatusCode.RESOURCE_EXHAUSTED, "The queue of calls is full")
-        try:
-            if not self._workers.acquire(timeout=timeout_s):
-                raise ServingError(grpc.StatusCode.DEADLINE_EXCEEDED, f"No worker was free within {timeout_s:g} s")
-            try:
-                yield
-            finally:
-                self._workers.release()
-        finally:
-            self._places.release()
 
 
 class BodyTooLarge(Exception):

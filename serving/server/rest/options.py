@@ -15,8 +15,6 @@ class RestOptions(Strict):
       enable_cors: Whether answers carry `Access-Control-Allow-*` headers, for pages of any origin (TF Serving: off).
       metrics_path: The path that answers Prometheus' metrics, or null for none.
       max_body_bytes: The largest body that is read, before and after unpacking; a larger one is answered with 413.
-      workers: Calls of models that run at a time.
-      queue: Calls that wait while all workers are busy; further ones are answered at once with 429.
       max_connections: Open connections, each of which holds a thread; one more is answered with 503 and closed.
       idle_timeout_s: Seconds that a connection may send nothing, between two requests or inside one.
     """
@@ -25,7 +23,5 @@ class RestOptions(Strict):
     enable_cors: bool = False
     metrics_path: str | None = "/monitoring/prometheus/metrics"
     max_body_bytes: int = Field(64 * 2**20, gt=0)
-    workers: int = Field(8, ge=1)
-    queue: int = Field(64, ge=0)
     max_connections: int = Field(256, gt=0)
     idle_timeout_s: float = Field(60.0, gt=0)

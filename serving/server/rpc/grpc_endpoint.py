@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -11,8 +12,9 @@ from features import storage
 from features.errors import InputError, RunError
 from serving.server.config import TlsConfig
 from serving.server.core import ServerCore
-from serving.server.rpc.call_pool import CallPool
-from serving.server.rpc.grpc_services import MODEL_SERVICE, PREDICTION_SERVICE, CallHandlers
+from serving.server.rpc.grpc_services import CallHandlers
+from serving.server.rpc.methods import MODEL_SERVICE, PREDICTION_SERVICE
+from serving.server.rpc.open_calls import OpenCalls
 
 #: Names that the health service knows: of the whole server, of its services, and those of TensorFlow Serving.
 HEALTH_NAMES = ("", PREDICTION_SERVICE, MODEL_SERVICE, "PredictionService", "ModelService")
@@ -36,14 +38,14 @@ class GrpcEndpoint:
     def __init__(self, core: ServerCore):
         config = core.config
         self._host, self.port = config.host, config.port
-        self._pool = CallPool(config.workers, config.queue)
+        self._calls, self._opened = core.calls, OpenCalls()
         self._control = ThreadPoolExecutor(_CONTROL_THREADS, thread_name_prefix="control")
         self._reloads = ThreadPoolExecutor(1, thread_name_prefix="reload")
         self._health = health.HealthServicer()
         self._credentials = None if config.tls is None else _credentials(config.tls)
         self._server = grpc.server(
             self._control,
-            handlers=(CallHandlers(core, self._pool, self._reloads),),
+            handlers=(CallHandlers(core, self._opened, self._reloads),),
             options=(
                 ("grpc.max_receive_message_length", config.max_message_bytes),
                 ("grpc.max_send_message_length", -1),
@@ -77,10 +79,12 @@ class GrpcEndpoint:
         """
         self._health.enter_graceful_shutdown()
         stopped = self._server.stop(grace_s)
-        self._pool.wait(grace_s)
+        until = time.monotonic() + grace_s
+        self._calls.wait(grace_s)
+        self._opened.wait(max(0.0, until - time.monotonic()))
         self._server.stop(0)  # what is left: calls that outlast the grace, reloads, and those that watch the health
         stopped.wait()
-        for pool in (self._pool, self._control, self._reloads):
+        for pool in (self._control, self._reloads):
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _report(self, status: int) -> None:

@@ -4,139 +4,95 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import grpc
-from tensorflow_serving.apis import (
-    classification_pb2,
-    get_model_metadata_pb2,
-    get_model_status_pb2,
-    inference_pb2,
-    model_management_pb2,
-    predict_pb2,
-    regression_pb2,
-)
+from google.protobuf.message import DecodeError
 
+from serving.server.call_pool import FULL
 from serving.server.core import ServerCore
-from serving.server.rpc.call_pool import CallPool
-from serving.server.server_metrics import ServerMetrics
+from serving.server.rpc.methods import METHODS, RELOAD, Method
+from serving.server.rpc.open_calls import OpenCalls
 from serving.server.status import ServingError, grpc_text
 
 _LOG = logging.getLogger(__name__)
 
-PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
-MODEL_SERVICE = "tensorflow.serving.ModelService"
 #: gRPC has a date far away for a call without a deadline.
 _NO_DEADLINE_S = 1e9
 
 
-class _Method(NamedTuple):
-    """A method of a service.
-
-    Attributes:
-      request: the class of its request.
-      call: the method of the core.
-      runs: whether it runs a model: then it has a time limit, and takes a place in the queue.
-      counted: the name by which it counts in the metrics; None: TensorFlow Serving does not count it.
-    """
-
-    request: type
-    call: Callable[..., Any]
-    runs: bool = True
-    counted: str | None = None
-
-
-def _methods(core: ServerCore) -> dict[str, _Method]:
-    prediction, model = f"/{PREDICTION_SERVICE}/", f"/{MODEL_SERVICE}/"
-    return {
-        f"{prediction}Predict": _Method(predict_pb2.PredictRequest, core.predict, counted="Predict"),
-        f"{prediction}Classify": _Method(classification_pb2.ClassificationRequest, core.classify, counted="Classify"),
-        f"{prediction}Regress": _Method(regression_pb2.RegressionRequest, core.regress, counted="Regress"),
-        f"{prediction}MultiInference": _Method(inference_pb2.MultiInferenceRequest, core.multi_inference),
-        f"{prediction}GetModelMetadata": _Method(
-            get_model_metadata_pb2.GetModelMetadataRequest, core.model_metadata, runs=False
-        ),
-        f"{model}GetModelStatus": _Method(get_model_status_pb2.GetModelStatusRequest, core.model_status, runs=False),
-    }
-
-
 class CallHandlers(grpc.GenericRpcHandler):
-    """The handlers of both services. Calls of models go to a pool of their own and are refused when that is full.
+    """The handlers of both services. Calls of models go to the core's pool and are refused when that is full.
 
     TensorFlow Serving refuses by a quota of threads, with the same code; here the bound is the queue's.
 
     Args:
       core: answers.
-      pool: of the calls of models.
+      opened: counts the calls that a drain waits for: all but reloads, which may wait for ever.
       reloads: pool of reloads, which wait for models to load and must not hold up others.
     """
 
-    def __init__(self, core: ServerCore, pool: CallPool, reloads: ThreadPoolExecutor):
-        self._pool, self._metrics = pool, core.metrics
-        self._bound, self._free = {}, {}
-        for name, method in _methods(core).items():
-            handlers = self._bound if method.runs else self._free
-            handlers[name] = _handler(method, core.metrics, pool if method.runs else None, pool.watch)
+    def __init__(self, core: ServerCore, opened: OpenCalls, reloads: ThreadPoolExecutor):
+        self._core, self._opened = core, opened
+        self._bound = {each.path: self._handler(each, core.calls) for each in METHODS if each.runs}
+        self._free = {each.path: self._handler(each) for each in METHODS if not each.runs}
         if core.config.allow_reload:
-            reload = _Method(model_management_pb2.ReloadConfigRequest, core.reload_config, runs=False)
-            self._free[f"/{MODEL_SERVICE}/HandleReloadConfigRequest"] = _handler(
-                reload, core.metrics, reloads, _unwatched
-            )
+            self._free[RELOAD.path] = self._handler(RELOAD, reloads)
+        else:
+            del self._free[RELOAD.path]
         # A stream of requests, of which none is read: the refusal does not wait for the message.
         self._refusal = grpc.stream_unary_rpc_method_handler(self._refuse)
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
-        """Returns the handler of a method; None if there is no such method."""
+        """Returns the handler of a method; None if there is no such method.
+
+        gRPC submits the call to the handler's pool right after: the place that is taken here is that call's.
+        """
         name = handler_call_details.method
         if name in self._bound:
-            return self._refusal if self._pool.full else self._bound[name]
+            return self._bound[name] if self._core.calls.take_place() else self._refusal
         return self._free.get(name)
 
     def _refuse(self, _: Any, context: grpc.ServicerContext) -> NoReturn:
-        self._metrics.observe_refusal("GRPC")
-        context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "The queue of calls is full")
+        self._core.metrics.observe_refusal("GRPC")
+        context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, FULL)
+
+    def _handler(self, method: Method, pool: ThreadPoolExecutor | None = None) -> grpc.RpcMethodHandler:
+        call, observe = getattr(self._core, method.core), self._core.metrics.observe_request
+
+        def answer(message: bytes, context: grpc.ServicerContext) -> bytes:
+            if method is not RELOAD:
+                self._opened.add(context)
+            begun, code, model = time.perf_counter(), grpc.StatusCode.OK, ""
+            try:
+                request = _parsed(method, message)
+                if method.counted:
+                    model = request.model_spec.name
+                response = call(request, _time_left(context)) if method.runs else call(request)
+                return response.SerializeToString()
+            except ServingError as error:
+                code = error.code
+                context.abort(code, grpc_text(error.message))
+            except Exception as error:  # a defect: the caller is told, and the server goes on
+                _LOG.exception("a call ended by a defect")
+                code = grpc.StatusCode.INTERNAL
+                context.abort(code, grpc_text(f"{type(error).__name__}: {error}"))
+            finally:
+                if method.counted:
+                    observe(model, method.name, "GRPC", code, time.perf_counter() - begun)
+
+        if pool is not None:
+            answer.experimental_thread_pool = pool  # type: ignore[attr-defined]
+        # Without a deserializer of gRPC's: that would read all messages in the one thread that serves all calls.
+        return grpc.unary_unary_rpc_method_handler(answer)
 
 
-def _unwatched(_: grpc.ServicerContext) -> None:
-    """A reload may wait for ever: a drain does not wait for it."""
-
-
-def _handler(
-    method: _Method,
-    metrics: ServerMetrics,
-    pool: ThreadPoolExecutor | None,
-    watch: Callable[[grpc.ServicerContext], None],
-) -> grpc.RpcMethodHandler:
-    def answer(request: Any, context: grpc.ServicerContext) -> Any:
-        watch(context)
-        begun = time.perf_counter()
-        code = grpc.StatusCode.OK
-        try:
-            return method.call(request, _time_left(context)) if method.runs else method.call(request)
-        except ServingError as error:
-            code = error.code
-            context.abort(code, grpc_text(error.message))
-        except Exception as error:  # a defect: the caller is told, and the server goes on
-            _LOG.exception("a call ended by a defect")
-            code = grpc.StatusCode.INTERNAL
-            context.abort(code, grpc_text(f"{type(error).__name__}: {error}"))
-        finally:
-            if method.counted is not None:
-                metrics.observe_request(
-                    request.model_spec.name, method.counted, "GRPC", code, time.perf_counter() - begun
-                )
-
-    if pool is not None:
-        answer.experimental_thread_pool = pool  # type: ignore[attr-defined]
-    return grpc.unary_unary_rpc_method_handler(
-        answer, request_deserializer=method.request.FromString, response_serializer=_serialized
-    )
-
-
-def _serialized(response: Any) -> bytes:
-    return response.SerializeToString()
+def _parsed(method: Method, message: bytes) -> Any:
+    try:
+        return method.request.FromString(message)
+    except DecodeError as error:
+        raise ServingError(grpc.StatusCode.INTERNAL, "Exception deserializing request!") from error
 
 
 def _time_left(context: grpc.ServicerContext) -> float | None:

@@ -172,7 +172,7 @@ class ModelManager:
             return state.state == END and state.error is not None
 
     def close(self) -> None:
-        """Ends loads that wait, and unloads everything once its last call has ended."""
+        """Ends loads that wait, and unloads everything; calls that still run end by CANCELLED."""
         with self._changed:
             self._closed = True
             for name in self._managed:
@@ -181,8 +181,11 @@ class ModelManager:
                     if held.retry is not None:
                         held.retry.cancel()
             self._loads.shutdown(wait=False, cancel_futures=True)
-            for name in list(self._managed):
+            for name, managed in list(self._managed.items()):
                 self._advance(name)
+                for held in managed.values():
+                    if held.calls:
+                        self._unload(name, held)  # closing a session cancels its runs
             self._changed.notify_all()
 
     def _ready(self, name: str) -> dict[int, _Version]:

@@ -48,7 +48,7 @@ def replay_warmup(model: LoadedModel, metrics: ServerMetrics, iterations: int = 
     path = storage.join(model.path, WARMUP_FILE)
     if not storage.is_file(path):
         return 0
-    begun, count, own = time.perf_counter(), 0, ServerMetrics()
+    begun, count, own = time.perf_counter(), 0, ServerMetrics(lambda _: True)
     for record in _records(path):
         log = _parsed(record, path)
         for _ in range(iterations):

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
+import os
 import signal
 import sys
 import tempfile
@@ -101,11 +103,8 @@ async def drill(root: Path, requests: int, callers: int) -> bool:
     """Runs everything; returns whether it held."""
     everything = set(gateway_case.STAGES)
     with (
-        servers.running_root(root, workers=2) as (addresses, process),
-        gateway_case.faulty(addresses.grpc) as (
-            server,
-            address,
-        ),
+        servers.clickmill_serve("--root", root, "--label", "latest", "--workers", 2) as addresses,
+        gateway_case.faulty(addresses.grpc) as (server, address),
     ):
         of_stages = await Gateway.open(GatewayConfig(root=str(root), server=address))
         of_server = await Gateway.open(GatewayConfig(root=str(root), server=addresses.grpc))
@@ -121,7 +120,7 @@ async def drill(root: Path, requests: int, callers: int) -> bool:
             await told.ask("all is well again", set())
             whole = Drill(root, of_server, requests, callers)
             whole._lists = told._lists
-            await _whole_server(whole, process.send_signal, everything)
+            await _whole_server(whole, functools.partial(os.kill, addresses.pid), everything)
             return not (told.failed or whole.failed)
         finally:
             await of_stages.close()

@@ -195,8 +195,6 @@ def _free_port() -> int:
 @contextlib.contextmanager
 def _embedded(server: str, config: Path) -> Iterator[tuple[str, str]]:
     from serving.server.config import ServeConfig
-    from serving.server.rest.http_server import make_http_server
-    from serving.server.rest.options import RestOptions
     from serving.server.server import ModelServer
 
     settings = ServeConfig(
@@ -207,13 +205,8 @@ def _embedded(server: str, config: Path) -> Iterator[tuple[str, str]]:
         max_load_retries=0,
         allow_labels_before_load=True,
         drain_s=5.0,
+        rest_cors=server == "cors",
         **({"workers": 1, "queue": 1} if server == "narrow" else {}),
     )
-    with ModelServer(settings) as running, contextlib.ExitStack() as stack:
-        rest_port = running.rest_port
-        if server == "cors":
-            rest = make_http_server(running.core, "127.0.0.1", 0, RestOptions(enable_cors=True))
-            stack.callback(rest.stop)
-            rest.start()
-            rest_port = rest.port
-        yield f"127.0.0.1:{running.grpc_port}", f"127.0.0.1:{rest_port}"
+    with ModelServer(settings) as running:
+        yield f"127.0.0.1:{running.grpc_port}", f"127.0.0.1:{running.rest_port}"

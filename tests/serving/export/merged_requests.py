@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from tensorflow.core.protobuf import saved_model_pb2
 
-from serving.export.warmup import MAX_REQUESTS
 from serving.saved.saved_model import SavedModel
+from serving.saved.signature_specs import MAX_REQUESTS
 from tests.serving.export.warmup_file import warmup_requests
 
 

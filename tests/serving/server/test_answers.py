@@ -170,3 +170,11 @@ def test_figures_bear_tensorflow_serving_s_names(toy_server):
     latency = ':tensorflow:serving:request_latency_bucket{model_name="half_plus_two",API="Predict",entrypoint="GRPC"'
     assert page.count(latency) == 34 and f'{latency},le="10"}} 0' in page and f'{latency},le="+Inf"}}' in page
     assert ':tensorflow:serving:runtime_latency_count{model_name="half_plus_two",API="Predict",runtime="TF1"}' in page
+
+
+def test_models_that_are_not_served_are_one_label_of_the_metrics(toy_server):
+    for number in range(3):
+        refused(toy_server.prediction.Predict, predict_request(f"guess {number}", x=floats(1.0)), timeout=60)
+    page = toy_server.server.core.metrics.render().decode()
+    assert "guess" not in page
+    assert ':tensorflow:serving:request_count{model_name="(unknown)",status="NOT_FOUND"} ' in page

@@ -162,24 +162,6 @@ def test_a_request_is_given_up_after_the_time_out(serve_rest):
     assert json.loads(body)["error"]
 
 
-def test_calls_beyond_the_queue_are_refused_and_the_others_answered(serve_rest):
-    server = serve_rest(workers=1, queue=1)
-    found = []
-    threads = [
-        threading.Thread(target=lambda: found.append(ask(server, path=SPIN, body=spin(50_000)))) for _ in range(12)
-    ]
-    for thread in threads:
-        thread.start()
-    assert eventually(lambda: 429 in [status for status, _ in found] or len(found) == 12)
-    assert ask(server, "GET", "/v1/models/kinds", None)[0] == 200  # Status does not queue.
-    for thread in threads:
-        thread.join()
-    statuses = [status for status, _ in found]
-    assert set(statuses) == {200, 429}
-    assert {json.loads(body)["error"] for status, body in found if status == 429} == {"The queue of calls is full"}
-    assert ask(server)[0] == 200
-
-
 def test_the_end_waits_for_what_is_being_answered(serve_rest):
     server = serve_rest()
     idle = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)

@@ -37,6 +37,12 @@ def test_any_bytes_are_a_value_or_an_error_and_the_readers_agree(body):
         assert repr(json_documents._Reader(body).read()) == repr(value)
 
 
+@pytest.mark.parametrize("number", ["1e999", "-1E+400", "9" * 400, "9" * 400 + ".5"])
+def test_a_number_that_is_too_large_is_an_error_beside_infinity_too(number):
+    with pytest.raises(JsonError, match="Number too big"):
+        read_json(f"[Infinity, {number}]".encode())
+
+
 @pytest.mark.parametrize(
     ("body", "value"),
     [
@@ -48,6 +54,9 @@ def test_any_bytes_are_a_value_or_an_error_and_the_readers_agree(body):
         (b"1e2", 100.0),
         (b"[1, 2] and more", [1, 2]),
         (b' \t\r\n{"a": 1}}', {"a": 1}),
+        (b"[9223372036854775808, Infinity]", [9223372036854775808, math.inf]),
+        (b"[99999999999999999999, Infinity]", [99999999999999999999.0, math.inf]),
+        (b"[0.00012345678901234567890123, -0, 1E99, Infinity]", [0.00012345678901234567890123, 0, 1e99, math.inf]),
         (b"[Infinity, -Infinity, Inf, -Inf]", [math.inf, -math.inf, math.inf, -math.inf]),
         (b'{"a": 1}\0junk', {"a": 1}),
         (rb'"\ud83d\ude00"', "😀"),
@@ -112,3 +121,31 @@ def test_a_long_broken_document_costs_no_exact_reading(monkeypatch):
     monkeypatch.setattr(json_documents, "_Reader", None)
     with pytest.raises(JsonError, match="Invalid value. at offset: 2999999"):
         read_json(b"[" + b"1, " * 1_000_000 + b"]")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"inputs": {"price": [[1.5, NaN, NaN]], "x": NaN}}',
+        '{"a": [NaN], "b": "NaN, NaN , [NaN]"}',
+        '{"a": [1, [NaN]], "b": [[NaN], 2, {"c": NaN}]}',
+        '{"a": [NaN, null]}',
+        "[ NaN , -NaN]",
+        "[NaN] and [NaN]",
+        "[[NaN],",
+    ],
+)
+def test_documents_with_nan_are_read_as_the_exact_reader_reads_them(text):
+    try:
+        exact = repr(json_documents._Reader(text.encode()).read())
+    except JsonError as error:
+        exact = str(error)
+    try:
+        assert repr(read_json(text.encode())) == exact
+    except JsonError as error:
+        assert str(error) == exact
+
+
+def test_a_long_document_with_nan_takes_the_fast_way():
+    body = json.dumps({"inputs": {"price": [[1.0, math.nan] * 100]}}).encode()
+    assert repr(json_documents._read_with_nan(body)) == repr(read_json(body)) == repr(json.loads(body))

@@ -37,7 +37,7 @@ def models(toys):
 
 
 def busy(running) -> int:
-    return running.server._grpc._pool._count
+    return running.server.core.calls.count
 
 
 def test_a_call_that_finds_no_place_is_refused_and_the_others_are_answered(models):
