@@ -193,7 +193,7 @@ class Answering:
             notes.flags.add(Flag.FEWER_THAN_K)
         variants = asked.assignment.variants
         answer = answer_of(asked.view, asked.request, variants, listed, notes, 1000 * (time.perf_counter() - begun))
-        self._metrics.answer(answer.release, variants, answer.flags, answer.stage_ms)
+        self._metrics.answer(answer.release, variants, [flag.value for flag in answer.flags], answer.stage_ms)
         # A request that names its release looks at it: it is no traffic.
         traffic = notes.shown and asked.request.release is None
         if traffic and not self._traffic.log(

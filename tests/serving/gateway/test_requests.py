@@ -56,9 +56,7 @@ def test_candidates_none_unknown_and_twice(gateway, on_loop):
     empty = on_loop(gateway.rank(RankRequest(candidates=[])))
     assert empty.items == [] and empty.flags == [Flag.UNKNOWN_USER, Flag.FEWER_THAN_K]
     one = gateway._releases.followed.catalogue.item_ids[0].as_py()
-    answer = on_loop(
-        gateway.rank(RankRequest(k=3, candidates=[{"item_id": "no such item"}, {"item_id": one}, {"item_id": one}]))
-    )
+    answer = on_loop(gateway.rank(RankRequest(k=3, candidates=[{"item_id": -7}, {"item_id": one}, {"item_id": one}])))
     places = [item.index for item in answer.items]
     assert sorted(places) == [0, 1, 2] and places.index(1) < places.index(2), "of equal scores the earlier comes first"
     assert all(item.score is not None for item in answer.items)
