@@ -16,7 +16,7 @@ REQUEST = {
     "timestamp": 1_768_413_289_029,
     "user": {"user_id": "u0000026", "age_band": "18-24", "city": "amsterdam"},
     "context": {"device": "android", "hour": 7},
-    "history": [{"item_id": "i0000003", "timestamp": 1_768_413_000_000}],
+    "history": [{"item_id": 3, "timestamp": 1_768_413_000_000}],
 }
 
 
