@@ -36,10 +36,10 @@ def export_ranker(
     `rank_requests` scores flat candidates as training does; it is a function of the SavedModel and no signature.
 
     A ranker that reads histories takes them as further inputs (`serving.saved.signature_specs.HistoryInputs`). With
-    SDIM, `serving_default` takes the users' bucket tables from BSE, `rank_requests` the long history itself (the joint graph
-    of the training), `encode_behaviors` gives what BSE adds up, and `gap_weights` what a behaviour counts by its age. A
-    ranker with `attention_maps` (AutoInt) also exports `explain`: the inputs of `serving_default` to `attention`
-    `[R, N, layers, H, M, M]`, query field by key field.
+    SDIM, `serving_default` takes the users' bucket tables from BSE, `rank_requests` the long history itself (the
+    joint graph of the training), `encode_behaviors` gives what BSE adds up, and `gap_weights` what a behaviour
+    counts by its age. A ranker with `attention_maps` (AutoInt) also exports `explain`: the inputs of
+    `serving_default` to `attention` `[R, N, layers, H, M, M]`, query field by key field.
 
     With `last_layer_draws` it also exports `draw_logits`: the inputs of `serving_default` to `logit` `[R, N]` and
     `deviation` `[R, N, M]`, what each draw of the last layer adds to the logit.
