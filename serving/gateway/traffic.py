@@ -62,6 +62,7 @@ class Traffic:
         self._config = config
         self._seeds = np.random.SeedSequence(config.seed)
         self._log: ExposureLog | None = None
+        self._spec: FeatureSpec | None = None
         #: What variants name: labels or ids of releases that are asked for all the time.
         self.releases = {v.release for layer in experiments.layers for v in layer.variants if v.release is not None}
         self._explorers: dict[Exploration, Explorer] = {}
@@ -95,6 +96,9 @@ class Traffic:
         try:
             if self._log is None:
                 self._log = ExposureLog(self._config.exposure_log, spec)
+            elif spec is not self._spec:
+                self._log.use(spec)  # of another release, whose features may be others
+            self._spec = spec
             return self._log.write(exposure)
         except (ClickmillError, OSError) as error:
             logging.getLogger(__name__).error("An exposure is not logged: %s", error)
