@@ -89,13 +89,13 @@ def measure(name: str, count: int, work: Path) -> dict:
     from evaluation.cascade.costs import CascadeCosts, StageCost
     from evaluation.cascade.evaluate import evaluate_cascade
     from evaluation.cascade.scores import CascadeScores
-    from serving.offline.cascade_scoring import measure_stages
+    from serving.offline.cascade_scoring import measure_stages, measure_whole_catalogue
 
     table, requests = scored_requests(work, count)
     cascade = load_cascade(name, work)
     if cascade.coarse is None:
         table = table.drop(["coarse"])
-    ideal_seconds = table["ideal_seconds"].to_numpy()
+    ideal_seconds = measure_whole_catalogue(cascade, requests, 60)
     whole = whole_seconds(cascade, requests)
     stages = {name: StageCost.fit(*found) for name, found in measure_stages(cascade, requests, TIMED_SIZES, 7).items()}
     costs = CascadeCosts(**stages, ideal_seconds=float(np.median(ideal_seconds)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from models.hcn.interest_extractor import Interests
+from models.hcn.interest_extractor import Interests, layer_normalization
 
 
 class CoInterest(tf.keras.layers.Layer):
@@ -26,8 +26,8 @@ class CoInterest(tf.keras.layers.Layer):
     def __init__(self, dim: int, name: str = "co_interest"):
         super().__init__(name=name)
         self.dim = dim
-        self._short_norm = tf.keras.layers.LayerNormalization(name="short_norm")
-        self._long_norm = tf.keras.layers.LayerNormalization(name="long_norm")
+        self._short_norm = layer_normalization("short_norm")
+        self._long_norm = layer_normalization("long_norm")
         self._gate = tf.keras.layers.Dense(dim, activation="sigmoid", name="gate")
 
     def build(self, input_shape):

@@ -26,6 +26,15 @@ class Interests(NamedTuple):
     assignment: tf.Tensor
 
 
+def layer_normalization(name: str) -> tf.keras.layers.LayerNormalization:
+    """Returns a LayerNorm over the last axis that a server can run from several threads.
+
+    Keras writes it as `FusedBatchNormV3` in training mode where epsilon is 1.001e-5 or more; oneDNN's kernel of that
+    corrupts memory when two calls run it at a time on several threads of one session (`serving.export.graph_check`).
+    """
+    return tf.keras.layers.LayerNormalization(epsilon=1e-5, name=name)
+
+
 class HierarchicalExtractor(tf.keras.layers.Layer):
     """K centres that compete for behaviours, refined layer by layer.
 
@@ -66,9 +75,7 @@ class HierarchicalExtractor(tf.keras.layers.Layer):
         super().__init__(name=name)
         self.num_interests, self.dim, self.num_layers = num_interests, dim, num_layers
         self._share, self._sharpness, self._routing = share_layers, sharpness, routing
-        self._norms = [
-            tf.keras.layers.LayerNormalization(name=f"norm_{t}") for t in range(1 if share_layers else num_layers)
-        ]
+        self._norms = [layer_normalization(f"norm_{t}") for t in range(1 if share_layers else num_layers)]
 
     def build(self, input_shape):
         # Orthogonal rows of length √d, as a LayerNorm leaves them: equal ones would get equal gradients for ever.

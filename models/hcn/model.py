@@ -18,6 +18,7 @@ from models.hcn.interest_extractor import (
     HierarchicalExtractor,
     Interests,
     SelfAttentiveExtractor,
+    layer_normalization,
 )
 from models.hcn.interest_scoring import redundancy, score_interests
 from models.inputs.history_windows import trim_window
@@ -57,7 +58,7 @@ class Hcn(RankingModel):
         self._short_length = encoding.spec.history.short_length
         self._behavior = tf.keras.layers.Dense(config.dim, use_bias=False, name="behavior")
         # Embeddings start small: beside the prototypes they would change nothing for long.
-        self._behavior_norm = tf.keras.layers.LayerNormalization(name="behavior_norm")
+        self._behavior_norm = layer_normalization("behavior_norm")
         self._recency = Recency(config.dim, gaps=False, weighs=False) if config.recency else None
         apart = config.windows == "apart"
         first = self._make_extractor("joined" if not apart else "both" if config.share_windows else "short")

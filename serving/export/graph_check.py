@@ -18,6 +18,7 @@ GRAPH_FILE = "saved_model.pb"
 MAX_CONSTANT = 1 << 20
 
 _PYTHON = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
+_FUSED_NORMS = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
 _TABLES = ("InitializeTableV2", "LookupTableImportV2")
 _XLA_ATTRIBUTES = ("_XlaMustCompile", "_xla_compile_id", "_XlaCluster")
 
@@ -34,7 +35,7 @@ def check_graph(saved_model: storage.AnyPath) -> None:
 
     Raises:
       ExportError: if the graph holds a Python function, an operation that is not TensorFlow's own, a function for XLA
-        (`jit_compile`), or a large constant.
+        (`jit_compile`), a large constant, or a normalisation that is not safe from several threads.
     """
     from tensorflow.core.protobuf import saved_model_pb2
 
@@ -82,6 +83,12 @@ def _refusal(node, known: set[str], constants: set[str]) -> str | None:
         return (
             f"is a constant of {node.attr['value'].ByteSize():,} bytes, at most {MAX_CONSTANT:,} are allowed: keep it "
             "in a variable, or in a file of the assets (`serving.export.table_assets`)."
+        )
+    if node.op in _FUSED_NORMS and ("is_training" not in node.attr or node.attr["is_training"].b):
+        return (
+            f"is `{node.op}` in training mode (of Keras' LayerNormalization, or of a BatchNormalization that was "
+            "exported so), which crashes a server that answers two requests at a time: oneDNN's kernel is not safe "
+            "there. Give the LayerNormalization an `epsilon` of 1e-5 or less; Keras then takes other operations."
         )
     if node.op in _TABLES and node.input[1].split(":")[0] in constants:
         return "fills a look-up table from constants of the graph: use `serving.export.table_assets.NumberedKeys`."

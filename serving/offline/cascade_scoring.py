@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,7 @@ from features import arrow, storage
 from features.examples.shards import draw_requests, list_shards
 from features.histories.windows import attach_histories, read_behaviors
 from serving.cascade import COARSE, FINE, RETRIEVE, Cascade, best_first
+from serving.offline.in_order import in_order
 from serving.ranker import Ranker
 from serving.requests.item_catalogue import ItemCatalogue
 
@@ -109,52 +111,63 @@ def score_cascade(
       One row a request: `request_id`, `user_id`, `retrieved` [W] (catalogue rows, -1 where fewer were found), `coarse`
       [W] (only where there is a coarse ranker), `fine` [W] logits, `ideal` [K] and `ideal_logit` [K], the impressions'
       `item`, `label` and `logit` (without those of items that the catalogue does not hold: `unknown_items` counts
-      them), and `ideal_seconds` of scoring the whole catalogue. With `references` also the fields of
-      `evaluation.cascade.scores.ReferenceScores`.
+      them). With `references` also the fields of `evaluation.cascade.scores.ReferenceScores`.
     """
     fine, label = FineOverCatalogue(cascade.ranker, cascade.catalogue), cascade.ranker.spec.label
     width, top_k = min(width, len(cascade.catalogue)), min(top_k, len(cascade.catalogue))
     beside = None if references is None else _ReferenceLists(cascade, references, top_k)
-    records, done = [], 0
-    for table in requests:
-        logged_ids, labels = (table[name].combine_chunks() for name in ("item_id", label))
-        for number in range(len(table)):
-            row = table.slice(number, 1)
-            started = time.perf_counter()
-            logits = fine.logits(row)
-            seconds = time.perf_counter() - started
-            found, _ = cascade.retrieve(row, width)
-            ideal = best_rows(logits, top_k)
-            logged = cascade.catalogue.rows(logged_ids[number].values)
-            known = logged >= 0
-            logged = logged[known]
-            record = {
-                "request_id": table["request_id"][number].as_py(),
-                "user_id": table["user_id"][number].as_py(),
-                "retrieved": _padded(found, width, -1, np.int32),
-                "fine": _padded(logits[found], width, -np.inf, np.float32),
-                "ideal": ideal.astype(np.int32),
-                "ideal_logit": logits[ideal],
-                "item": logged.astype(np.int32),
-                "label": labels[number].values.to_numpy(zero_copy_only=False)[known] > 0,
-                "logit": logits[logged],
-                "unknown_items": int((~known).sum()),
-                "ideal_seconds": seconds,
-            }
-            if cascade.coarse is not None:
-                record["coarse"] = _padded(cascade.coarse_scores(row, found), width, -np.inf, np.float32)
-            if beside is not None:
-                record |= beside.add(logits, ideal, logged)
-            records.append(record)
-            done += 1
-            if progress is not None:
-                progress(done)
+    rows: list[pa.Table] = [row for table in requests for row in single_rows(table)]
+    records: list[dict] = []
+    for row, scored in zip(rows, in_order(_StageScorer(cascade, fine, width), rows), strict=True):
+        logged_ids, labels = (row[name].combine_chunks()[0].values for name in ("item_id", label))
+        ideal = best_rows(scored.logits, top_k)
+        logged = cascade.catalogue.rows(logged_ids)
+        known = logged >= 0
+        logged = logged[known]
+        record = {
+            "request_id": row["request_id"][0].as_py(),
+            "user_id": row["user_id"][0].as_py(),
+            "retrieved": _padded(scored.retrieved, width, -1, np.int32),
+            "fine": _padded(scored.logits[scored.retrieved], width, -np.inf, np.float32),
+            "ideal": ideal.astype(np.int32),
+            "ideal_logit": scored.logits[ideal],
+            "item": logged.astype(np.int32),
+            "label": labels.to_numpy(zero_copy_only=False)[known] > 0,
+            "logit": scored.logits[logged],
+            "unknown_items": int((~known).sum()),
+        }
+        if scored.coarse is not None:
+            record["coarse"] = _padded(scored.coarse, width, -np.inf, np.float32)
+        if beside is not None:
+            record |= beside.add(scored.logits, ideal, logged)
+        records.append(record)
+        if progress is not None:
+            progress(len(records))
     if not records:
         return pa.table({})
     if beside is not None:
-        rows = [table.slice(number, 1) for table in requests for number in range(len(table))]
         records = [record | more for record, more in zip(records, beside.finish(rows, records), strict=True)]
     return pa.table({name: [record[name] for record in records] for name in records[0]})
+
+
+class _Scored(NamedTuple):
+    """One request by every stage: logits [n] of the catalogue, rows retrieved [w], their coarse scores [w] if any."""
+
+    logits: np.ndarray
+    retrieved: np.ndarray
+    coarse: np.ndarray | None
+
+
+class _StageScorer:
+    """Scores one raw request row by every stage; what takes the time, and is done for several at once."""
+
+    def __init__(self, cascade: Cascade, fine: FineOverCatalogue, width: int):
+        self._cascade, self._fine, self._width = cascade, fine, width
+
+    def __call__(self, row: pa.Table) -> _Scored:
+        retrieved, _ = self._cascade.retrieve(row, self._width)
+        coarse = None if self._cascade.coarse is None else self._cascade.coarse_scores(row, retrieved)
+        return _Scored(self._fine.logits(row), retrieved, coarse)
 
 
 class _ReferenceLists:
@@ -197,6 +210,25 @@ class _ReferenceLists:
         ]
 
 
+def measure_whole_catalogue(cascade: Cascade, requests: list[pa.Table], repeats: int = 5) -> np.ndarray:
+    """Times the fine ranker over all items, one request at a time: what a cascade saves.
+
+    Args:
+      cascade: whose fine ranker and catalogue.
+      requests: as of `score_cascade`.
+      repeats: requests timed, after one that warms up.
+
+    Returns:
+      Seconds [repeats] of each; fewer where there are fewer requests.
+    """
+    fine, seconds = FineOverCatalogue(cascade.ranker, cascade.catalogue), []
+    for row in [row for table in requests for row in single_rows(table)][: repeats + 1]:
+        started = time.perf_counter()
+        fine.logits(row)
+        seconds.append(time.perf_counter() - started)
+    return np.array(seconds[1:] or seconds)
+
+
 def measure_stages(
     cascade: Cascade, requests: list[pa.Table], sizes: tuple[int, ...], repeats: int = 5
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -212,7 +244,7 @@ def measure_stages(
       By stage, numbers of items [m] and median seconds [m].
     """
     sizes = sorted({min(size, len(cascade.catalogue)) for size in sizes})
-    rows = [table.slice(i, 1) for table in requests for i in range(len(table))][: repeats + 1]
+    rows = [row for table in requests for row in single_rows(table)][: repeats + 1]
     seconds: dict[str, list[float]] = {stage: [] for stage in (RETRIEVE, COARSE, FINE)}
     for size in sizes:
         taken: dict[str, list[float]] = {stage: [] for stage in seconds}
@@ -231,6 +263,11 @@ def measure_stages(
             if times:
                 seconds[stage].append(float(np.median(times[1:] or times)))
     return {stage: (np.array(sizes), np.array(times)) for stage, times in seconds.items() if times}
+
+
+def single_rows(table: pa.Table) -> list[pa.Table]:
+    """Each row of a table as a table of its own."""
+    return [table.slice(i, 1) for i in range(len(table))]
 
 
 def best_rows(logits: np.ndarray, count: int) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +21,8 @@ from features.examples.teacher_list_files import (
 )
 from features.histories.windows import attach_histories, read_behaviors
 from features.items.catalogue import CATALOGUE_FILE
-from serving.offline.cascade_scoring import FineOverCatalogue, best_rows
+from serving.offline.cascade_scoring import FineOverCatalogue, best_rows, single_rows
+from serving.offline.in_order import in_order
 from serving.ranker import Ranker
 from serving.requests.item_catalogue import ItemCatalogue
 from serving.saved.two_tower import RetrievedRows
@@ -130,7 +131,7 @@ def list_best_items(
                 table, read_behaviors(behaviors_dir, path, ranker.spec.history), ranker.spec.history
             )
         users.append(arrow.one_chunk(table["user_id"]))
-        best += [best_rows(fine.logits(table.slice(i, 1)), top) for i in range(len(table))]
+        best += in_order(lambda row: best_rows(fine.logits(row), top), single_rows(table))
     items = catalogue.item_ids.take(pa.array(np.concatenate([np.zeros(0, np.int64), *best])))
     return BestItems(drawn, pa.concat_arrays(users) if users else pa.array([], pa.string()), items, top)
 
@@ -146,7 +147,7 @@ class _ListMaker:
 
     def score(self, tables: list[pa.Table], rng: np.random.Generator):
         """Yields the lists of the requests in `tables`, grouped at random."""
-        rows = list(itertools.chain.from_iterable((table.slice(i, 1) for i in range(len(table))) for table in tables))
+        rows = [row for table in tables for row in single_rows(table)]
         order = rng.permutation(len(rows))
         for start in range(0, len(order), self._config.group):
             group = order[start : start + self._config.group]
@@ -154,5 +155,8 @@ class _ListMaker:
             retrieved = self._retrieval.of(requests, self._config.retrieve)
             items = draw_items(retrieved, len(self._catalogue), self._config, rng)
             tensors = self._catalogue.tensors(items - 1)
-            logits = np.stack([self._teacher.score_items(rows[i], tensors)["logit"] for i in group])
-            yield TeacherList(group, items, logits)
+            logits = in_order(partial(self._logits, tensors), [rows[i] for i in group])
+            yield TeacherList(group, items, np.stack(list(logits)))
+
+    def _logits(self, items: dict[str, np.ndarray], row: pa.Table) -> np.ndarray:
+        return self._teacher.score_items(row, items)["logit"]

@@ -19,6 +19,7 @@ from serving.offline.cascade_scoring import (
     FineOverCatalogue,
     References,
     measure_stages,
+    measure_whole_catalogue,
     sample_requests,
     score_cascade,
 )
@@ -269,7 +270,7 @@ def test_references_are_what_the_ranker_says_of_them(cascade, requests):
     assert set(found.single[0]) == set(np.argsort(-worth)[:5]) and (found.single == found.single[0]).all()
     np.testing.assert_allclose(found.single_score, worth[scores.item], rtol=1e-5)
     # The same without references: nothing else changes.
-    bare = score_cascade(cascade, requests, width=60, top_k=5).drop(["ideal_seconds"])
+    bare = score_cascade(cascade, requests, width=60, top_k=5)
     assert table.select(bare.column_names).equals(bare)
     with pytest.raises(ValueError, match=rf"`popularity` must be \[{size}\]"):
         score_cascade(cascade, requests, width=60, top_k=5, references=References(popularity[:-1], draw=30))
@@ -298,3 +299,6 @@ def test_every_stage_is_timed(cascade, requests):
     assert set(found) == {"retrieve", "coarse", "fine"}
     for items, seconds in found.values():
         assert items.tolist() == [10, 40] and (seconds > 0).all()
+    assert measure_whole_catalogue(cascade, requests, repeats=3).shape == (3,)
+    one_request = [requests[0].slice(0, 1)]
+    assert measure_whole_catalogue(cascade, one_request, repeats=3).shape == (1,)

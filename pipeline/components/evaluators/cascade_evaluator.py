@@ -52,7 +52,13 @@ def judge(cascade, section: CascadeSection, examples_dir: str, behaviors_dir: st
     from evaluation.cascade.costs import CascadeCosts, StageCost
     from evaluation.cascade.evaluate import evaluate_cascade
     from evaluation.cascade.scores import CascadeScores
-    from serving.offline.cascade_scoring import References, measure_stages, sample_requests, score_cascade
+    from serving.offline.cascade_scoring import (
+        References,
+        measure_stages,
+        measure_whole_catalogue,
+        sample_requests,
+        score_cascade,
+    )
 
     requests = sample_requests(examples_dir, behaviors_dir, split, cascade, section.sample_requests, section.seed)
     width = max(section.retrieve, *section.evaluation.retrieve_grid)
@@ -63,7 +69,7 @@ def judge(cascade, section: CascadeSection, examples_dir: str, behaviors_dir: st
     timed = measure_stages(cascade, requests, sizes, section.timed_requests)
     costs = CascadeCosts(
         **{stage: StageCost.fit(*measured) for stage, measured in timed.items()},
-        ideal_seconds=float(np.median(table["ideal_seconds"].to_numpy())),
+        ideal_seconds=float(np.median(measure_whole_catalogue(cascade, requests, section.timed_requests))),
     )
     scores = CascadeScores.from_table(table, len(cascade.catalogue))
     return table, evaluate_cascade(scores, section, section.evaluation, costs, ranker)

@@ -32,9 +32,22 @@ def by_constant(logits):
     return logits + tf.reduce_sum(tf.constant(np.random.default_rng(0).normal(size=300_000), tf.float32))
 
 
+def by_fused_normalisation(logits):
+    columns = tf.reshape(logits, [1, -1, 1, 1])
+    normed, *_ = tf.raw_ops.FusedBatchNormV3(
+        x=columns, scale=[1.0], offset=[0.0], mean=[], variance=[], epsilon=1e-3, is_training=True
+    )
+    return tf.reshape(normed, [-1])
+
+
 @pytest.mark.parametrize(
     ("fault", "message"),
-    [(by_python, "calls Python"), (by_xla, "XLA.*remove `jit_compile`"), (by_constant, "constant of 1,200,0.. bytes")],
+    [
+        (by_python, "calls Python"),
+        (by_xla, "XLA.*remove `jit_compile`"),
+        (by_constant, "constant of 1,200,0.. bytes"),
+        (by_fused_normalisation, "two requests at a time.*`epsilon` of 1e-5"),
+    ],
 )
 def test_an_export_that_a_server_cannot_run_is_refused(encoding, tmp_path, fault, message):
     model = Faulty(make_small_ranker(encoding), fault)
