@@ -118,6 +118,26 @@ class RunningServer:
                 )
             time.sleep(POLL_S)
 
+    def await_retired(self, kept: Served, names: Iterable[str], timeout_s: float) -> None:
+        """Returns when of these models no version is available but those that are kept.
+
+        A reload answers before anything is unloaded: who switches back at once would be told that a version is
+        available which is on its way out.
+
+        Raises:
+          RunError: if one is available for longer, as while calls of it run.
+        """
+        ends = time.monotonic() + timeout_s
+        while True:
+            found = {name: model.versions for name, model in self.served(names, ()).items()}
+            left = [(name, version) for name, have in found.items() for version in have - _versions(kept, name)]
+            if not left:
+                return
+            if time.monotonic() >= ends:
+                name, version = min(left)
+                raise RunError(f"{self.address}: version {version} of {name} is still loaded after {timeout_s:g} s.")
+            time.sleep(POLL_S)
+
     def _states(self, name: str) -> Sequence[ModelVersionStatus]:
         import grpc
         from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusRequest
@@ -193,7 +213,7 @@ def switch(
         try:
             for server, own in steps.items():
                 if phase in own:
-                    _do(server, own[phase], timeout_s)
+                    _do(server, own[phase], asked, timeout_s)
                     tell(f"{server.address}: {phase}")
         except RunError as error:
             if phase == "retire":
@@ -207,10 +227,16 @@ def _is_available(version: ModelVersionStatus | None) -> bool:
     return version is not None and version.state == version.AVAILABLE
 
 
-def _do(server: RunningServer, step: Step, timeout_s: float) -> None:
+def _versions(served: Served, name: str) -> frozenset[int]:
+    return served[name].versions if name in served else frozenset()
+
+
+def _do(server: RunningServer, step: Step, names: Iterable[str], timeout_s: float) -> None:
     ends = time.monotonic() + timeout_s
     server.reload(step.served, timeout_s)
     server.await_available(step.awaited, max(0.0, ends - time.monotonic()))
+    if step.name == "retire":
+        server.await_retired(step.served, names, max(0.0, ends - time.monotonic()))
 
 
 def _take_back(before: Mapping[RunningServer, Served], timeout_s: float) -> str:

@@ -12,6 +12,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+
+from tests.serving.conformance.servers import real_binary, run_binary
+
+#: Servers that a switch is tried on: the embedded one, and TensorFlow Serving where its program is.
+KINDS = [
+    "embedded",
+    pytest.param(
+        "real",
+        marks=pytest.mark.skipif(
+            not real_binary(),
+            reason="TensorFlow Serving is not here: TF_SERVING_BINARY, or tensorflow_model_server on the PATH",
+        ),
+    ),
+]
+
 START = """
 import sys, time
 from serving.server.config import ServeConfig
@@ -25,6 +41,10 @@ with ModelServer(config) as server:
 """
 
 
+#: Callers that come and go while a server is switched; its default is four threads a core.
+_REAL_FLAGS = ("--grpc_max_threads=64",)
+
+
 class Addresses(NamedTuple):
     """Where a server listens, each `host:port`."""
 
@@ -33,8 +53,17 @@ class Addresses(NamedTuple):
 
 
 @contextmanager
-def server(models_config: Path) -> Iterator[Addresses]:
-    """Yields where a server of this configuration listens, once it serves; it ends with the block."""
+def server(models_config: Path, kind: str = "embedded") -> Iterator[Addresses]:
+    """Yields where a server of this configuration listens, once it serves; it ends with the block.
+
+    Args:
+      models_config: its configuration.
+      kind: `embedded`, or `real` for TensorFlow Serving.
+    """
+    if kind == "real":
+        with tempfile.TemporaryDirectory() as work, run_binary(models_config, Path(work), _REAL_FLAGS) as addresses:
+            yield Addresses(*addresses)
+        return
     command = [sys.executable, "-c", START, str(models_config)]
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
     with tempfile.TemporaryFile("w+") as told:

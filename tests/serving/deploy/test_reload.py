@@ -35,12 +35,12 @@ def models(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def two(models, tmp_path_factory):
+@pytest.fixture(scope="module", params=running.KINDS)
+def two(request, models, tmp_path_factory):
     """Two servers of `V1`."""
     path = tmp_path_factory.mktemp("config") / "models.config"
     path.write_text(to_text(V1, str(models)))
-    with running.server(path) as first, running.server(path) as second:
+    with running.server(path, request.param) as first, running.server(path, request.param) as second:
         yield [first.grpc, second.grpc]
 
 
