@@ -128,6 +128,13 @@ BAD = {
         ["--settings", "{file}"],
     ],
     "bse verify": [["-s", "{tmp}"], ["-s", "{file}"]],
+    "profiles build": [
+        ["--spec", "no/such.yaml", "-e", "{tmp}", "-b", "{tmp}", "-s", "{tmp}/store"],
+        ["--spec", "{file}", "-e", "{tmp}", "-b", "{tmp}", "-s", "{tmp}/store"],
+        ["--spec", "tfx_config/features_simulated.yaml", "-e", "{tmp}", "-b", "{tmp}", "-s", "{tmp}/store"],
+    ],
+    "profiles get": [["-s", "{tmp}", "-u", "u1"], ["-s", "no/such", "-u", "u1"], ["-s", "{file}", "-u", "u1"]],
+    "profiles verify": [["-s", "{tmp}"], ["-s", "{file}"]],
 }
 
 

@@ -15,7 +15,7 @@ from pipeline.cli.console import err, out
 profiles = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Profiles of users: request features and newest behaviours. Build, read, verify.",
+    help="Profiles of users: build, read, verify.",
 )
 
 Store = Annotated[Path, typer.Option("--store", "-s", help="The store: the folder of all its versions.")]
