@@ -10,7 +10,7 @@ from tfx.types.standard_artifacts import Examples, Model, ModelBlessing, ModelEv
 
 from features import storage
 from features.spec import load_spec
-from pipeline.artifacts import BehaviorTableSet, ReleaseNote
+from pipeline.artifacts import BehaviorTableSet, ProfileSet, ReleaseNote
 from pipeline.components.push.pusher import WholePushExecutor, push_whole
 from pipeline.components.push.release_pusher import ReleasePusherExecutor
 from pipeline.config import PipelineConfig, select_models
@@ -19,7 +19,7 @@ from serving.release.contents import problems_of
 from serving.release.registry import Releases
 from tests.builders.bse_example import build
 from tests.builders.report_example import evaluation
-from tests.serving.release.release_example import push
+from tests.serving.release.release_example import push, put_profiles
 
 SPEC = load_spec(Path(__file__).parents[2] / "tfx_config" / "features_simulated.yaml")
 MODELS = {"two_tower": {}, "autoint": {"parameters": {"history": {"long": "sdim"}}}, "hcn": {}}
@@ -218,6 +218,9 @@ def test_the_component_reads_what_the_others_left(config, tmp_path):
         given[f"{name}_pushed_model"] = [artifact(PushedModel, tmp_path / "pushed", **place)]
         given[f"{name}_evaluation"] = [artifact(ModelEvaluation, tmp_path / "evaluation")]
     given["autoint_tables"] = [artifact(BehaviorTableSet, tmp_path / "tables")]
+    named = put_profiles(plan.root, "p3")
+    storage.write_text(tmp_path / "profiles" / "profiles.json", json.dumps({"version": "p3", "users": 3}))
+    given["profiles"] = [artifact(ProfileSet, tmp_path / "profiles")]
 
     def run():
         note = artifact(ReleaseNote, tmp_path / "note")
@@ -228,7 +231,9 @@ def test_the_component_reads_what_the_others_left(config, tmp_path):
 
     made = Releases(plan.root).get(run())
     assert [model.name for model in made.models] == ["shop_two_tower", "shop_autoint"], "hcn was not pushed"
-    assert made.tables[0].version == "v7" and made.data == "abc" and made.catalogue is not None
+    assert (
+        made.profiles == named and made.tables[0].version == "v7" and made.data == "abc" and made.catalogue is not None
+    )
     assert made.metrics["shop_autoint"] == evaluation().figures() and "auc" in made.metrics["shop_autoint"]
     popular = pq.read_table(Releases(plan.root).path(made.popular_items))
     assert popular.to_pydict() == {"item_id": ["i2", "i1"], "clicks": [2, 1]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from features import storage
 from serving.release.manifest import Release, ReleasedModel, ReleasedTables
 from serving.release.publish_release import publish_release
+from serving.user_stores.builds import StoreBuild
 from tests.builders.bse_example import build
 
 MODELS = {"shop_two_tower": "retrieval", "shop_hcn": "coarse", "shop_autoint": "fine"}
@@ -24,6 +25,14 @@ def put_items(root: str, text: str = "items") -> str:
     path = storage.join(f"{root}_run", "catalogue", "items.parquet")
     storage.write_text(path, text)
     return path
+
+
+def put_profiles(root, version: str) -> str:
+    """Publishes a version of users' profiles; returns how a release names it."""
+    store = storage.join(root, "shop_profiles")
+    with StoreBuild(store, version) as build:
+        build.publish_with({"format": 1, "features": [], "columns": ["timestamp", "item_id"], "length": 5})
+    return f"shop_profiles/{version}"
 
 
 def release(root, version: int, *, tables: bool = True, items: str = "items", **facts) -> Release:

@@ -14,8 +14,8 @@ from serving.release.contents import problems_of
 from serving.release.labels import MOVES_FILE, label_moves, promote, rollback, rollback_target
 from serving.release.prune import plan_prune, prune
 from serving.release.registry import Releases
-from serving.user_stores.builds import StoreBuild, versions
-from tests.serving.release.release_example import MODELS, push, release
+from serving.user_stores.builds import versions
+from tests.serving.release.release_example import MODELS, push, put_profiles, release
 
 
 @pytest.fixture
@@ -222,14 +222,6 @@ def test_prune_leaves_the_tables_that_a_store_names_as_current(root):
     release(root, 3, tables=False)
     assert prune(root, 1).tables == ("shop_autoint_bse/v2",)
     assert versions(storage.join(root, "shop_autoint_bse")) == ["v1"]
-
-
-def put_profiles(root, version: str) -> str:
-    """Publishes a version of users' profiles; returns how a release names it."""
-    store = storage.join(root, "shop_profiles")
-    with StoreBuild(store, version) as build:
-        build.publish_with({"format": 1, "features": [], "columns": ["timestamp", "item_id"], "length": 5})
-    return f"shop_profiles/{version}"
 
 
 def test_profiles_are_checked_and_pruned_as_tables_are(root):
