@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 
@@ -38,6 +38,7 @@ class LoggedRewards:
       logger_placements: [N, L] the logger's probability of the item in each slot.
       behavior: [N] int codes of how the user is taken to read the list: 0 each slot by itself, 1 downwards, 2 as a
         whole.
+      examination: [L] how likely each slot is looked at, up to a factor (`evaluation.replay.weights.examination`).
       excluded: fault → rows that were left out for it, of logs that were read with `exclude`.
 
     Raises:
@@ -59,6 +60,7 @@ class LoggedRewards:
     placements: Mapping[str, Array] = field(default_factory=dict)
     logger_placements: Array | None = None
     behavior: Array | None = None
+    examination: Array | None = None
     excluded: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -102,10 +104,32 @@ class LoggedRewards:
         found: dict[str, Array] = {}
         for each in fields(self):
             value = getattr(self, each.name)
-            if isinstance(value, np.ndarray):
+            if isinstance(value, np.ndarray) and each.name != "examination":
                 found[each.name] = value
             elif isinstance(value, Mapping) and each.name != "excluded":
                 found |= {f"{each.name}/{policy}": column for policy, column in value.items()}
+        return found
+
+    def take(self, rows: Array) -> LoggedRewards:
+        """The log of some rows ([N] bool), in their order; `excluded` stays."""
+        changed: dict[str, object] = {}
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if isinstance(value, np.ndarray) and each.name != "examination":
+                changed[each.name] = value[rows]
+            elif isinstance(value, Mapping) and each.name != "excluded":
+                changed[each.name] = {policy: column[rows] for policy, column in value.items()}
+        return replace(self, **changed)  # type: ignore[arg-type]
+
+    def shared(self, name: str, what: str) -> Array:
+        """`logger_placements`, `behavior` or `examination`; `what` says for what it is needed.
+
+        Raises:
+          InputError: where the log does not have it.
+        """
+        found: Array | None = getattr(self, name)
+        if found is None:
+            raise InputError(f"{what} needs `{name}`, which the log does not have.")
         return found
 
     def needs(self, column: str, policy: str, what: str) -> Array:

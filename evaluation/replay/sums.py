@@ -106,7 +106,7 @@ class UserSums:
         """
         wanted = list(estimators)
         rows, policies = np.ones(len(logged)), tuple(logged.weights)
-        columns = {"rows": rows, "requests": logged.first_of_request.astype(np.float64)}
+        columns: dict[str, Array] = {"rows": rows, "requests": logged.first_of_request.astype(np.float64)}
         columns |= {"r": logged.reward, "rr": logged.reward**2}
         slots: dict[str, Array] = {}
         for policy in policies:
