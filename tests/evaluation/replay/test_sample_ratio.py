@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from evaluation.replay.experiment.sample_ratio import LEVEL, sample_ratio, sequential_sample_ratio
 from features.errors import InputError
-from serving.experiments.sample_ratio import LEVEL, sample_ratio, sequential_sample_ratio
 
 SHARES = {"a": 5000, "b": 5000}
 DAYS = 1000
