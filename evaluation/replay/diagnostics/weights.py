@@ -70,7 +70,7 @@ class EffectiveSample(Diagnostic):
 class LargestShare(Diagnostic):
     """The largest part that one user has of all weight."""
 
-    name, title, bound = "largest_share", "Largest weight share", 0.05
+    name, title, bound = "largest_share", "Largest weight share", 0.02
     reason = "One user has {value} of all weight (at most {bound})."
     remedy = MORE
 
@@ -82,7 +82,7 @@ class LargestShare(Diagnostic):
 class Contributions(Diagnostic):
     """(Σ ψ_u²)² / Σ ψ_u⁴: how many users the variance rests on; rare rewards make it small."""
 
-    name, title, bound, at_least = "contributions", "Users behind the variance", 30.0, True
+    name, title, bound, at_least = "contributions", "Users behind the variance", 20.0, True
     reason = "The variance rests on {value} users (at least {bound}): few have a reward with weight."
     remedy = "Log more, or take a reward that is less rare."
 
@@ -94,7 +94,7 @@ class WeightTail(Diagnostic):
     """k̂, the generalised Pareto shape of the largest weights (one a user): above 1/2 their variance has no limit.
 
     Fitted to the largest 3 √U, at most a fifth of all (Vehtari, Simpson, Gelman, Yao, Gabry, Pareto smoothed importance
-    sampling, JMLR 25, 2024, who trust estimates up to 0.7).
+    sampling, JMLR 25, 2024, who trust estimates up to 0.7). The value is k̂ less its standard error (1 + k̂) / √M.
     """
 
     name, title, bound = "weight_tail", "Weight tail", 0.7
@@ -108,7 +108,8 @@ class WeightTail(Diagnostic):
         count = int(min(0.2 * len(largest), 3 * np.sqrt(len(largest))))
         if count < 10:
             return None
-        return pareto_shape(largest[-count:] - largest[-count - 1])
+        shape = pareto_shape(largest[-count:] - largest[-count - 1])
+        return float(shape - (1 + max(shape, 0.0)) / np.sqrt(count))
 
 
 class ClippedShare(Diagnostic):
