@@ -52,6 +52,7 @@ BENCHMARKS = {
     "batching": "serving",
     "gateway": "serving",
     "behaviors": "serving",
+    "replay_oracles": "replay",
 }
 
 
