@@ -14,7 +14,7 @@ from evaluation.replay.sums import PolicySums
 from features.errors import InputError
 
 
-class Part(NamedTuple):
+class Quotient(NamedTuple):
     """A ratio of two columns' totals; an estimate is a sum of such parts."""
 
     numerator: str
@@ -97,10 +97,10 @@ class Estimator(abc.ABC):
         """Returns the columns [N] to sum by user and slot; most need none."""
         return {}
 
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[Quotient]:
         """Returns the ratios whose sum is the estimate."""
-        found = [Part(f"{self.key}/value", f"{self.key}/w" if self.self_normalised else self.size)]
-        return found + ([Part(f"{self.key}/expected", self.size)] if self.modelled else [])
+        found = [Quotient(f"{self.key}/value", f"{self.key}/w" if self.self_normalised else self.size)]
+        return found + ([Quotient(f"{self.key}/expected", self.size)] if self.modelled else [])
 
     def estimate(self, sums: PolicySums) -> float:
         """Returns the policy's value for each unit; NaN where it is undefined, e.g. without a row that it weighs."""
