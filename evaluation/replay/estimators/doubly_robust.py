@@ -80,6 +80,7 @@ class SubGaussianDr(Estimator):
     """DR with ŵ = w / (1 − λ + λ w)."""
 
     name, title, modelled, default = "sub_gaussian_dr", "Sub-Gaussian DR", True, 0.001
+    highest = 1.0
 
     def weight(self, logged: LoggedRewards, policy: str) -> Array:
         return sub_gaussian(logged.weights[policy], self.number)

@@ -74,6 +74,7 @@ class SubGaussianIps(Estimator):
     """Σ ŵ r / n with ŵ = w / (1 − λ + λ w): tails of 1/λ at most (Metelli, Russo, Restelli, NeurIPS 2021)."""
 
     name, title, default = "sub_gaussian_ips", "Sub-Gaussian IPS", 0.001
+    highest = 1.0
 
     def weight(self, logged: LoggedRewards, policy: str) -> Array:
         return sub_gaussian(logged.weights[policy], self.number)

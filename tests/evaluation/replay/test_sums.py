@@ -38,6 +38,17 @@ def test_sums_by_slot():
     assert sums.slot_totals("rows").tolist() == [2, 1, 2] and sums["requests"].tolist() == [2, 2]
 
 
+def test_the_order_of_estimators_and_of_policies_does_not_matter():
+    every = [make_estimator(name) for name in ("clipped_ips", "sniips", "clipped_ips")]
+    flipped = make_log(weights={"b": 1 - WEIGHT / 4, "a": WEIGHT})
+    sums = UserSums.of(make_log(), every)
+    merged = sums.merge(UserSums.of(flipped, every[::-1]))
+    for name in ("a", "b"):
+        for each in every:
+            assert each.estimate(merged.policy(name)) == pytest.approx(each.estimate(sums.policy(name)), rel=1e-15)
+    assert merged.policy("a").total("rows") == 10
+
+
 def test_policies_are_paired():
     every = [make_estimator(name) for name in ("ips", "snips")]
     sums = UserSums.of(make_log(), every)
