@@ -53,6 +53,7 @@ BENCHMARKS = {
     "batching": "serving",
     "gateway": "serving",
     "behaviors": "serving",
+    "replay_oracles": "replay",
 }
 
 

@@ -1,12 +1,12 @@
 """Sums of doubles that do not depend on the order of their summands, in no bit.
 
-A summand is cut once into an integer multiple of 2⁻⁶⁰, which three 64-bit integers (limbs) hold:
+A summand is cut once to an integer multiple of 2⁻⁶⁰ (8.7e-19), towards 0, which three 64-bit integers (limbs) hold:
 
-    x = top · 2²⁰ + middle · 2⁻²⁰ + low · 2⁻⁶⁰,   0 ≤ middle, low < 2⁴⁰,
+    x = top · 2²⁰ + middle · 2⁻²⁰ + low · 2⁻⁶⁰,   |middle|, |low| < 2⁴⁰.
 
-what lies below 2⁻⁶⁰ (8.7e-19) is cut off. Limbs are added as integers, which is exact, and carried over until the lower
-two are in range again. So equal multisets of summands have equal limbs, however they were split and merged; a double is
-made of them only where a value is wanted. It is the idea of the long accumulator (Kulisch, 2011), at fixed width.
+Limbs are added as integers, which is exact, and carried over until 0 ≤ middle, low < 2⁴⁰. So equal multisets of
+summands have equal limbs, however they were split and merged; a double is made of them only where a value is wanted. It
+is the idea of the long accumulator (Kulisch, 2011), at fixed width.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ def to_limbs(values: Array, what: str = "a summand") -> Array:
             f"{what} must be finite and below 2**60 in size; scale the reward. Received: {values[bad.argmax()]}."
         )
     limbs = np.empty((3, len(values)), np.int64)
-    top = np.floor(values / _TOP)
-    rest = values - top * _TOP  # exact: a difference of multiples of the last bit of the value, and not larger
-    middle = np.floor(rest / _MIDDLE)
-    rest -= middle * _MIDDLE
-    limbs[0], limbs[1], limbs[2] = top, middle, np.floor(rest / _LOW)
+    rest = values
+    for limb, unit in zip(limbs, (_TOP, _MIDDLE, _LOW), strict=True):
+        whole = np.trunc(rest / unit)  # towards 0: from -0.1 down to a multiple of 2^20, the rest would be rounded
+        limb[:] = whole
+        rest = rest - whole * unit
     return limbs
 
 
@@ -57,11 +57,11 @@ def add_groups(limbs: Array, starts: Array) -> Array:
     """Adds limbs of neighbours.
 
     Args:
-      limbs: [3, N] in range.
+      limbs: [3, N], the lower two below 2⁴⁰ in size.
       starts: [G] where each group begins, rising, the first 0; every group has a member.
 
     Returns:
-      [3, G], in range.
+      [3, G], carried.
     """
     if not len(starts):
         return np.empty((3, 0), np.int64)

@@ -8,8 +8,9 @@ of a user may be torn apart between parts, rows of a request may not. NumPy, a B
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Protocol
 
 import numpy as np
@@ -27,7 +28,14 @@ WEIGHTED = ("w", "ww", "wr", "wwr", "wwrr")
 
 
 class Summed(Protocol):
-    """What `UserSums` asks of an estimator: which columns it wants to be summed besides `SHARED` and `WEIGHTED`."""
+    """What `UserSums` asks of an estimator: which columns it wants to be summed besides `SHARED` and `WEIGHTED`.
+
+    Attributes:
+      key: tells it, with its parameter, from all others.
+    """
+
+    @property
+    def key(self) -> str: ...
 
     def terms(self, logged: LoggedRewards, policy: str) -> dict[str, Array]:
         """Columns [N] to sum by user; their names begin with the estimator's key."""
@@ -51,11 +59,15 @@ class SumTable:
     columns: dict[str, Array]
 
     @classmethod
-    def of_rows(cls, user: Array, slot: Array | None, columns: Mapping[str, Array]) -> SumTable:
-        """Sums rows: user, slot [N], and columns [N] of doubles."""
+    def of_rows(cls, user: Array, slot: Array | None, columns: Iterable[tuple[str, Array]]) -> SumTable:
+        """Sums rows.
+
+        Args:
+          user, slot: [N]; without slots, by user alone.
+          columns: names and [N] doubles; an iterator's are made, summed and dropped one after the other.
+        """
         order, starts, keys = _groups(user, slot)
-        found = {name: add_groups(to_limbs(column[order], f"`{name}`"), starts) for name, column in columns.items()}
-        return cls(*keys, found)
+        return cls(*keys, {name: add_groups(to_limbs(each[order], f"`{name}`"), starts) for name, each in columns})
 
     @classmethod
     def merged(cls, tables: list[SumTable]) -> SumTable:
@@ -104,19 +116,12 @@ class UserSums:
         Raises:
           InputError: for an estimator that needs what the log does not have.
         """
-        wanted = list(estimators)
-        rows, policies = np.ones(len(logged)), tuple(logged.weights)
-        columns: dict[str, Array] = {"rows": rows, "requests": logged.first_of_request.astype(np.float64)}
-        columns |= {"r": logged.reward, "rr": logged.reward**2}
-        slots: dict[str, Array] = {}
-        for policy in policies:
-            found = _weighted(logged.weights[policy], logged.reward)
-            for estimator in wanted:
-                found |= estimator.terms(logged, policy)
-                slots |= {f"{policy}/{k}": v for k, v in estimator.slot_terms(logged, policy).items()}
-            columns |= {f"{policy}/{name}": column for name, column in found.items()}
-        by_user = SumTable.of_rows(logged.user, None, columns)
-        by_slot = SumTable.of_rows(logged.user, logged.slot, {"rows": rows} | slots) if slots else None
+        wanted = list({estimator.key: estimator for estimator in estimators}.values())
+        by_user = SumTable.of_rows(logged.user, None, _columns(logged, wanted))
+        slots = _slot_columns(logged, wanted)
+        first = next(slots, None)
+        by_slot = None if first is None else SumTable.of_rows(logged.user, logged.slot, chain([first], slots))
+        policies = logged.policies
         order, starts, _ = _groups(logged.user, None)
         largest = {policy: np.maximum.reduceat(logged.weights[policy][order], starts) for policy in policies}
         lowest, highest = (logged.reward.min(), logged.reward.max()) if len(logged) else (np.inf, -np.inf)
@@ -158,8 +163,9 @@ class UserSums:
         return PolicySums(name, self)
 
     @property
-    def _columns(self) -> tuple[tuple[str, ...], ...]:
-        return self.policies, tuple(self.by_user.columns), tuple(self.by_slot.columns if self.by_slot else ())
+    def _columns(self) -> tuple[frozenset[str], ...]:
+        slots = self.by_slot.columns if self.by_slot else {}
+        return frozenset(self.policies), frozenset(self.by_user.columns), frozenset(slots)
 
 
 @dataclass(frozen=True)
@@ -228,6 +234,30 @@ class PolicySums:
             if key in table.columns:
                 return key
         raise InputError(f"`{column}` was not summed for `{self.name}`: name its estimator to `UserSums.of`.")
+
+
+def _columns(logged: LoggedRewards, estimators: Sequence[Summed]) -> Iterator[tuple[str, Array]]:
+    yield from zip(
+        SHARED, (np.ones(len(logged)), logged.first_of_request, logged.reward, logged.reward**2), strict=True
+    )
+    for policy in logged.policies:
+        for name, column in _weighted(logged.weights[policy], logged.reward).items():
+            yield f"{policy}/{name}", column
+        for estimator in estimators:
+            for name, column in estimator.terms(logged, policy).items():
+                yield f"{policy}/{name}", column
+
+
+def _slot_columns(logged: LoggedRewards, estimators: Sequence[Summed]) -> Iterator[tuple[str, Array]]:
+    """The columns by slot, and before the first of them the number of rows."""
+    started = False
+    for policy in logged.policies:
+        for estimator in estimators:
+            for name, column in estimator.slot_terms(logged, policy).items():
+                if not started:
+                    started = True
+                    yield "rows", np.ones(len(logged))
+                yield f"{policy}/{name}", column
 
 
 def _weighted(weight: Array, reward: Array) -> dict[str, Array]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from evaluation.metrics.rows import Array
-from evaluation.replay.estimators.estimator import Estimator, Part
+from evaluation.replay.estimators.estimator import Estimator, Quotient
 from evaluation.replay.estimators.weighting import sub_gaussian
 from evaluation.replay.logged import LoggedRewards
 from evaluation.replay.sums import PolicySums
@@ -25,8 +25,8 @@ class DirectMethod(Estimator):
     def terms(self, logged: LoggedRewards, policy: str) -> dict[str, Array]:
         return {f"{self.key}/expected": logged.needs("q_expected", policy, "`dm`")}
 
-    def parts(self) -> list[Part]:
-        return [Part(f"{self.key}/expected", "rows")]
+    def parts(self) -> list[Quotient]:
+        return [Quotient(f"{self.key}/expected", "rows")]
 
     def diagnose(self, sums: PolicySums) -> dict[str, float]:
         return {}
@@ -80,6 +80,7 @@ class SubGaussianDr(Estimator):
     """DR with ŵ = w / (1 − λ + λ w)."""
 
     name, title, modelled, default = "sub_gaussian_dr", "Sub-Gaussian DR", True, 0.001
+    highest = 1.0
 
     def weight(self, logged: LoggedRewards, policy: str) -> Array:
         return sub_gaussian(logged.weights[policy], self.number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from evaluation.replay.sums import PolicySums
 from features.errors import InputError
 
 
-class Part(NamedTuple):
+class Quotient(NamedTuple):
     """A ratio of two columns' totals; an estimate is a sum of such parts."""
 
     numerator: str
@@ -34,13 +35,14 @@ class Estimator(abc.ABC):
       parameter: λ, the limit or the window of those that have one; see the class.
 
     Raises:
-      InputError: for a parameter that is negative or no number, or that the estimator does not have.
+      InputError: for a parameter outside its range, or that the estimator does not have.
 
     Attributes:
       name: as the table has it.
       title: how reports call it.
       unit: what the value is the mean of: `impression` or `request`.
       default: of the parameter; None where there is none.
+      highest: that the parameter may be.
       self_normalised: whether the weights are divided by their mean.
       modelled: whether it corrects a model's expected reward (`q_logged`, `q_expected`).
     """
@@ -49,12 +51,13 @@ class Estimator(abc.ABC):
     title: str
     unit: str = "impression"
     default: float | None = None
+    highest: float = math.inf
     self_normalised: bool = False
     modelled: bool = False
 
     def __init__(self, parameter: float | None = None):
-        if parameter is not None and (self.default is None or not parameter >= 0):
-            rule = "has no parameter" if self.default is None else "needs a parameter from 0"
+        if parameter is not None and (self.default is None or not 0 <= parameter <= self.highest):
+            rule = "has no parameter" if self.default is None else f"needs a parameter in [0, {self.highest:g}]"
             raise InputError(f"`{self.name}` {rule}. Received: {parameter}.")
         self.parameter = self.default if parameter is None else parameter
 
@@ -97,10 +100,10 @@ class Estimator(abc.ABC):
         """Returns the columns [N] to sum by user and slot; most need none."""
         return {}
 
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[Quotient]:
         """Returns the ratios whose sum is the estimate."""
-        found = [Part(f"{self.key}/value", f"{self.key}/w" if self.self_normalised else self.size)]
-        return found + ([Part(f"{self.key}/expected", self.size)] if self.modelled else [])
+        found = [Quotient(f"{self.key}/value", f"{self.key}/w" if self.self_normalised else self.size)]
+        return found + ([Quotient(f"{self.key}/expected", self.size)] if self.modelled else [])
 
     def estimate(self, sums: PolicySums) -> float:
         """Returns the policy's value for each unit; NaN where it is undefined, e.g. without a row that it weighs."""

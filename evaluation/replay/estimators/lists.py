@@ -154,8 +154,7 @@ class PseudoInverse(Estimator):
 class PseudoInverseControlled(PseudoInverse):
     """The pseudo-inverse less β (mean W̃ − 1), whose expectation is 0 (Vlassis et al., NeurIPS 2021).
 
-    β = cov(W̃ R, W̃) / var(W̃) over requests is the one of least variance; that it is estimated biases by about 1/n and
-    does not show in the linear form.
+    β = cov(W̃ R, W̃) / var(W̃) over requests is the one of least variance. That it is estimated biases by about 1/n.
     """
 
     name, title = "pi_cv", "Pseudo-inverse with control variate"
@@ -170,23 +169,30 @@ class PseudoInverseControlled(PseudoInverse):
         found |= {"value": weight * reward, "square": weight**2 * reward}
         return {f"{self.key}/{name}": column for name, column in found.items()}
 
-    def _fit(self, sums: PolicySums) -> tuple[float, float, float]:
-        """Number of requests, mean W̃ R, and β; β is 0 where the weights are all the same."""
-        count = sums.total("requests")
+    def _fit(self, sums: PolicySums) -> tuple[float, float, float, float]:
+        """Means over requests of W̃ and W̃ R, var(W̃), and β, which is 0 where all weights are the same."""
         mean, square, value, product = (
-            float(divide(sums.total(f"{self.key}/{name}"), count)) for name in ("w", "ww", "value", "square")
+            float(divide(sums.total(f"{self.key}/{name}"), sums.total("requests")))
+            for name in ("w", "ww", "value", "square")
         )
         variance = square - mean**2
-        return count, value, (product - value * mean) / variance if variance > 1e-12 * square else 0.0
+        varies = variance > 1e-12 * square
+        return mean, value, variance, (product - value * mean) / variance if varies else 0.0
 
     def estimate(self, sums: PolicySums) -> float:
-        count, value, slope = self._fit(sums)
-        return value - slope * (float(divide(sums.total(f"{self.key}/w"), count)) - 1)
+        mean, value, _, slope = self._fit(sums)
+        return value - slope * (mean - 1)
 
     def influence(self, sums: PolicySums) -> Array:
-        count, _, slope = self._fit(sums)
-        by_request = sums[f"{self.key}/value"] - slope * (sums[f"{self.key}/w"] - sums["requests"])
-        return divide(by_request - self.estimate(sums) * sums["requests"], np.full(len(sums.users), count))
+        """As all; the linear form of β is in it, which matters where W̃ is not 1 on average."""
+        mean, value, variance, slope = self._fit(sums)
+        count, requests = sums.total("requests"), sums["requests"]
+        w, ww, v, product = (sums[f"{self.key}/{name}"] for name in ("w", "ww", "value", "square"))
+        weighted = product - mean * v - value * w + mean * value * requests  # of (W̃ R − value) (W̃ − mean), by user
+        turned = weighted - slope * (ww - 2 * mean * w + mean**2 * requests)
+        steeper = divide(turned, np.full(len(w), variance)) if slope else 0.0
+        found = v - value * requests - slope * (w - mean * requests) - (mean - 1) * steeper
+        return divide(found, np.full(len(w), count))
 
 
 class AdaptiveIps(Estimator):

@@ -6,7 +6,7 @@ import numpy as np
 
 from evaluation.metrics.metric import divide
 from evaluation.metrics.rows import Array
-from evaluation.replay.estimators.estimator import Estimator, Part
+from evaluation.replay.estimators.estimator import Estimator, Quotient
 from evaluation.replay.logged import LoggedRewards
 from evaluation.replay.sums import PolicySums
 
@@ -37,8 +37,8 @@ class Ips(Estimator):
     def terms(self, logged: LoggedRewards, policy: str) -> dict[str, Array]:
         return {}  # every log's sums have them
 
-    def parts(self) -> list[Part]:
-        return [Part("wr", "w" if self.self_normalised else "rows")]
+    def parts(self) -> list[Quotient]:
+        return [Quotient("wr", "w" if self.self_normalised else "rows")]
 
     def diagnose(self, sums: PolicySums) -> dict[str, float]:
         weight, square = sums.total("w"), sums.total("ww")
@@ -74,6 +74,7 @@ class SubGaussianIps(Estimator):
     """Σ ŵ r / n with ŵ = w / (1 − λ + λ w): tails of 1/λ at most (Metelli, Russo, Restelli, NeurIPS 2021)."""
 
     name, title, default = "sub_gaussian_ips", "Sub-Gaussian IPS", 0.001
+    highest = 1.0
 
     def weight(self, logged: LoggedRewards, policy: str) -> Array:
         return sub_gaussian(logged.weights[policy], self.number)
