@@ -272,5 +272,5 @@ def test_the_tables_of_this_file_are_those_of_the_registry():
 
 
 def test_every_estimator_is_a_row_of_the_reference_page():
-    page = Path(__file__).parents[2] / "docs" / "reference" / "replay.md"
+    page = Path(__file__).parents[2] / "docs" / "reference" / "replay" / "estimators.md"
     assert re.findall(r"^\| `(\w+)`", page.read_text("utf-8"), re.MULTILINE) == NAMES

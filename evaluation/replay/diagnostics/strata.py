@@ -49,7 +49,7 @@ class StrataSums:
             columns |= {"inverse": inverse, "inverse²": inverse**2}
         for policy, weight in logged.weights.items():
             columns |= {f"w/{policy}": weight, f"w²/{policy}": weight**2}
-        return cls(SumTable.of_rows(stratum, None, columns))
+        return cls(SumTable.of_rows(stratum, None, columns.items()))
 
     def merge(self, *others: StrataSums) -> StrataSums:
         """The sums of all parts."""

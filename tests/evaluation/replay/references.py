@@ -1,4 +1,4 @@
-"""The estimators as loops over rows and requests, by the equations of docs/reference/replay.md."""
+"""The estimators as loops over rows and requests, by the equations of docs/reference/replay/estimators.md."""
 
 from collections import defaultdict
 

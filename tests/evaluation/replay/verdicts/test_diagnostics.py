@@ -37,25 +37,26 @@ def uniform(seed=0, rows=ROWS, items=20):
 
 
 @pytest.fixture(scope="module")
-def sound() -> Evidence:
+def sound() -> dict[str, Evidence]:
+    """A log that nothing is wrong with, by an estimator that clips and one that does not."""
     rows = World(SCENARIOS["independent"]).log(0)
-    clipped = make_estimator("clipped_ips")
     day = np.arange(len(rows)) % 7
     more = {"unsupported": 0.0, "positions": 1, "users_by_variant": {"a": 510, "b": 490}, "shares": {"a": 1, "b": 1}}
-    return evidence(rows, clipped, day, **more)
+    clipping, plain = (evidence(rows, kind, day, **more) for kind in (make_estimator("clipped_ips"), SNIPS))
+    return dict.fromkeys(DIAGNOSTICS, clipping) | {"weight_tail": plain}
 
 
 @pytest.mark.parametrize("name", DIAGNOSTICS)
 def test_a_sound_log_passes_and_says_nothing(sound, name):
-    found = DIAGNOSTICS[name].judge(sound)
+    found = DIAGNOSTICS[name].judge(sound[name])
     assert found.passed and found.value is not None and not found.reason and not found.remedy
 
 
 @pytest.mark.parametrize("name", DIAGNOSTICS)
 def test_beyond_its_bound_each_says_why_and_what_would_lift_it(sound, name):
     each = DIAGNOSTICS[name]
-    bound = each.measure(sound) + (1e-6 if each.at_least else -1e-6)
-    found = each.judge(sound, bound)
+    bound = each.measure(sound[name]) + (1e-6 if each.at_least else -1e-6)
+    found = each.judge(sound[name], bound)
     assert not found.passed and found.reason.endswith(".") and found.remedy.endswith(".") and found.bound == bound
     assert "{" not in found.reason and found.policy == "candidate"
 
