@@ -14,12 +14,12 @@ from evaluation.replay.experiment.metrics import (
     relative_difference,
     variant_value,
 )
-from evaluation.replay.experiment.sample_ratio import sample_ratio, sequential_sample_ratio
+from evaluation.replay.experiment.sample_ratio import SampleRatio, sample_ratio, sequential_sample_ratio
 from evaluation.replay.experiment.users import SEVERAL_VARIANTS, ExperimentUsers
 from evaluation.replay.intervals.interval import LinearInterval
 from evaluation.replay.intervals.linearised import Linearised, standard_error
 from evaluation.replay.verdicts.power import Power, power_of
-from evaluation.replay.verdicts.verdict import Outcome, judge_difference
+from evaluation.replay.verdicts.verdict import Outcome, half_width, judge_difference
 from evaluation.results import Estimate
 from features.config import Strict
 from features.errors import InputError
@@ -108,20 +108,8 @@ def read_experiment(
         if not shares.get(name, 0) > 0:
             raise InputError(f"variant `{name}` has no share. Received: {dict(shares)}.")
     counts = {name: int((users.variant == name).sum()) for name in sorted({*shares, *users.variant.tolist()})}
-    test = sequential_sample_ratio if tier.repeatable else sample_ratio
-    ratio = test(counts, shares)
-    reasons = []
-    if ratio.mismatch:
-        expected = {name: round(count) for name, count in ratio.expected.items()}
-        reasons.append(
-            f"Users by variant are not in the ratio of the shares (p = {ratio.p_value:.2g}; {counts}, expected "
-            f"{expected}): find where they are lost before anything is read."
-        )
-    several = users.excluded.get(SEVERAL_VARIANTS, 0)
-    if several > MOST_IN_SEVERAL * (len(users) + several):
-        reasons.append(
-            f"{several} of {len(users) + several} users were seen in several variants: assignment is broken."
-        )
+    ratio = (sequential_sample_ratio if tier.repeatable else sample_ratio)(counts, shares)
+    reasons = _broken(users, counts, ratio)
     both = users.where((users.variant == candidate) | (users.variant == baseline))
     found = [_reading(metric, both, candidate, baseline, tier, reasons, wanted.get(metric.name)) for metric in metrics]
     return ExperimentReading(
@@ -135,6 +123,22 @@ def read_experiment(
         reasons=tuple(reasons),
         metrics=tuple(found),
     )
+
+
+def _broken(users: ExperimentUsers, counts: Mapping[str, int], ratio: SampleRatio) -> list[str]:
+    """Why nothing of the experiment may be read."""
+    reasons = []
+    if ratio.mismatch:
+        expected = {name: round(count) for name, count in ratio.expected.items()}
+        reasons.append(
+            f"Users by variant are not in the ratio of the shares (p = {ratio.p_value:.2g}; {counts}, expected "
+            f"{expected}): find where they are lost before anything is read."
+        )
+    several = users.excluded.get(SEVERAL_VARIANTS, 0)
+    whole = len(users) + several
+    if several > MOST_IN_SEVERAL * whole:
+        reasons.append(f"{several} of {whole} users were seen in several variants: assignment is broken.")
+    return reasons
 
 
 def _reading(
@@ -155,7 +159,6 @@ def _reading(
     outcome = judge_difference(found, lower_is_better=metric.lower_is_better)
     if outcome == "withheld":
         reasons.append("The difference is undefined: too few users, or a denominator of 0.")
-    half = (found.high - found.low) / 2 if found.high is not None and found.low is not None else float("nan")
     return MetricReading(
         metric=metric.name,
         candidate_value=surround(plain[0], tier, size),
@@ -165,7 +168,7 @@ def _reading(
         outcome="withheld" if reasons else outcome,
         reasons=tuple(reasons),
         variance_left=(error / before) ** 2 if before > 0 else None,
-        power=power_of(half, error, size, effect),
+        power=power_of(half_width(found), error, size, effect),
     )
 
 

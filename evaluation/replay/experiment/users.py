@@ -88,13 +88,7 @@ def read_users(
     Raises:
       InputError: for a column that is not there, is null or not finite, no rows, or a user twice in `before`.
     """
-    for name in (user, variant, *columns, *slices, *([day] if day else [])):
-        if name not in rows.column_names:
-            raise InputError(f"the rows have no column `{name}`. Received: {', '.join(rows.column_names)}.")
-        if name not in slices and rows.column(name).null_count:
-            raise InputError(f"`{name}` must not be null; it is in {rows.column(name).null_count} rows.")
-    if not rows.num_rows:
-        raise InputError("an experiment without rows cannot be read.")
+    _check(rows, (user, variant, *columns, *([day] if day else [])), slices)
     keys = rows.column(user).combine_chunks().dictionary_encode()
     codes, count = keys.indices.to_numpy(zero_copy_only=False), len(keys.dictionary)
     first = np.full(count, rows.num_rows)
@@ -110,6 +104,17 @@ def read_users(
     sliced = {name: np.asarray([str(each) for each in rows.column(name).to_pylist()])[first] for name in slices}
     users = ExperimentUsers(names[first], sums, day_sums, days, sliced, {SEVERAL_VARIANTS: int(several.sum())})
     return users.where(~several)
+
+
+def _check(rows: pa.Table, whole: Sequence[str], slices: Sequence[str]) -> None:
+    """Refuses rows without a column, with nulls in one of those that must be whole, or none."""
+    for name in (*whole, *slices):
+        if name not in rows.column_names:
+            raise InputError(f"the rows have no column `{name}`. Received: {', '.join(rows.column_names)}.")
+        if name in whole and rows.column(name).null_count:
+            raise InputError(f"`{name}` must not be null; it is in {rows.column(name).null_count} rows.")
+    if not rows.num_rows:
+        raise InputError("an experiment without rows cannot be read.")
 
 
 def _numbers(table: pa.Table, name: str) -> Array:

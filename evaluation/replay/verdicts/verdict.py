@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from evaluation.metrics.rows import Array
 from evaluation.replay.diagnostics.diagnostic import Diagnosis
 from evaluation.replay.diagnostics.registry import DIAGNOSTICS
 from evaluation.replay.diagnostics.weights import contributions
@@ -100,21 +101,13 @@ def compare(
       InputError: for a policy without sums, one without diagnoses, or what the interval or the power refuse.
     """
     first, second = sums.policy(candidate), sums.policy(baseline)
-    missing = {candidate, baseline} - {each.policy for each in diagnoses}
-    if missing:
-        raise InputError(f"policy `{sorted(missing)[0]}` has no diagnoses; a verdict needs those of both.")
     difference = interval.difference(estimator, first, second)
     influence = estimator.influence(first) - estimator.influence(second)
-    reasons = _reasons([each for each in diagnoses if each.policy in (candidate, baseline)])
     outcome = judge_difference(difference, margin, lower_is_better)
+    reasons = _reasons(candidate, baseline, diagnoses, influence)
     if outcome == "withheld":
         reasons.append("The difference has no interval: fewer than two users, or no user with weight.")
-    rest, few = contributions(influence), DIAGNOSTICS["contributions"]
-    if rest is not None and not rest >= few.bound:
-        reasons.append(f"The difference rests on {rest:.4g} users (at least {few.bound:g}). {few.remedy}")
-    half = (
-        (difference.high - difference.low) / 2 if difference.low is not None and difference.high is not None else None
-    )
+    half = half_width(difference)
     return PolicyComparison(
         candidate=candidate,
         baseline=baseline,
@@ -127,15 +120,24 @@ def compare(
         difference=difference,
         outcome="withheld" if reasons else outcome,
         reasons=tuple(reasons),
-        power=power_of(
-            float("nan") if half is None else half,
-            standard_error(influence),
-            first.total(estimator.size),
-            effect,
-            power,
-        ),
+        power=power_of(half, standard_error(influence), first.total(estimator.size), effect, power),
     )
 
 
-def _reasons(diagnoses: Sequence[Diagnosis]) -> list[str]:
-    return [f"{each.policy}: {each.reason} {each.remedy}" for each in diagnoses if not each.passed]
+def half_width(found: Estimate) -> float:
+    """Half the width of an interval; NaN where there is none."""
+    return (found.high - found.low) / 2 if found.low is not None and found.high is not None else float("nan")
+
+
+def _reasons(candidate: str, baseline: str, diagnoses: Sequence[Diagnosis], influence: Array) -> list[str]:
+    """Why a verdict is withheld, by both policies' diagnoses and by the users that the difference rests on."""
+    missing = {candidate, baseline} - {each.policy for each in diagnoses}
+    if missing:
+        raise InputError(f"policy `{sorted(missing)[0]}` has no diagnoses; a verdict needs those of both.")
+    failed = [each for each in diagnoses if each.policy in (candidate, baseline) and not each.passed]
+    reasons = [f"{each.policy}: {each.reason} {each.remedy}" for each in failed]
+    rest, few = contributions(influence), DIAGNOSTICS["contributions"]
+    bound = max((each.bound for each in diagnoses if each.name == few.name), default=few.bound)
+    if rest is not None and not rest >= bound:
+        reasons.append(f"The difference rests on {rest:.4g} users (at least {bound:g}). {few.remedy}")
+    return reasons

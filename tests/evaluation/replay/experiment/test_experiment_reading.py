@@ -183,6 +183,23 @@ class TestDays:
         assert sum(each.novelty for each in fading) >= 36 and sum(each.novelty for each in staying) <= 13
         assert [day.day for day in fading[0].days] == list("0123456") and fading[0].days[0].users < 800
 
+    def test_the_error_of_the_trend_is_that_of_users_own_slopes(self):
+        data, days = self.data(0, False), np.arange(7) - 3
+        value = np.random.default_rng(1).normal(size=(len(data), 7)) + 5 * np.random.default_rng(2).normal(
+            size=(len(data), 1)
+        )
+        found = read_days(
+            ExperimentUsers(data.variant, {}, {"value": value, "rows": np.ones_like(value)}, range(7)),
+            MEAN,
+            "new",
+            "old",
+        )
+        slopes = value @ days / (days @ days)
+        a, b = (slopes[data.variant == name] for name in ("new", "old"))
+        error = np.sqrt(a.var(ddof=1) / len(a) + b.var(ddof=1) / len(b))
+        assert found.trend.value == pytest.approx(a.mean() - b.mean(), abs=0.1 * error)
+        assert (found.trend.high - found.trend.low) / 2 == pytest.approx(1.96 * error, rel=0.05)
+
     def test_users_read_without_days(self):
         with pytest.raises(InputError, match="without days"):
             read_days(users(0), MEAN, "new", "old")

@@ -55,6 +55,12 @@ def test_rows_of_a_user_do_not_pass_for_independent_ones():
     assert ends(CressieRead().of(IPS, same)) == pytest.approx(ends(CressieRead().of(IPS, policy(WEIGHTS, BINARY))))
 
 
+def test_that_users_come_unequally_often_is_no_doubt_about_a_constant_reward():
+    uneven = policy(np.ones(200), np.full(200, 0.5), user=np.arange(200) ** 2 // 400)
+    for tier in (Linearised(), CressieRead()):
+        assert ends(tier.of(IPS, uneven)) == pytest.approx((0.5, 0.5), abs=1e-8)
+
+
 def test_a_constant_reward_leaves_the_self_normalised_value_no_doubt():
     found = Linearised().of(SNIPS, policy(WEIGHTS, np.ones(200)))
     assert ends(found) == pytest.approx((1, 1), abs=1e-12)
