@@ -155,6 +155,15 @@ class TestSensitivity:
         found = self.table(uneven(0.1), "snips", "clipped_ips@1")
         assert [row.comparison.outcome for row in found.rows] == ["better", "withheld"] and found.outcome == "steady"
 
+    def test_estimators_that_contradict_each_other(self):
+        """Weights above 1 all over, the more so without a reward: IPS sees a gain, SNIPS a loss."""
+        rng = np.random.default_rng(5)
+        reward, noise = rng.random(6000) < 0.5, rng.uniform(0.9, 1.1, 6000)
+        sums = UserSums.of(log(np.where(reward, 1.2, 2.0) * noise, reward, b=np.ones(6000)))
+        lenient = lambda policy, kind: diagnose(Evidence(policy, kind), {"mean_weight": 9, "contributions": 1})  # noqa: E731
+        found = sensitivity(sums, "a", "b", [IPS, SNIPS], Linearised(), lenient)
+        assert [row.comparison.outcome for row in found.rows] == ["better", "worse"] and found.outcome == "contradicts"
+
     def test_all_withheld(self):
         assert self.table(uneven(0.1, rows=200), "ips", "snips").outcome == "withheld"
 
