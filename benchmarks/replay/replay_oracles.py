@@ -82,14 +82,10 @@ def compare(log: dict, theirs: dict[str, float]) -> dict[str, list[float]]:
     return found
 
 
-def run(options) -> dict:
-    """Compares all estimators on all logs; a difference over the tolerance is an error."""
-    python = environments.open_bandit(options.rivals_python)
-    options.work.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=options.work) as work:
-        subprocess.run([str(python), str(WORKER), work], check=True)
-        theirs = json.loads(Path(work, "estimates.json").read_text())
-        logs = {name: dict(np.load(Path(work, f"{name.replace('/', '_')}.npz"))) for name in theirs}
+def judge(folder: Path) -> dict:
+    """The record of what the worker left in a folder; a difference over the tolerance is an error."""
+    theirs = json.loads((folder / "estimates.json").read_text())
+    logs = {name: dict(np.load(folder / f"{name.replace('/', '_')}.npz")) for name in theirs}
     found = {name: compare(logs[name], theirs[name]) for name in theirs}
     worst = {name: max(row[2] for row in rows.values()) for name, rows in found.items()}
     if not max(worst.values()) <= TOLERANCE:
@@ -101,6 +97,15 @@ def run(options) -> dict:
         "largest_difference": worst,
         "estimates": {name: {each: row[0] for each, row in rows.items()} for name, rows in found.items()},
     }
+
+
+def run(options) -> dict:
+    """Makes the environment, runs the two packages in it, and compares all estimators on all logs."""
+    python = environments.open_bandit(options.rivals_python)
+    options.work.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=options.work) as work:
+        subprocess.run([str(python), str(WORKER), work], check=True)
+        return judge(Path(work))
 
 
 def figures(found: dict) -> list[tuple[str, str]]:
