@@ -28,6 +28,7 @@ BENCHMARKS = {
     "simulator": "throughput",
     "ranking_evaluation": "evaluation",
     "verdicts": "evaluation",
+    "coverage": "replay",
     "json_request": "throughput",
     "ranking_request": "throughput",
     "large_vocabulary": "throughput",
@@ -52,6 +53,7 @@ BENCHMARKS = {
     "batching": "serving",
     "gateway": "serving",
     "behaviors": "serving",
+    "replay_oracles": "replay",
 }
 
 

@@ -166,7 +166,7 @@ def measure(wanted: dict, work: Path) -> dict:
 
 def gate_record(model, dataset, table: Rows) -> dict:
     """Diagnostics of the gate on the test split; losses are the last epoch's of training, in nats."""
-    from evaluation import gate_diagnostics as of
+    from models.aw_moe import gate_diagnostics as of
 
     labels, gates, scores = [], [], []
     for batch in dataset:

@@ -13,6 +13,8 @@ ROOT = Path(__file__).parents[2] / "data" / "benchmark_envs"
 # DeepCTR imports parts of TensorFlow that 2.16 no longer has. Without its dependencies: it pins an h5py without wheels.
 DEEPCTR = (["tensorflow-cpu==2.12.1", "numpy==1.23.5", "pandas==2.0.3", "requests"], ["deepctr==0.9.3"])
 FUXICTR = ["fuxictr==2.3.10"]
+# Open Bandit Pipeline reads with scikit-learn and draws with matplotlib as they were.
+OPEN_BANDIT = ["obp==0.5.7", "scikit-learn==1.1.3", "matplotlib<3.9", "numpy<2", "vw-estimators==0.2.2"]
 
 
 def deepctr(interpreter: str) -> Path:
@@ -31,6 +33,15 @@ def fuxictr(interpreter: str, torch: str) -> Path:
     if not made.exists():
         _pip(python, torch)
         _pip(python, *FUXICTR)
+        made.touch()
+    return python
+
+
+def open_bandit(interpreter: str) -> Path:
+    """Returns the Python of Open Bandit Pipeline's and vw-estimators' environment (Python 3.10)."""
+    python, made = _venv("open_bandit", interpreter)
+    if not made.exists():
+        _pip(python, *OPEN_BANDIT)
         made.touch()
     return python
 

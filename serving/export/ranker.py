@@ -1,7 +1,7 @@
 """A trained ranker as a SavedModel whose signatures take raw values.
 
 Vocabularies and numeric transforms travel inside the SavedModel, so a client sends what its logs hold. The signatures
-are described in docs/reference/signatures.md.
+are described in docs/reference/serving/signatures.md.
 """
 
 from __future__ import annotations

@@ -6,11 +6,11 @@ import itertools
 
 import numpy as np
 
+from evaluation.replay.experiment.sample_ratio import sample_ratio
 from serving.experiments.exploration.choice import Explorer
 from serving.experiments.exploration.config import EpsilonGreedy, PlackettLuce, Thompson
 from serving.experiments.exploration.explorer import explorer
 from serving.experiments.exploration.plackett_luce import marginals
-from serving.experiments.sample_ratio import sample_ratio
 
 ITEMS, SLOTS, DRAWS = 7, 4, 16
 LOGITS = np.array([0.4, -1.0, 2.1, 0.4, 1.3, -0.2, 0.9])

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evaluation.replay.experiment.sample_ratio import sample_ratio
 from features.errors import InputError
 from serving.experiments.assignment import Experiments
 from serving.experiments.config import NUM_BUCKETS, ExperimentsConfig
-from serving.experiments.sample_ratio import sample_ratio
 from serving.experiments.user_buckets import NOBODY, BucketHash, owners
 
 ROOT = Path(__file__).parents[3]

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from evaluation.replay.experiment.sample_ratio import sample_ratio
 from serving.experiments.exploration.choice import ranked
-from serving.experiments.sample_ratio import sample_ratio
 from tests.serving.experiments.day import (
     CONFIG,
     DEVIATIONS,

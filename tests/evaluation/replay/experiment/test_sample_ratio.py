@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from evaluation.replay.experiment.sample_ratio import LEVEL, sample_ratio, sequential_sample_ratio
 from features.errors import InputError
-from serving.experiments.sample_ratio import LEVEL, sample_ratio, sequential_sample_ratio
 
 SHARES = {"a": 5000, "b": 5000}
 DAYS = 1000
@@ -54,7 +54,7 @@ def test_looking_every_day_takes_the_sequential_test():
         alarms["once"] += any(sample_ratio(look, SHARES, 0.05).mismatch for look in looks)
         alarms["sequential"] += any(sequential_sample_ratio(look, SHARES, 0.05).mismatch for look in looks)
     assert alarms["sequential"] <= 11 and alarms["once"] >= 20
-    lost = sequential_sample_ratio(counts(rng, 1_000_000, lost=0.01), SHARES)
+    lost = sequential_sample_ratio(counts(rng, 4_000_000, lost=0.01), SHARES)
     assert lost.mismatch and lost.p_value < LEVEL
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from evaluation.gate_diagnostics import (
+from models.aw_moe.gate_diagnostics import (
     expert_auc_drops,
     mean_gate_auc_drop,
     other_users_cosine,

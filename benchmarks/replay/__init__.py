@@ -1,0 +1,1 @@
+"""Replay of logs whose truth is known, and beside other libraries."""

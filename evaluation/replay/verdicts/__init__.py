@@ -1,0 +1,1 @@
+"""Better, worse, cannot tell, withheld: from intervals and diagnostics."""
