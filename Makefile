@@ -75,11 +75,12 @@ bench: $(STAMP) ## measure data preparation and training (python -m benchmarks l
 	$(PYTHON) -m benchmarks training
 
 .PHONY: drills
-drills: $(STAMP) ## hours: 20,000 random tables against the naive ingest, 200,000 inputs to the server, 20 runs that are killed and run again, 90 mistakes
+drills: $(STAMP) ## hours: 20,000 random tables, 200,000 inputs to the server, kills and mistakes, parity on 1,000 requests of what `make run` left
 	$(PYTHON) -m tests.drills.random_tables --tables 20000
 	$(PYTHON) -m tests.drills.fuzz.fuzz_server --inputs 200000
 	$(PYTHON) -m tests.drills.kill_run --kills 20
 	$(PYTHON) -m tests.drills.kill_promote --kills 20
+	$(PYTHON) -m tests.drills.parity.parity --requests 1000
 	$(PYTHON) -m pytest -q tests/features/ingest/suite tests/pipeline/cli/test_mistakes.py tests/pipeline/cli/test_bad_arguments.py
 
 lock: $(UV) ## pin every dependency of setup.py again, for both stacks
