@@ -79,8 +79,8 @@ bench: $(STAMP) ## measure data preparation and training (python -m benchmarks l
 	$(PYTHON) -m benchmarks training
 
 .PHONY: drills
-drills: $(STAMP) ## hours: 20,000 random tables against the naive ingest, 200,000 inputs to the server, 100,000 bodies to the gateway, 20 runs that are killed and run again, a million explored lists, a server overloaded and switched, 90 mistakes
-	$(PYTHON) -m tests.drills.random_tables --tables 20000
+drills: $(STAMP) ## hours: 20,000 random tables against the naive ingest, 200,000 inputs to the server, 100,000 bodies to the gateway, 20 runs that are killed and run again, a million explored lists, a server overloaded and switched, 1,000 requests by every signature, 90 mistakes
+	$(PYTHON) -m tests.drills.ingest.random_tables --tables 20000
 	$(PYTHON) -m tests.drills.fuzz.fuzz_server --inputs 200000
 	$(PYTHON) -m tests.drills.gateway.fuzz_gateway --bodies 80000 --schemathesis 5000
 	$(PYTHON) -m tests.drills.gateway.overload --seconds 60
@@ -90,6 +90,7 @@ drills: $(STAMP) ## hours: 20,000 random tables against the naive ingest, 200,00
 	$(PYTHON) -m tests.drills.explored_traffic
 	$(PYTHON) -m tests.drills.under_load.overload --seconds 60
 	$(PYTHON) -m tests.drills.under_load.switch --moves 10
+	$(PYTHON) -m tests.drills.parity.parity --requests 1000
 	$(PYTHON) -m pytest -q tests/features/ingest/suite tests/pipeline/cli/test_mistakes.py tests/pipeline/cli/test_bad_arguments.py
 
 lock: $(UV) ## pin every dependency of setup.py again, for both stacks

@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from tests.drills.naive_ingest.compare import requests_of
+from tests.drills.ingest.naive_ingest.compare import requests_of
 from tests.features.ingest.suite.case import (
     FIRST,
     GOOD,

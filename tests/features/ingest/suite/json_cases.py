@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.drills.naive_ingest.compare import requests_of
+from tests.drills.ingest.naive_ingest.compare import requests_of
 from tests.features.ingest.suite.case import (
     BAD_LINE,
     FIRST,

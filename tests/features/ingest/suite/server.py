@@ -26,9 +26,9 @@ from features.ingest.config import IngestConfig
 from features.ingest.counts import IngestCounts
 from features.spec import FeatureSpec
 from tests.drills.direct_runner import direct_pipelines
-from tests.drills.naive_ingest.compare import letters_of
-from tests.drills.naive_ingest.records import count_physical_records
-from tests.drills.naive_ingest.tables import files_of
+from tests.drills.ingest.naive_ingest.compare import letters_of
+from tests.drills.ingest.naive_ingest.records import count_physical_records
+from tests.drills.ingest.naive_ingest.tables import files_of
 from tests.features.ingest.suite.all_cases import CASES
 from tests.features.ingest.suite.case import SPEC, BadInput
 

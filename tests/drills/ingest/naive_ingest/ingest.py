@@ -11,8 +11,8 @@ from typing import Any
 
 from features.ingest.config import IngestConfig
 from features.spec import Feature, FeatureSpec
-from tests.drills.naive_ingest.tables import Letter, Log, Row
-from tests.drills.naive_ingest.values import SCALARS, uniform
+from tests.drills.ingest.naive_ingest.tables import Letter, Log, Row
+from tests.drills.ingest.naive_ingest.values import SCALARS, uniform
 
 DAY = 86_400_000
 FIELDS = ("rows_in", "kept", "duplicates", "dead_letters", "immature", "late", "ignored", "merged", "differing")

@@ -7,8 +7,8 @@ import gc
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from tests.drills.compare_logs import compare
-from tests.drills.random_logs import RandomLog, random_logs
+from tests.drills.ingest.compare_logs import compare
+from tests.drills.ingest.random_logs import RandomLog, random_logs
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from features.ingest.config import IngestConfig
 from features.ingest.counts import IngestCounts
 from features.spec import FeatureSpec
-from tests.drills.naive_ingest.ingest import FIELDS, Naive
+from tests.drills.ingest.naive_ingest.ingest import FIELDS, Naive
 
 
 def rows_of(folder: Path, pattern: str) -> list[tuple[Path, dict[str, Any]]]:

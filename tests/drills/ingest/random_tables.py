@@ -1,4 +1,4 @@
-"""Random logs against the naive ingest, by the thousand: `python -m tests.drills.random_tables --tables 20000`.
+"""Random logs against the naive ingest, by the thousand: `python -m tests.drills.ingest.random_tables --tables 20000`.
 
 A *table* is one table of a random log (`random_logs.py`): 1 to 100 files of CSV, JSON Lines or Parquet, packed or not,
 with one to some dozens of rows. A log of one to five tables that belong together is ingested once, on the graph and the
@@ -24,8 +24,8 @@ from pathlib import Path
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from tests.drills.compare_logs import compare
-from tests.drills.random_logs import RandomLog, random_logs
+from tests.drills.ingest.compare_logs import compare
+from tests.drills.ingest.random_logs import RandomLog, random_logs
 
 RECORD = Path("data/drills/random_tables.json")
 CHUNK = 50

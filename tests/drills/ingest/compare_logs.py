@@ -9,9 +9,9 @@ from pathlib import Path
 from features.errors import RunError
 from features.ingest import ingest_logs
 from tests.drills.direct_runner import direct_pipelines
-from tests.drills.naive_ingest.compare import differences
-from tests.drills.naive_ingest.ingest import naive_ingest
-from tests.drills.random_logs import RandomLog
+from tests.drills.ingest.naive_ingest.compare import differences
+from tests.drills.ingest.naive_ingest.ingest import naive_ingest
+from tests.drills.ingest.random_logs import RandomLog
 
 
 def compare(log: RandomLog, seed: int | None = 0) -> list[str]:

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 
 from features.ingest.config import IngestConfig, TableConfig
 from features.spec import FeatureSpec
-from tests.drills.naive_ingest.records import Record, format_of, read_file
-from tests.drills.naive_ingest.values import (
+from tests.drills.ingest.naive_ingest.records import Record, format_of, read_file
+from tests.drills.ingest.naive_ingest.values import (
     MAX_TIMESTAMP,
     MIN_TIMESTAMP,
     SCALARS,
