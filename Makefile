@@ -85,6 +85,8 @@ drills: $(STAMP) ## hours: 20,000 random tables against the naive ingest, 200,00
 	$(PYTHON) -m tests.drills.gateway.fuzz_gateway --bodies 80000 --schemathesis 5000
 	$(PYTHON) -m tests.drills.gateway.overload --seconds 60
 	$(PYTHON) -m tests.drills.gateway.release_switch --switches 20
+	$(PYTHON) -m tests.drills.gateway.stage_faults
+	$(PYTHON) -m tests.drills.append_behaviors
 	$(PYTHON) -m tests.drills.kill_run --kills 20
 	$(PYTHON) -m tests.drills.kill_promote --kills 20
 	$(PYTHON) -m tests.drills.explored_traffic

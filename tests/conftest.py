@@ -139,14 +139,3 @@ def small_run_again(small_run, small_run_root):
     from tests.e2e.small_run import make_config
 
     return run_pipeline(make_config(small_run_root))
-
-
-@pytest.fixture(scope="session")
-def readme_run(tmp_path_factory):
-    """Where the README's example ran (tests/e2e/readme_run.py), and what it said; a minute."""
-    from tests.e2e.readme_run import run_example
-
-    folder = tmp_path_factory.mktemp("readme")
-    done = run_example(folder)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return folder, done
