@@ -22,7 +22,7 @@ from models.inputs.config import InputConfig
 from models.inputs.history_windows import trim_window
 from models.inputs.input_pipeline import make_dataset
 from serving.ranker import Ranker
-from serving.requests.tensors import request_tensors, tensors_from_table
+from serving.requests.tensors import tensors_from_table
 from serving.user_stores.bse.store import BseStore
 from serving.user_stores.bse.table_job import SavedModelBehaviorEncoder, build_behavior_tables, encode_behavior
 from tests.builders import small_log as small
@@ -219,7 +219,7 @@ def test_more_padding_changes_no_bit(every, log):
     """More places behind the behaviours, and more behind the values of each, of whatever stands first."""
     saved, signature, rows = every.saved, "rank_requests", log.rows.slice(0, 20)
     if every.name == "two_tower":
-        signature, tensors = "user_embedding", request_tensors(SPEC, rows, saved._request_features, saved._windows)
+        signature, tensors = "user_embedding", saved._inputs.tensors(rows)
     else:
         tensors = tensors_from_table(SPEC, rows, saved.history)
     wide = dict(tensors)
