@@ -81,7 +81,11 @@ def test_what_models_learn_from_is_the_same_with_and_without(ingested):
         f"kept/Split-{split}/requests-0000{shard}-of-00002.parquet" for split in ("eval", "test") for shard in (0, 1)
     ]
     for file in files:
-        assert (plain / file).read_bytes() == (kept / file).read_bytes(), file
+        if file.parts[0] == "users":  # what profiles are made of, for the live models too
+            table = pq.read_table(plain / file)
+            assert pq.read_table(kept / file).select(table.column_names).equals(table)
+        else:
+            assert (plain / file).read_bytes() == (kept / file).read_bytes(), file
     for folder in (1, 2):
         for file in ingested["plain"][folder].iterdir():
             table = pq.read_table(file)
