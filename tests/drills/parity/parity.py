@@ -28,7 +28,7 @@ from evaluation.serving_check import AnswerComparison
 from features.examples.raw_sample import read_requests
 from serving.deploy.served import ServedModel
 from serving.saved.ranker import SavedRanker
-from serving.signature_specs import RETRIEVE, SERVING_DEFAULT
+from serving.saved.signature_specs import RETRIEVE, SERVING_DEFAULT
 from serving.validation.comparison import SAME_GRAPH, THROUGH_TABLES, Comparisons
 from serving.validation.wires import GrpcClient, predict_body, predict_path, rest_predict
 from tests.drills.parity.forms import Call, Shapes, alike, alone, answers_of, together, widened

@@ -18,7 +18,7 @@ from serving.requests.tensors import (
     to_slates,
 )
 from serving.saved.ranker import SavedRanker
-from serving.signature_specs import (
+from serving.saved.signature_specs import (
     ANONYMOUS_EMBEDDING,
     ENCODE_BEHAVIORS,
     GAP_WEIGHTS,

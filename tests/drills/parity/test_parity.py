@@ -12,7 +12,7 @@ from models.autoint.model import AutoInt, AutoIntConfig
 from models.inputs.input_pipeline import InputConfig, make_dataset
 from serving.deploy.served import ServedModel
 from serving.export.ranker import export_ranker
-from serving.signature_specs import SERVING_DEFAULT
+from serving.saved.signature_specs import SERVING_DEFAULT
 from serving.validation.comparison import Comparisons
 from tests.contracts.test_exports import coarse_export, some_rows, two_tower_export
 from tests.drills.parity.forms import Call, alike, answers_of, together, widened
