@@ -64,6 +64,7 @@ def test_a_logit_is_read_off_the_last_layer(kind, form, batch, made):
     np.testing.assert_allclose(hidden @ weights[:-1] + weights[-1], model(batch), **SAME)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FINE)
 def test_an_export_answers_its_draws_and_its_own_logits(kind, small_log, raw_small_log, made, batch, tmp_path):
     """Raw values through `draw_logits`: the model's logits, and what other weights of its last layer would add."""
