@@ -22,6 +22,19 @@ def make_pipeline(options: PipelineOptions | None = None) -> beam.Pipeline:
     return beam.Pipeline(runner=FnApiRunner(), options=options or PipelineOptions([]))
 
 
+def pipeline_like(like: beam.Pipeline | None) -> beam.Pipeline:
+    """Returns a new pipeline with another's runner and options; an in-process one where there is none."""
+    return make_pipeline() if like is None else beam.Pipeline(runner=like.runner, options=like.options)
+
+
+def run_and_count(pipeline: beam.Pipeline, counting: type[beam.DoFn]) -> Counter[str]:
+    """Runs a pipeline to its end, and returns the counters of a `DoFn`, which counts in the namespace of its name."""
+    result = pipeline.run()
+    result.wait_until_finish()
+    found = result.metrics().query(MetricsFilter().with_namespace(counting.__name__))["counters"]
+    return Counter({each.key.metric.name: int(each.result) for each in found})
+
+
 class CountedWork(Protocol[Item]):
     """Work on single items that counts what it did; it must pickle."""
 
@@ -40,12 +53,9 @@ def run_counted(items: Sequence[Item], work: CountedWork[Item], like: beam.Pipel
       work: what is done with each.
       like: a pipeline whose runner and options are taken; the in-process runner by default.
     """
-    pipeline = beam.Pipeline(runner=like.runner, options=like.options) if like is not None else make_pipeline()
+    pipeline = pipeline_like(like)
     _ = pipeline | "Items" >> beam.Create(items, reshuffle=False) | "Work" >> beam.ParDo(_Counted(work))
-    result = pipeline.run()
-    result.wait_until_finish()
-    found = result.metrics().query(MetricsFilter().with_namespace(_Counted.__name__))["counters"]
-    return Counter({each.key.metric.name: int(each.result) for each in found})
+    return run_and_count(pipeline, _Counted)
 
 
 class _Counted(beam.DoFn):

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import apache_beam as beam
 
-from features.beam_runner import make_pipeline
+from features.beam_runner import pipeline_like
 from features.examples.request_files import RequestUnit
 
 
@@ -44,7 +44,7 @@ def score_units(units: list[RequestUnit], scorer: UnitScorer, like: beam.Pipelin
       scorer: what scores.
       like: a pipeline whose runner and options are taken; the in-process runner by default.
     """
-    pipeline = beam.Pipeline(runner=like.runner, options=like.options) if like is not None else make_pipeline()
+    pipeline = pipeline_like(like)
     _ = pipeline | "Units" >> beam.Create(units, reshuffle=False) | ScoreUnits(scorer)
     pipeline.run().wait_until_finish()
 

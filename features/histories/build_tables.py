@@ -17,11 +17,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from apache_beam.metrics import Metrics, MetricsFilter
+from apache_beam.metrics import Metrics
 from threadpoolctl import threadpool_limits
 
 from features.arrow import list_splits, lists_of, open_parquet, splits_of, to_numpy
-from features.beam_runner import make_pipeline
+from features.beam_runner import pipeline_like, run_and_count
 from features.errors import InputError
 from features.histories.bucket_table import bucket_sums, check_signatures
 from features.histories.time_gaps import gap_buckets
@@ -136,13 +136,10 @@ def build_tables(
     Raises:
       ValueError: while running, if the log lacks a feature, or an embedding is not finite.
     """
-    pipeline = beam.Pipeline(runner=like.runner, options=like.options) if like is not None else make_pipeline()
+    pipeline = pipeline_like(like)
     _ = pipeline | "Shards" >> beam.Create(files, reshuffle=False) | BuildTables(encoder, sink, as_of)
-    result = pipeline.run()
-    result.wait_until_finish()
-    found = result.metrics().query(MetricsFilter().with_namespace(_BuildTables.__name__))["counters"]
-    counted = {each.key.metric.name: int(each.result) for each in found}
-    return {name: counted.get(name, 0) for name in COUNTERS}
+    counted = run_and_count(pipeline, _BuildTables)
+    return {name: counted[name] for name in COUNTERS}
 
 
 class _BuildTables(beam.DoFn):
