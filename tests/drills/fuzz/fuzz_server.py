@@ -23,17 +23,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, Phase, given, seed, settings
-from hypothesis import strategies as st
-
+from tests.drills.fuzz.chunks import fuzz_chunk
 from tests.drills.fuzz.fuzz_inputs import fuzz_inputs, variants
 from tests.drills.fuzz.fuzz_target import FuzzTarget
 
 RECORD = Path("data/drills/fuzz_server.json")
 CHUNK = 2000
 """Inputs of a chunk, about."""
-VARIANTS = 10
-"""Of each input that Hypothesis draws: itself, and mutations of it."""
 START_S = 120.0
 
 
@@ -73,34 +69,8 @@ def make_models(work: Path) -> Path:
 
 def run_chunk(target: FuzzTarget, number: int, inputs: int) -> dict[str, Any]:
     """Sends the inputs of a chunk; returns how many there were, how they ended, and the first that found something."""
-    ended: Counter[str] = Counter()
-    found = {"chunk": number, "inputs": 0, "fault": ""}
-
-    @seed(number)
-    @settings(
-        max_examples=inputs // VARIANTS,
-        database=None,
-        deadline=None,
-        derandomize=False,
-        phases=(Phase.generate, Phase.shrink),
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(fuzz_inputs(), st.integers(0, 2**32))
-    def check(drawn: Any, mutations: int) -> None:
-        for each in variants(drawn, mutations, VARIANTS):
-            found["inputs"] += 1
-            try:
-                ended[target.send(each)] += 1
-            except AssertionError as error:
-                raise AssertionError(f"{error}\n{each}") from None
-
-    try:
-        check()
-        target.check_paths()
-    except Exception as error:
-        notes = "\n".join(getattr(error, "__notes__", []))
-        found["fault"] = f"{type(error).__name__}: {error}\n{notes}"[:20_000]
-    return {**found, "ended": dict(ended)}
+    made = fuzz_chunk(number, inputs, fuzz_inputs(), variants, target.send, target.check_paths)
+    return {"chunk": number, "inputs": made.sent, "fault": made.fault, "ended": made.ended}
 
 
 def main(argv: list[str] | None = None) -> int:

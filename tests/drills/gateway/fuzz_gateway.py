@@ -18,10 +18,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, Phase, given, seed, settings
-from hypothesis import strategies as st
-
-from tests.drills.gateway.fuzz_bodies import Body, bodies, variants
+from tests.drills.fuzz.chunks import fuzz_chunk
+from tests.drills.gateway.fuzz_bodies import bodies, variants
 from tests.drills.gateway.fuzz_target import FuzzTarget
 from tests.drills.gateway.schemathesis_tool import run_schemathesis
 from tests.drills.gateway.stand import command_stand, made_root
@@ -29,38 +27,12 @@ from tests.drills.gateway.stand import command_stand, made_root
 RECORD = Path("data/drills/fuzz_gateway.json")
 #: Bodies of a chunk, about.
 CHUNK = 4000
-#: Of each body that Hypothesis draws: itself, and mutations of it.
-VARIANTS = 10
 
 
 def run_chunk(target: FuzzTarget, number: int, count: int) -> dict[str, Any]:
     """Sends the bodies of a chunk; returns how many there were, how they ended, and the first that found something."""
-    ended: Counter[str] = Counter()
-    found: dict[str, Any] = {"bodies": 0, "fault": ""}
-
-    @seed(number)
-    @settings(
-        max_examples=max(1, count // VARIANTS),
-        database=None,
-        deadline=None,
-        phases=(Phase.generate, Phase.shrink),
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(bodies(), st.integers(0, 2**32))
-    def check(drawn: Body, mutations: int) -> None:
-        for each in variants(drawn, mutations, VARIANTS):
-            found["bodies"] += 1
-            try:
-                ended[target.send(each)] += 1
-            except AssertionError as error:
-                raise AssertionError(f"{error}\n{each}") from None
-
-    try:
-        check()
-    except Exception as error:
-        notes = "\n".join(getattr(error, "__notes__", []))
-        found["fault"] = f"{type(error).__name__}: {error}\n{notes}"[:20_000]
-    return {**found, "ended": dict(ended)}
+    made = fuzz_chunk(number, count, bodies(), variants, target.send)
+    return {"bodies": made.sent, "fault": made.fault, "ended": made.ended}
 
 
 def main(argv: list[str] | None = None) -> int:
