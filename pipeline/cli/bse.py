@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
 from features.errors import InputError, RunError
 from pipeline.cli.console import err, out
+
+if TYPE_CHECKING:
+    from serving.user_stores.record_pages import Verification
 
 bse = typer.Typer(
     no_args_is_help=True,
@@ -190,19 +193,28 @@ def append(
 @bse.command()
 def verify(store: Store, version: Version = None, as_json: Json = False) -> None:
     """Read every record and check sizes, checksums, counts and sums; exit code 1 if one is wrong."""
-    from dataclasses import asdict
-
     from serving.user_stores.bse.store import BseStore
 
     with err().status("Verifying …"), BseStore(store, version) as opened:
         found = opened.verify()
         held, precision = opened.version, opened.layout.precision
+    tell_verification(store, held, found, as_json, precision)
+
+
+def tell_verification(
+    store: Path, version: str, found: Verification, as_json: bool, precision: str | None = None
+) -> NoReturn:
+    """Prints what the check of a store found, and ends the command: with 1 if it found a fault."""
+    from dataclasses import asdict
+
+    held_in = {} if precision is None else {"precision": precision}
     if as_json:
-        print(json.dumps({"version": held, "precision": precision, **asdict(found)}, indent=2))
+        print(json.dumps({"version": version, **held_in, **asdict(found)}, indent=2))
     else:
+        size = f"{found.num_bytes:,} bytes" + (f" in {precision}" if precision else "")
         out().print(
-            f"{store}: version {held}, {found.users:,} users, {found.behaviors:,} behaviours, {found.num_bytes:,} "
-            f"bytes in {precision}: {found.num_faults:,} faults",
+            f"{store}: version {version}, {found.users:,} users, {found.behaviors:,} behaviours, {size}: "
+            f"{found.num_faults:,} faults",
             soft_wrap=True,
         )
         for user, what in found.faults:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from features.errors import RunError
-from pipeline.cli.bse import AsInt, Json, User, user_id
+from pipeline.cli.bse import AsInt, Json, User, tell_verification, user_id
 from pipeline.cli.console import err, out
 
 profiles = typer.Typer(
@@ -98,20 +98,8 @@ def get(
 @profiles.command()
 def verify(store: Store, version: Version = None, as_json: Json = False) -> None:
     """Read every profile and check keys, checksums and behaviours; exit code 1 if one is wrong."""
-    from dataclasses import asdict
-
     from serving.user_stores.profiles.store import ProfileStore
 
     with err().status("Verifying …"), ProfileStore(store, version) as opened:
         found, held = opened.verify(), opened.version
-    if as_json:
-        print(json.dumps({"version": held, **asdict(found)}, indent=2))
-    else:
-        out().print(
-            f"{store}: version {held}, {found.users:,} users, {found.behaviors:,} behaviours, {found.num_bytes:,} "
-            f"bytes: {found.num_faults:,} faults",
-            soft_wrap=True,
-        )
-        for user, what in found.faults:
-            out().print(f"  user {user}: {what}", soft_wrap=True, markup=False)
-    raise typer.Exit(1 if found.num_faults else 0)
+    tell_verification(store, held, found, as_json)
