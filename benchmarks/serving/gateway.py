@@ -44,23 +44,13 @@ def run(options) -> dict[str, Any]:
 def held_out_requests(root: Path, work: Path, count: int) -> list[dict[str, Any]]:
     """JSON requests of the test split with their histories, as the gateway takes them."""
     from features.examples.raw_sample import json_request
+    from serving.gateway.schema import gateway_form
     from serving.offline.cascade_scoring import sample_requests
 
     cascade = in_process(root)
     tables = sample_requests(work / "raw" / "examples", work / "raw" / "behaviors", "test", cascade, count)
     rows = [row for table in tables for row in table.to_pylist()]
-    return [gateway_request(json_request(row, cascade.ranker.spec)) for row in rows]
-
-
-def gateway_request(request: dict[str, Any]) -> dict[str, Any]:
-    """A request of the cascade in process as one of the gateway."""
-    user = dict(request["user"])
-    return {
-        "user": user.pop("user_id"),
-        "context": user | request["context"],
-        "timestamp": request["timestamp"],
-        "history": request["history"],
-    }
+    return [gateway_form(json_request(row, cascade.ranker.spec)) for row in rows]
 
 
 def in_process(root: Path):

@@ -82,15 +82,11 @@ def ask_gateway(
 
 def _body(release: Release, request: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """The path to ask, and the request in the gateway's form: an id, and all other features as context."""
-    features = {**(request.get("user") or {}), **(request.get("context") or {})}
-    body = {
-        "user": features.pop("user_id", None),
-        "context": features,
-        "timestamp": request.get("timestamp"),
-        "history": request.get("history"),
-        "request_id": request.get("request_id"),
-    }
-    body = {name: value for name, value in body.items() if value is not None}
+    from serving.gateway.schema import gateway_form
+
+    body = gateway_form(request)
+    if request.get("request_id") is not None:
+        body["request_id"] = request["request_id"]
     if release.cascade_models:
         return "/v1/recommend", body | {"k": _LISTED}
     return "/v1/rank", body | {"k": _LISTED, "candidates": request["candidates"]}

@@ -186,3 +186,22 @@ class BehaviorsAnswer(Strict):
     appended: int = Field(description="Events that are new; one that came before changes nothing.")
     users: int = Field(description="Users whose history changed.")
     release: str = Field(description="Id of the release whose stores hold them.")
+
+
+def gateway_form(request: dict[str, Any]) -> dict[str, Any]:
+    """Returns a JSON request of the cascade in process (`serving.requests.json_request`) as the gateway takes it.
+
+    Args:
+      request: its candidates are left out; what it does not say stays unsaid.
+
+    Returns:
+      `user`, the id; all other features as `context`; `timestamp` and `history`.
+    """
+    features = {**(request.get("user") or {}), **(request.get("context") or {})}
+    form = {
+        "user": features.pop("user_id", None),
+        "context": features,
+        "timestamp": request.get("timestamp"),
+        "history": request.get("history"),
+    }
+    return {name: value for name, value in form.items() if value is not None}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from features.examples.raw_sample import json_request
-from serving.gateway.schema import Flag, RankRequest, RecommendRequest
+from serving.gateway.schema import Flag, RankRequest, RecommendRequest, gateway_form
 from serving.offline.cascade_scoring import sample_requests
 from serving.release.registry import Releases
 from tests.serving.gateway import gateway_case
@@ -27,14 +27,7 @@ def asked(cascade_work, cascade):
 
 def sent(request, **more):
     """A request of the in-process cascade as the gateway takes it."""
-    user = dict(request["user"])
-    return {
-        "user": user.pop("user_id"),
-        "context": user | request["context"],
-        "timestamp": request["timestamp"],
-        "history": request["history"],
-        **more,
-    }
+    return gateway_form(request) | more
 
 
 def test_the_same_list_as_in_process(gateway, cascade, asked, on_loop):
