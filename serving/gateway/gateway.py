@@ -111,7 +111,8 @@ class Gateway:
 
     def ready(self) -> list[str]:
         """Returns why the gateway cannot answer yet, a sentence each; none: it can."""
-        return [] if self._releases.followed is not None else [self._releases.reason]
+        reason = self._releases.reason if self._releases.followed is None else self._releases.unserved
+        return [reason] if reason else []
 
     @property
     def release(self) -> str | None:

@@ -50,6 +50,7 @@ class OpenReleases:
 
     Attributes:
       reason: why the release that the label names is not open, or '' if it is.
+      unserved: why the server could not answer for the followed release at the last look, or '' if it could.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class OpenReleases:
         self._names: dict[str, tuple[str, float]] = {}
         self._keep: frozenset[str] = frozenset()
         self.reason = "No release was opened yet."
+        self.unserved = ""
 
     @property
     def followed(self) -> ReleaseView | None:
@@ -101,8 +103,17 @@ class OpenReleases:
         for name in self._keep:
             with contextlib.suppress(GatewayError):  # whoever asks for it is told
                 await self._named(name, None)
+        self.unserved = await self._what_is_unserved()
         if self.reason and self.reason != before:
             logging.getLogger(__name__).warning("The label `%s`: %s", self._label, self.reason)
+
+    async def _what_is_unserved(self) -> str:
+        if self._followed is None:
+            return ""
+        try:
+            return " ".join(await self._missing(self._followed.view.release))
+        except ClickmillError as error:
+            return str(error)
 
     def keep(self, names: Iterable[str]) -> None:
         """Says which names are asked for all the time: their releases are opened at the next look and stay open."""

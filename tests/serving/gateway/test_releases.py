@@ -1,6 +1,7 @@
 """Releases are followed, swapped whole, held while they are used, and asked side by side."""
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -120,6 +121,17 @@ def test_a_gateway_without_a_server_or_a_release_is_not_ready(two, open_gateway,
         assert caught.value.status == 503
     with open_gateway("127.0.0.1:1", root=str(tmp_path)) as gateway:
         assert "holds no release" in gateway.ready()[0]
+
+
+def test_a_gateway_whose_server_goes_away_is_not_ready(two, open_gateway):
+    root, _, address = two
+    with contextlib.ExitStack() as server:
+        _, behind = server.enter_context(gateway_case.faulty(address))
+        with open_gateway(behind, root=str(root), label="stable") as gateway:
+            eventually(lambda: gateway.ready() == [], "ready")
+            server.close()
+            eventually(gateway.ready, "the gateway tells that its server is gone")
+            assert "UNAVAILABLE" in gateway.ready()[0] and gateway.release is not None
 
 
 def test_a_release_without_a_cascade_ranks_candidates_and_lists_nothing(
