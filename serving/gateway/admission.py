@@ -11,8 +11,15 @@ from collections.abc import AsyncIterator
 from serving.gateway.refusal import TOO_LATE, TOO_MANY, GatewayError
 
 
+#: Weight of the newest request in how long places are held.
+_NEWEST = 0.1
+
+
 class Admission:
     """Places for requests, first come first served. All methods belong to one event loop.
+
+    A request that would come to its place too late to be answered is refused at once: its caller can go elsewhere
+    while there is time, and the time of those before it is not spent on it.
 
     Args:
       max_concurrent: requests that have a place at a time.
@@ -25,6 +32,7 @@ class Admission:
     def __init__(self, max_concurrent: int, max_waiting: int):
         self._max_concurrent, self._max_waiting = max_concurrent, max_waiting
         self._queue: deque[asyncio.Future[None]] = deque()
+        self._held_s: float | None = None
         self.working = 0
 
     @property
@@ -40,20 +48,29 @@ class Admission:
           until: when the request waits no longer, in `time.monotonic`'s seconds.
 
         Raises:
-          GatewayError: 429 if too many wait already, 504 if no place was free in time.
+          GatewayError: 429 if too many wait already, for their number or for the time, 504 if no place was free in
+            time.
         """
         if self.working < self._max_concurrent:
             self.working += 1
-        elif self.waiting >= self._max_waiting:
+        elif self.waiting >= self._max_waiting or self._in_vain(until):
             raise GatewayError(
                 TOO_MANY, f"{self.working} requests are answered and {self.waiting} wait: ask again in a moment."
             )
         else:
             await self._wait(until)
+        begun = time.monotonic()
         try:
             yield
         finally:
+            held_s = time.monotonic() - begun
+            self._held_s = held_s if self._held_s is None else self._held_s + _NEWEST * (held_s - self._held_s)
             self._leave()
+
+    def _in_vain(self, until: float) -> bool:
+        """Whether a request that joined the queue would still be worked on when its time is over, as things go."""
+        left_s, held_s = until - time.monotonic(), self._held_s or 0.0
+        return 0 < left_s < held_s * ((self.waiting + 1) / self._max_concurrent + 1)
 
     async def _wait(self, until: float) -> None:
         turn = asyncio.get_running_loop().create_future()

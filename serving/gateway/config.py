@@ -38,7 +38,7 @@ class GatewayConfig(Strict):
       deadline_ms: milliseconds from the start of a request to its answer, a degraded one in the worst case.
       deadlines: of the parts.
       max_concurrent: requests that are worked on at a time.
-      max_waiting: requests that wait for a place; further ones are refused at once.
+      max_waiting: requests that wait for a place; further ones, and those that would be late, are refused at once.
       poll_s: seconds between two looks at the label.
       max_open_releases: releases beside the followed one that stay open for experiments and side-by-side requests.
       experiments: YAML file of the experiments; None: there are none.

@@ -48,6 +48,24 @@ def test_no_time_left_is_told():
     asyncio.run(run())
 
 
+def test_who_would_be_late_is_refused_at_once():
+    async def run():
+        admission = Admission(1, 100)
+        async with admission.place(soon()):
+            await asyncio.sleep(0.05)
+        async with admission.place(soon()):
+            with pytest.raises(GatewayError) as caught:
+                async with admission.place(soon(0.06)):  # It takes twice .05: a turn, and its own work.
+                    raise AssertionError("there was no place")
+            assert caught.value.status == 429 and admission.waiting == 0
+            waits = asyncio.create_task(admission.place(soon()).__aenter__())
+            await asyncio.sleep(0)
+            assert admission.waiting == 1
+        await waits
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_no_place_is_lost_whoever_goes_away_when(seed):
     chance = random.Random(seed)
