@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator
 
 from serving.gateway.refusal import TOO_LATE, TOO_MANY, GatewayError
 
-
 #: Weight of the newest request in how long places are held.
 _NEWEST = 0.1
 
