@@ -26,6 +26,7 @@ class ComponentRun:
       started, finished: seconds since the epoch.
       outputs: {output name: directory}; where it was cached, those of the execution that did the work.
       properties: {output name: its custom properties}, for example `blessed` of a ModelBlessing.
+      execution: its number in ML Metadata, by which TFX names the folders of its outputs.
     """
 
     component: str
@@ -34,6 +35,7 @@ class ComponentRun:
     finished: float
     outputs: dict[str, str] = field(default_factory=dict)
     properties: dict[str, dict[str, int | float | str]] = field(default_factory=dict)
+    execution: int = 0
 
     @property
     def cached(self) -> bool:
@@ -103,6 +105,7 @@ def component_runs(
                     finished=execution.last_update_time_since_epoch / 1000,
                     outputs={key: artifact.uri for key, artifact in written.items()},
                     properties={key: _properties(artifact) for key, artifact in written.items()},
+                    execution=execution.id,
                 )
             )
     return runs

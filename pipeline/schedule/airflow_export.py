@@ -22,7 +22,7 @@ def describe(config: PipelineConfig, profile: storage.AnyPath, schedule: Schedul
 
     Args:
       config: the pipeline.
-      profile: its file, as the workers find it.
+      profile: its file.
       schedule: when it runs, and what its nodes get.
       program: `clickmill`, as the workers find it.
 
@@ -31,7 +31,9 @@ def describe(config: PipelineConfig, profile: storage.AnyPath, schedule: Schedul
     """
     graph = run_graph(config)
     schedule = schedule.for_pipeline(list(graph), one_writer=read_server(config.metadata_path) is None)
-    command = run_command(program, profile, config, schedule.window)
+    # A worker of this machine finds the profile from anywhere, a pod in the working directory of its image.
+    path = profile if schedule.kubernetes else storage.absolute(profile)
+    command = run_command(program, path, config, schedule.window)
     nodes = [
         {
             "id": node,

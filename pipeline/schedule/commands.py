@@ -37,7 +37,7 @@ def run_command(program: str, profile: storage.AnyPath, config: PipelineConfig, 
 
     Args:
       program: `clickmill`, as the scheduler finds it.
-      profile: the profile's file.
+      profile: the profile's file, as the one who runs it finds it.
       config: the profile.
       window: of days; None: the profile's.
 
@@ -47,7 +47,7 @@ def run_command(program: str, profile: storage.AnyPath, config: PipelineConfig, 
     by_day = is_by_day(config)
     if window is not None and not by_day:
         raise InputError(f"{os.fspath(profile)}: `window` is of days, and no table is named by {{SPAN}} or {{DATE}}.")
-    command = [program, "run", "--config", storage.absolute(profile), "--run-id", RUN_ID]
+    command = [program, "run", "--config", os.fspath(profile), "--run-id", RUN_ID]
     command += ["--span", SPAN] if by_day else []
     return command + (["--window", window] if window else [])
 

@@ -36,6 +36,10 @@ class NodeNeeds(Strict):
     sla_minutes: int | None = Field(None, ge=1)
 
 
+#: Of kinds of nodes, where nothing else is said.
+DEFAULTS = {"Trainer": NodeNeeds(timeout_minutes=12 * 60)}
+
+
 class KubernetesPods(Strict):
     """Every node is a pod of its own.
 
@@ -68,7 +72,8 @@ class Schedule(Strict):
       skip_unchanged: whether a run whose logs and profile are those of the last one ends as skipped.
       timeout_minutes: after which a run is ended.
       tasks_at_once: nodes of one run at a time. One where ML Metadata is SQLite's, which has one writer.
-      nodes: needs by node (`Trainer.autoint`) or by kind of node (`Trainer`); `default` of all others.
+      nodes: needs by node (`Trainer.autoint`) or by kind of node (`Trainer`); `default` of all others. A training
+        that is not named gets twelve hours.
       kubernetes: where nodes run as pods; None: as commands on the scheduler's workers.
     """
 
@@ -80,7 +85,7 @@ class Schedule(Strict):
     skip_unchanged: bool = True
     timeout_minutes: int = Field(24 * 60, ge=1)
     tasks_at_once: int = Field(1, ge=1)
-    nodes: dict[str, NodeNeeds] = {"default": NodeNeeds(), "Trainer": NodeNeeds(timeout_minutes=720)}
+    nodes: dict[str, NodeNeeds] = {}
     kubernetes: KubernetesPods | None = None
 
     @field_validator("cron")
@@ -96,7 +101,9 @@ class Schedule(Strict):
     def needs(self, node: str) -> NodeNeeds:
         """Returns what a node gets: its own, or its kind's, or the default."""
         kind = node.partition(".")[0]
-        return self.nodes.get(node) or self.nodes.get(kind) or self.nodes.get("default") or NodeNeeds()
+        return (
+            self.nodes.get(node) or self.nodes.get(kind) or self.nodes.get("default") or DEFAULTS.get(kind, NodeNeeds())
+        )
 
     def for_pipeline(self, nodes: list[str], one_writer: bool) -> Self:
         """Returns the schedule, checked against a pipeline.

@@ -41,7 +41,7 @@ def write_schedule(
     facts = {
         "pipeline": config.name,
         "folder": os.getcwd(),
-        "command": _shell(run_command(program, profile, config, schedule.window)),
+        "command": _shell(run_command(program, storage.absolute(profile), config, schedule.window)),
         "by_day": is_by_day(config),
         "script": storage.absolute(storage.join(out, f"{config.name}.sh")),
         "needs": schedule.needs("default"),

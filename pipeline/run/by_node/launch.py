@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from features import storage
 from features.config import nearest
 from features.errors import InputError, RunError
 from pipeline.config import PipelineConfig
@@ -124,6 +125,7 @@ class Launcher:
             report(Progress(node, "cached"))
             return
         self.require(node)
+        self._clear(node)
         report(Progress(node, "running"))
         started = time.time()
         _launch(self._pipeline(), node, self._config.metadata_path)
@@ -131,6 +133,15 @@ class Launcher:
         if state not in DONE:
             raise RunError(f"`{node}` ended as {state} in ML Metadata, and its log does not say why.")
         report(Progress(node, "cached" if state == "CACHED" else "done", time.time() - started))
+
+    def _clear(self, node: str) -> None:
+        """Deletes what a try of the node left that was killed: the next one writes to the same folders."""
+        runs = component_runs(self._config.metadata_path, self._config.name, run=self.context)
+        folder = storage.join(self._config.pipeline_root, node)
+        for run in runs:
+            if run.component == node:
+                for each in (*storage.entries(folder), storage.join(folder, ".system", "executor_execution")):
+                    storage.delete(storage.join(each, str(run.execution)))
 
     def _pipeline(self):
         """The compiled pipeline, in which the run's contexts have their names."""

@@ -91,6 +91,19 @@ def test_a_run_goes_on_where_it_stopped(config):
     assert [(each.component, each.state) for each in told] == [("Double", "cached")], "what is done is not done again"
 
 
+def test_what_a_killed_try_left_is_gone(config):
+    source = Path(config.run_dir) / "source"
+    source.parent.mkdir(parents=True)
+    source.write_text("killed")
+    with pytest.raises(KeyboardInterrupt):
+        alone(config, "one", "Make")
+    assert Launcher(config, "one").states() == {"Make": "RUNNING"}
+    (left,) = Path(config.pipeline_root).glob("Make/examples/*/half of it")
+    source.unlink()
+    assert alone(config, "one", "Make", "Double", "Add") == dict.fromkeys(("Make", "Double", "Add"), "COMPLETE")
+    assert sums(config, "one") == 9 and [path.name for path in left.parent.iterdir()] == ["value"]
+
+
 def test_a_first_node_that_is_asked_for_again_begins_the_run_anew(config, tmp_path):
     alone(config, "one", "Make", "Double", "Add")
     corrected = make_config(tmp_path, warmup_requests=4)
