@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from features import storage
-from pipeline.run.dag import Progress
+from pipeline.run.by_node.launch import Progress
 
 
 class RunDisplay:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from features import storage
 from pipeline.lineage import ComponentRun
@@ -48,15 +48,23 @@ class MemorySampler:
             self._samples.append((time.time(), process.memory_info().rss))
 
 
-def write_timings(path: storage.AnyPath, runs: Sequence[ComponentRun], sampler: MemorySampler) -> list[dict]:
+def write_timings(
+    path: storage.AnyPath, runs: Sequence[ComponentRun], sampler: MemorySampler, here: Collection[str]
+) -> list[dict]:
     """Writes and returns [{component, seconds, peak_rss_mb}], in the order of the run.
 
-    A component that was cached did nothing: what an earlier run measured for it is kept.
+    Args:
+      path: the file.
+      runs: what the run has come to.
+      sampler: of this process.
+      here: the components that ran in this process.
+
+    What was measured before is kept of a component that was cached, and so did nothing, or ran in another process.
     """
     earlier = {entry["component"]: entry for entry in read_timings(path)}
     entries = []
     for run in runs:
-        if run.cached:
+        if run.cached or run.component not in here:
             entry = earlier.get(run.component)
         else:
             entry = {
