@@ -62,6 +62,9 @@ class PipelineConfig(Strict):
         `postgresql://user@host/database` or `mysql://user@host/database`; None: an SQLite file in `run_dir`. See
         `pipeline.lineage.metadata_connection`.
       serving_dir: blessed models are pushed to `<serving_dir>/<pipeline>_<model>/<version>/`.
+      lanes: how many components may run at the same time, each in a process of its own, as far as they do not depend on
+        each other; 1: one after another, in one process. What they compute does not depend on it. None: two, or one on
+        a single core.
       enable_cache: do not repeat what was done before with the same inputs.
       beam_pipeline_args: of every Beam component, e.g. another runner.
     """
@@ -79,6 +82,7 @@ class PipelineConfig(Strict):
     run_dir: AnyText
     metadata: str | None = None
     serving_dir: AnyText = "serving_models"
+    lanes: int | None = Field(None, ge=1, le=64)
     enable_cache: bool = True
     beam_pipeline_args: tuple[str, ...] = LOCAL_BEAM_ARGS
     _profile: PipelineConfig | None = PrivateAttr(default=None)
@@ -139,6 +143,11 @@ class PipelineConfig(Strict):
         if self.cascade is None:
             return None
         return self.cascade.ranker or self.models.fine_rankers[0]
+
+    @property
+    def num_lanes(self) -> int:
+        """How many components run at the same time."""
+        return self.lanes or min(2, len(os.sched_getaffinity(0)))
 
     def evaluation_of(self, model: str) -> Strict:
         """Metrics and gates of a model: its own, or those of all rankers."""

@@ -25,6 +25,16 @@ def run(
         str | None,
         typer.Option("--only", metavar="NODE", help="Only this node of the run, or Report, its last step."),
     ] = None,
+    lanes: Annotated[
+        int | None,
+        typer.Option(
+            "--lanes",
+            metavar="N",
+            min=1,
+            max=64,
+            help="How many components may run at the same time; default: the profile's.",
+        ),
+    ] = None,
     skip_unchanged: Annotated[
         bool,
         typer.Option(
@@ -40,6 +50,8 @@ def run(
     from pipeline.config import load_config
 
     profile = load_config(config)
+    if lanes is not None:
+        profile = profile.model_copy(update={"lanes": lanes})
     ctx.meta[LOG] = str(profile.log_path)
     chosen = models.split(",") if models else None
     if only is None:

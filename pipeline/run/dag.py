@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Sequence
 
 from features import storage
 from features.errors import ClickmillError, NothingNewError, RunError
@@ -12,7 +12,11 @@ from pipeline.config import PipelineConfig
 from pipeline.lineage import ComponentRun, component_runs
 from pipeline.run.by_node.launch import REPORT, Launcher, Progress, Report, new_run_id
 from pipeline.run.by_node.run_lock import state_lock
-from pipeline.run.timings import MemorySampler, write_timings
+from pipeline.run.lanes.executors import import_tfx, launch_in_lanes
+from pipeline.run.lanes.logs import log_to
+from pipeline.run.lanes.pool import LanePool
+from pipeline.run.lanes.schedule import NodeFailed
+from pipeline.run.timings import MemorySampler, read_timings, write_timings
 
 
 class PipelineFailed(RunError):
@@ -33,7 +37,9 @@ class PipelineFailed(RunError):
 def run_dag(
     config: PipelineConfig, report: Report = lambda progress: None, run_id: str | None = None
 ) -> list[ComponentRun]:
-    """Runs all nodes, one after another, in this process.
+    """Runs all nodes, `config.num_lanes` at a time.
+
+    A single lane is this process; two and more are processes of their own.
 
     Args:
       config: the pipeline.
@@ -47,9 +53,15 @@ def run_dag(
       PipelineFailed: if a component failed.
       NothingNewError: if a component found nothing to do.
     """
-    launcher = Launcher(config, run_id or new_run_id())
-    launcher.begin(launcher.nodes)
-    return _launch_all(config, launcher, launcher.nodes, report)
+    run_id = run_id or new_run_id()
+    if config.num_lanes == 1:
+        launcher = Launcher(config, run_id)
+        launcher.begin(launcher.nodes)
+        return _launch_all(config, launcher, launcher.nodes, report)
+    with LanePool(config.num_lanes, import_tfx) as pool:  # First: it imports TFX while the launcher does.
+        launcher = Launcher(config, run_id)
+        launcher.begin(launcher.nodes)
+        return _launch_all(config, launcher, launcher.nodes, report, pool)
 
 
 def run_node(
@@ -79,44 +91,45 @@ def run_node(
     return _launch_all(config, launcher, (node,), report)
 
 
-def _launch_all(config: PipelineConfig, launcher: Launcher, nodes: Sequence[str], report: Report) -> list[ComponentRun]:
+def _launch_all(
+    config: PipelineConfig, launcher: Launcher, nodes: Sequence[str], report: Report, pool: LanePool | None = None
+) -> list[ComponentRun]:
+    """Runs nodes, and writes what they took; in the lanes of a pool, if one is given."""
     storage.make_folder(config.run_dir)
-    with MemorySampler() as sampler, _log_to(config.log_path):
-        error = failed = None
-        for node in nodes:
-            try:
-                launcher.launch(node, report)
-            except Exception as raised:  # whatever a component raises: it is named below
-                error, failed = raised, node
-                logging.getLogger("absl").error("The run failed.", exc_info=True)
-                break
+    peaks: dict[str, float | None] = {}
+    failure = None
+    with log_to(config.log_path):
+        try:
+            if pool is None:
+                _one_by_one(launcher, nodes, report, peaks)
+            else:
+                earlier = {entry["component"]: entry["seconds"] for entry in read_timings(config.timings_path)}
+                launch_in_lanes(launcher, pool, earlier, report, peaks)
+        except NodeFailed as raised:
+            failure = raised
+            logging.getLogger("absl").error("The run failed.", exc_info=raised.error)
     runs = component_runs(config.metadata_path, config.name, run=launcher.context)
+    place = {node: number for number, node in enumerate(launcher.nodes)}  # Not as they happened to start in lanes.
+    runs.sort(key=lambda run: place.get(run.component, len(place)))
     with state_lock(config.home):
-        write_timings(config.timings_path, runs, sampler, nodes)
+        write_timings(config.timings_path, runs, peaks)
+    if failure is None:
+        return runs
+    error = failure.error
     if isinstance(error, ClickmillError) and error.exit_code == NothingNewError.exit_code:
         raise error
-    if error is not None:
-        report(Progress(failed, "failed"))
-        raise PipelineFailed(failed, error, config.log_path) from error
-    return runs
+    report(Progress(failure.node, "failed"))
+    raise PipelineFailed(failure.node, error, config.log_path) from error
 
 
-@contextlib.contextmanager
-def _log_to(path: storage.AnyPath) -> Iterator[None]:
-    """Sends TFX's log (from INFO) and everyone's warnings to a file, not to the terminal."""
-    from absl import logging as absl_logging
-
-    file = logging.FileHandler(path, encoding="utf-8")
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
-    root, tfx = logging.getLogger(), logging.getLogger("absl")
-    handlers, before = list(root.handlers), (list(tfx.handlers), tfx.propagate, absl_logging.get_verbosity())
-    root.handlers[:], tfx.handlers[:], tfx.propagate = [file], [file], False
-    # Not the logger's level: whoever parses absl's flags during the run would set that back.
-    absl_logging.set_verbosity(absl_logging.INFO)
-    try:
-        yield
-    finally:
-        root.handlers[:] = handlers
-        tfx.handlers[:], tfx.propagate = before[0], before[1]
-        absl_logging.set_verbosity(before[2])
-        file.close()
+def _one_by_one(launcher: Launcher, nodes: Sequence[str], report: Report, peaks: dict[str, float | None]) -> None:
+    """Runs nodes in this process; `peaks` gets their memory. Raises `NodeFailed`."""
+    with MemorySampler() as sampler:
+        for node in nodes:
+            started = time.time()
+            try:
+                launcher.launch(node, report)
+            except Exception as error:  # Whatever a component raises: the run names it.
+                raise NodeFailed(node, error) from error
+            finally:
+                peaks[node] = sampler.peak_mb(started, time.time())

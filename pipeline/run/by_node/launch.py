@@ -9,16 +9,19 @@ done in a run is not done again.
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from features import storage
 from features.config import nearest
 from features.errors import InputError, RunError
 from pipeline.config import PipelineConfig
 from pipeline.lineage import component_runs, last_round, metadata_connection, run_context
+from pipeline.run.lanes.metadata import metadata_of
 
 #: The last step of a run, which is no component: it writes the report and the manifest of what all the others left.
 REPORT = "Report"
@@ -30,11 +33,21 @@ _RUN_ID = r"[A-Za-z0-9_][A-Za-z0-9_.:+~@-]{0,199}"
 
 @dataclass(frozen=True)
 class Progress:
-    """What is reported of a node: `state` is `running`, `done`, `cached` or `failed`; seconds since it started."""
+    """What is reported of a node.
+
+    Attributes:
+      component: its id.
+      state: `running`, `done`, `cached`, `failed`, or `says` with what it printed.
+      seconds: since it started.
+      apart: whether it runs in a process of its own, where it cannot draw on the terminal.
+      text: a line of what it printed.
+    """
 
     component: str
     state: str
     seconds: float = 0.0
+    apart: bool = False
+    text: str = ""
 
 
 Report = Callable[[Progress], None]
@@ -53,7 +66,7 @@ def new_run_id() -> str:
 
 
 class Launcher:
-    """The nodes of a pipeline under the id of one run."""
+    """The nodes of a pipeline under the id of one run; several threads may launch one each."""
 
     def __init__(self, config: PipelineConfig, run_id: str):
         """Compiles the pipeline; reads and writes nothing.
@@ -65,6 +78,7 @@ class Launcher:
         self._config = config
         self.run_id = check_run_id(run_id)
         self._round: int | None = None
+        self._metadata_lock = threading.RLock()
         self._compiled = _compile(config)
         nodes = [node.pipeline_node for node in self._compiled.nodes]
         self.upstream = {node.node_info.id: tuple(node.upstream_nodes) for node in nodes}
@@ -77,7 +91,8 @@ class Launcher:
     @property
     def context(self) -> str:
         """The name of the run's context in ML Metadata."""
-        round_ = self._round or last_round(self._config.metadata_path, self._config.name, self.run_id)
+        with self._metadata_lock:
+            round_ = self._round or last_round(self._config.metadata_path, self._config.name, self.run_id)
         return run_context(self._config.name, self.run_id, round_)
 
     def check_node(self, node: str) -> None:
@@ -92,7 +107,8 @@ class Launcher:
 
     def states(self) -> dict[str, str]:
         """Returns what became of each node that this run has come to, as ML Metadata names it."""
-        runs = component_runs(self._config.metadata_path, self._config.name, run=self.context)
+        with self._metadata_lock:
+            runs = component_runs(self._config.metadata_path, self._config.name, run=self.context)
         return {run.component: run.state for run in runs}
 
     def begin(self, nodes: tuple[str, ...]) -> None:
@@ -114,8 +130,13 @@ class Launcher:
                 f"`{node}` waits for {', '.join(missing)}, which the run {self.run_id} has not done: run it first."
             )
 
-    def launch(self, node: str, report: Report) -> None:
+    def launch(self, node: str, report: Report, operators: dict[type, Any] | None = None) -> None:
         """Runs one node, unless it is done in this run.
+
+        Args:
+          node: its id.
+          report: called when it starts and ends.
+          operators: TFX's executor operators, by specification; by default it is executed in this process.
 
         Raises:
           RunError: if what it waits for is not done.
@@ -128,7 +149,7 @@ class Launcher:
         self._clear(node)
         report(Progress(node, "running"))
         started = time.time()
-        _launch(self._pipeline(), node, self._config.metadata_path)
+        self._launch(node, operators)
         state = self.states().get(node, "SKIPPED")
         if state not in DONE:
             raise RunError(f"`{node}` ended as {state} in ML Metadata, and its log does not say why.")
@@ -142,6 +163,24 @@ class Launcher:
             if run.component == node:
                 for each in (*storage.entries(folder), storage.join(folder, ".system", "executor_execution")):
                     storage.delete(storage.join(each, str(run.execution)))
+
+    def _launch(self, node_id: str, operators: dict[type, Any] | None) -> None:
+        """Runs one node by TFX's launcher, as its LocalDagRunner does."""
+        from tfx.orchestration.local import runner_utils
+        from tfx.orchestration.portable.launcher import Launcher as NodeLauncher
+
+        pipeline = self._pipeline()
+        (node,) = (each.pipeline_node for each in pipeline.nodes if each.pipeline_node.node_info.id == node_id)
+        deployment = runner_utils.extract_local_deployment_config(pipeline)
+        NodeLauncher(
+            pipeline_node=node,
+            mlmd_connection=metadata_of(metadata_connection(self._config.metadata_path), self._metadata_lock),
+            pipeline_info=pipeline.pipeline_info,
+            pipeline_runtime_spec=pipeline.runtime_spec,
+            executor_spec=runner_utils.extract_executor_spec(deployment, node_id),
+            custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, node_id),
+            custom_executor_operators=operators,
+        ).launch()
 
     def _pipeline(self):
         """The compiled pipeline, in which the run's contexts have their names."""
@@ -161,21 +200,3 @@ def _compile(config: PipelineConfig):
     from tfx.dsl.compiler.compiler import Compiler
 
     return Compiler().compile(pipeline)
-
-
-def _launch(pipeline, node_id: str, metadata_uri: str) -> None:
-    """Runs one node of a compiled pipeline by TFX's launcher, as its LocalDagRunner does."""
-    from tfx.orchestration.local import runner_utils
-    from tfx.orchestration.metadata import Metadata
-    from tfx.orchestration.portable.launcher import Launcher as NodeLauncher
-
-    (node,) = (each.pipeline_node for each in pipeline.nodes if each.pipeline_node.node_info.id == node_id)
-    deployment = runner_utils.extract_local_deployment_config(pipeline)
-    NodeLauncher(
-        pipeline_node=node,
-        mlmd_connection=Metadata(metadata_connection(metadata_uri)),
-        pipeline_info=pipeline.pipeline_info,
-        pipeline_runtime_spec=pipeline.runtime_spec,
-        executor_spec=runner_utils.extract_executor_spec(deployment, node_id),
-        custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, node_id),
-    ).launch()

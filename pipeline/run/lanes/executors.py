@@ -7,8 +7,14 @@ launcher. An execution travels as TFX sends it to an executor in a container
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
+
+from pipeline.run.by_node.launch import Launcher, Progress, Report
+from pipeline.run.lanes.order import by_longest_rest
+from pipeline.run.lanes.pool import LanePool
+from pipeline.run.lanes.schedule import run_nodes
 
 #: Takes a function of a module and its arguments, and runs it in a lane; returns what the function does.
 Away = Callable[..., bytes]
@@ -68,3 +74,36 @@ def execute(beam: bool, spec: bytes, invocation: bytes) -> bytes:
     operator = kinds[1](kinds[0].FromString(spec))
     info = ExecutionInfo.from_proto(ExecutionInvocation.FromString(invocation))
     return operator.run_executor(info).SerializeToString()
+
+
+def launch_in_lanes(
+    launcher: Launcher, pool: LanePool, seconds: Mapping[str, float], report: Report, peaks: dict[str, float | None]
+) -> None:
+    """Runs all nodes of a run, executing them in lanes.
+
+    Args:
+      launcher: of the run.
+      pool: the lanes.
+      seconds: of components, as an earlier run measured them.
+      report: called when a component starts and ends, and with what it prints; always in this thread.
+      peaks: gets the largest memory of the process of each component that was executed, in MiB.
+
+    Raises:
+      NodeFailed: of the first node that failed.
+    """
+
+    def launch(node: str, post: Callable[[Callable[[], None]], None]) -> None:
+        def told(progress: Progress) -> None:
+            post(lambda: report(replace(progress, apart=True)))
+
+        def away(function: Callable, *arguments) -> bytes:
+            post(pool.grow)
+            outcome = pool.run(
+                function, *arguments, name=node, say=lambda text: told(Progress(node, "says", text=text))
+            )
+            peaks[node] = outcome.peak_mb
+            return outcome.result
+
+        launcher.launch(node, told, operators_for(away))
+
+    run_nodes(launcher.upstream, by_longest_rest(launcher.upstream, seconds), pool.size, launch)

@@ -19,8 +19,8 @@ import warnings
 from multiprocessing.connection import Connection
 
 from pipeline.run.lanes import quiet
-from pipeline.run.lanes.errors import TaskFailed
-from pipeline.run.logs import log_through
+from pipeline.run.lanes.failures import TaskFailed
+from pipeline.run.lanes.logs import log_through
 from pipeline.run.timings import MemorySampler
 
 _PR_SET_PDEATHSIG = 1
@@ -64,9 +64,9 @@ def main(descriptor: int, parent: int) -> None:
     """Serves the parent, a process, behind a socket."""
     _die_with(parent)
     channel = _Channel(Connection(descriptor))
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\..*")
     try:
         sys.argv[:], warm = channel.receive()
-        warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\..*")
         quiet.answer_by(channel.ask_for_quiet)
         with log_through(_Forward(channel)), MemorySampler() as sampler:
             if warm is not None:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
 
-from pipeline.run.lanes.errors import LaneDied
+from pipeline.run.lanes.failures import LaneDied
 
 #: Seconds that a lane has to leave a task that is broken off.
 GRACE_S = 5.0
@@ -33,7 +33,7 @@ main(int(sys.argv[1]), int(sys.argv[2]))
 """
 
 
-class Outcome(NamedTuple):
+class TaskEnd(NamedTuple):
     """The end of a task: what its function returned, and the largest memory of its process meanwhile in MiB."""
 
     result: Any
@@ -53,7 +53,7 @@ class LanePool:
           size: how many there may be.
           warm: a function of a module that a lane calls first, as to import what all tasks need.
         """
-        self._size, self._warm = size, warm
+        self.size, self._warm = size, warm
         self._lanes: list[_Lane] = []
         self._idle: queue.SimpleQueue[_Lane] = queue.SimpleQueue()
         self._quiet = threading.Lock()
@@ -75,10 +75,10 @@ class LanePool:
 
     def grow(self) -> None:
         """Starts the lanes that are still to come."""
-        while len(self._lanes) < self._size:
+        while len(self._lanes) < self.size:
             self._start()
 
-    def run(self, function: Callable, *arguments, name: str = "", say: Callable[[str], None] = print) -> Outcome:
+    def run(self, function: Callable, *arguments, name: str = "", say: Callable[[str], None] = print) -> TaskEnd:
         """Runs a task in a lane that is free, or as soon as one is.
 
         Args:
@@ -138,7 +138,7 @@ class _Lane:
         self._connection.send((sys.argv, warm))
         self._busy = False
 
-    def run(self, task: tuple, name: str, say: Callable[[str], None], without_others) -> Outcome:
+    def run(self, task: tuple, name: str, say: Callable[[str], None], without_others) -> TaskEnd:
         """Runs a task and passes on what it logs and prints."""
         self._busy = True
         try:
@@ -146,13 +146,15 @@ class _Lane:
                 self._connection.send(task)
                 kind, value, peak = self._until_end(name, say, quiet, without_others)
         except (EOFError, ConnectionResetError, BrokenPipeError) as error:
-            raise LaneDied(self.process.wait()) from error
+            code = self.process.wait()
+            self._printed.read(say, last=True)
+            raise LaneDied(code, self._printed.last) from error
         finally:
             self._busy = False
-            self._printed.read(say, last=True)
+        self._printed.read(say, last=True)
         if kind == "failed":
             raise value
-        return Outcome(value, peak)
+        return TaskEnd(value, peak)
 
     def _until_end(self, name: str, say: Callable[[str], None], quiet: contextlib.ExitStack, without_others) -> tuple:
         """Returns the message that ends the task."""
@@ -197,7 +199,7 @@ class _Lines:
     """Whole lines out of a pipe, read without waiting."""
 
     def __init__(self, descriptor: int):
-        self._descriptor, self._rest = descriptor, b""
+        self._descriptor, self._rest, self.last = descriptor, b"", ""
         os.set_blocking(descriptor, False)
 
     def fileno(self) -> int:
@@ -220,6 +222,7 @@ class _Lines:
             # What draws over its own line leaves carriage returns: the last state counts.
             text = line.decode(errors="replace").rstrip("\r").rpartition("\r")[2]
             if text.strip():
+                self.last = text
                 say(text)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from features.errors import InputError
-from pipeline.run.lanes.errors import LaneDied, TaskFailed
+from pipeline.run.lanes.failures import LaneDied, TaskFailed
 from pipeline.run.lanes.order import by_longest_rest
 from pipeline.run.lanes.pool import LanePool
 from pipeline.run.lanes.quiet import alone

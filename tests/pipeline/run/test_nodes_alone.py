@@ -27,6 +27,7 @@ def make_config(folder: Path, **changes) -> PipelineConfig:
         "feature_spec": SPEC,
         "ingest": {"tables": {name: name for name in ("impressions", "clicks", "items", "users")}},
         "run_dir": folder / "run",
+        "lanes": 1,
         "warmup_requests": 3,
     }
     return PipelineConfig.model_validate({**values, **changes})

@@ -14,10 +14,15 @@ class TaskFailed(RunError):
 class LaneDied(RunError):
     """The process of a lane ended in the middle of a task."""
 
-    def __init__(self, code: int):
-        """Takes the exit code of the process, negative for the signal that ended it."""
+    def __init__(self, code: int, last: str = ""):
+        """Makes the message.
+
+        Args:
+          code: the exit code of the process, negative for the signal that ended it.
+          last: the last line that it printed.
+        """
         if code >= 0:
-            super().__init__(f"its process ended by itself, with exit code {code}.")
+            super().__init__(f"its process ended by itself, with exit code {code}; its last words: {last or 'none'}")
             return
         message = f"its process was ended by {_name(-code)}"
         if -code == signal.SIGKILL:
