@@ -147,7 +147,7 @@ class PipelineConfig(Strict):
     @property
     def num_lanes(self) -> int:
         """How many components run at the same time."""
-        return self.lanes or min(2, len(os.sched_getaffinity(0)))
+        return self.lanes or min(2, os.cpu_count() or 1)
 
     def evaluation_of(self, model: str) -> Strict:
         """Metrics and gates of a model: its own, or those of all rankers."""

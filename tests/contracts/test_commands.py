@@ -25,6 +25,7 @@ BAD = {
         ["--config", "tfx_config/simulated.yaml", "--only", "LogIngest"],
         ["--config", "tfx_config/simulated.yaml", "--only", "LogIngest", "--run-id", "a b"],
         ["--config", "tfx_config/simulated.yaml", "--skip-unchanged"],
+        ["--config", "tfx_config/simulated.yaml", "--lanes", "0"],
         [],
     ],
     "simulate": [["--out", "{file}"], ["--out", "{tmp}", "-n", "1"]],

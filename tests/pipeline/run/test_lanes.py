@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from features.errors import InputError
+from pipeline.run.by_node.launch import Progress
+from pipeline.run.display import RunDisplay
 from pipeline.run.lanes.failures import LaneDied, TaskFailed
 from pipeline.run.lanes.order import by_longest_rest
 from pipeline.run.lanes.pool import LanePool
@@ -176,6 +178,20 @@ def test_who_measures_is_alone(pool, tmp_path):
 def test_a_lane_that_was_killed_is_named_with_its_signal():
     with LanePool(1) as pool, pytest.raises(LaneDied, match="SIGKILL, as the kernel does it where memory runs out"):
         pool.run(end_by, signal.SIGKILL)
+
+
+def test_what_runs_side_by_side_is_shown_line_by_line_under_its_name(capsys):
+    display = RunDisplay()
+    for state, text in (("running", ""), ("says", "epoch 1 [bold]"), ("done", "")):
+        display.progress(Progress("Trainer.a", state, seconds=2.5, apart=True, text=text))
+    display.close()
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.split() == ["…", "Trainer.a", "epoch", "1", "[bold]"] and second.split() == [
+        "✓",
+        "Trainer.a",
+        "2.5",
+        "s",
+    ]
 
 
 def test_no_lane_outlives_the_pool(tmp_path):
