@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -106,7 +107,9 @@ def test_nothing_starts_before_what_it_waits_for(width):
     def launch(node, post):
         assert set(graph[node]) <= set(ended)
         begun.append(node)
-        post(lambda: said.append(node))
+        told = threading.Event()
+        post(lambda: (said.append(node), told.set()))
+        told.wait(PATIENCE_S)  # It is called once all that are ready were started.
         ended.append(node)
 
     run_nodes(graph, list(graph), width, launch)
@@ -116,8 +119,6 @@ def test_nothing_starts_before_what_it_waits_for(width):
 
 
 def test_a_failure_lets_what_runs_end_and_starts_nothing_more():
-    import threading
-
     failed, ended = threading.Event(), []
 
     def launch(node, post):
