@@ -3,9 +3,9 @@
     python -m tests.drills.scheduled.standalone --airflow 2|3 [--days 1] [--server KIND] [--stay]
 
 `clickmill airflow export` writes the DAG file; `airflow standalone` finds it, and its scheduler makes the runs of the
-days before today. The pipeline is a small two-tower over a simulated log. Ends when all runs have ended, with 0 where all
-succeeded; `--stay` leaves the server up until Ctrl-C. With `--server postgresql` (or mysql) ML Metadata is on a server,
-and two nodes of a run may run at a time. Everything is in data/airflow/; the servers listen on 127.0.0.1 alone.
+days before today. The pipeline is a small two-tower over a simulated log. Ends when all runs have ended, with 0 where
+all succeeded; `--stay` leaves the server up until Ctrl-C. With `--server postgresql` (or mysql) ML Metadata is on a
+server, and two nodes of a run may run at a time. All is in data/airflow/; the servers listen on 127.0.0.1 alone.
 """
 
 from __future__ import annotations
