@@ -97,7 +97,7 @@ drills: $(STAMP) ## hours: 20,000 random tables against the naive ingest, 200,00
 	$(PYTHON) -m tests.drills.explored_traffic
 	$(PYTHON) -m tests.drills.scheduled.two_runs
 	$(PYTHON) -m tests.drills.scheduled.standalone --airflow 2 --days 2
-	$(PYTHON) -m tests.drills.scheduled.standalone --airflow 3
+	$(PYTHON) -m tests.drills.scheduled.standalone --airflow 3 --server postgresql
 	CLICKMILL_AIRFLOW=2,3 $(PYTHON) -m pytest -q tests/pipeline/schedule
 	$(PYTHON) -m tests.drills.under_load.overload --seconds 60
 	$(PYTHON) -m tests.drills.under_load.switch --moves 10

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from features import storage
@@ -48,7 +50,27 @@ def compile_kubeflow(config: PipelineConfig, image: str, schema: str = "2.0") ->
             "`pip install --no-deps kfp-pipeline-spec` (0.2.2 beside TFX 1.16, 2.17.3 beside TFX 1.21)."
         ) from error
     settings = KubeflowV2DagRunnerConfig(default_image=image, use_pipeline_spec_2_1=schema == "2.1")
-    return KubeflowV2DagRunner(settings).run(pipeline, write_out=False)
+    with _importable_names():
+        return KubeflowV2DagRunner(settings).run(pipeline, write_out=False)
+
+
+@contextlib.contextmanager
+def _importable_names() -> Iterator[None]:
+    """Calls our types of artifacts as Kubeflow has it: by a path that a container imports them from.
+
+    ML Metadata knows them by the class's name, and finds what was written before by that.
+    """
+    from pipeline import artifacts
+
+    ours = [kind for kind in vars(artifacts).values() if getattr(kind, "__module__", "") == artifacts.__name__]
+    names = {kind: kind.TYPE_NAME for kind in ours}
+    try:
+        for kind in ours:
+            kind.TYPE_NAME = f"clickmill.{kind.__name__}"
+        yield
+    finally:
+        for kind, name in names.items():
+            kind.TYPE_NAME = name
 
 
 def write_kubeflow(out: storage.AnyPath, job: dict[str, Any]) -> None:

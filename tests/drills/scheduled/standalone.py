@@ -1,10 +1,11 @@
 """A real Airflow, in an environment of its own, runs a pipeline day by day: nobody but its scheduler starts anything.
 
-    python -m tests.drills.scheduled.standalone --airflow 2|3 [--days 1] [--profile FILE] [--stay]
+    python -m tests.drills.scheduled.standalone --airflow 2|3 [--days 1] [--server KIND] [--stay]
 
 `clickmill airflow export` writes the DAG file; `airflow standalone` finds it, and its scheduler makes the runs of the
-days before today. Ends when all have ended, with 0 where all succeeded; `--stay` leaves the server up until Ctrl-C.
-Everything is in data/airflow/; the servers listen on 127.0.0.1 alone.
+days before today. The pipeline is a small two-tower over a simulated log. Ends when all runs have ended, with 0 where
+all succeeded; `--stay` leaves the server up until Ctrl-C. With `--server postgresql` (or mysql) ML Metadata is on a
+server, and two nodes of a run may run at a time. All is in data/airflow/; the servers listen on 127.0.0.1 alone.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ import time
 from datetime import date, timedelta
 from pathlib import Path
 
+from pipeline.run.metadata_server import PASSWORD
 from tests.drills.kill_run import PROFILE
+from tests.pipeline.run import database_server
 
 ROOT = Path(__file__).parents[3]
 #: Seconds between two looks at the scheduler's database.
@@ -105,10 +108,11 @@ def free_port() -> int:
         return found.getsockname()[1]
 
 
-def export(work: Path, profile: Path, days: int, retry_minutes: int = 0) -> Path:
+def export(work: Path, profile: Path, days: int, at_once: int) -> Path:
     """Exports a profile as a DAG of these days; returns the folder of the DAG files."""
-    needs = {"retries": 1, "retry_minutes": retry_minutes, "timeout_minutes": 30}
-    schedule = {"start": str(date.today() - timedelta(days=days)), "cron": "0 0 * * *", "nodes": {"default": needs}}
+    needs = {"retries": 1, "retry_minutes": 0, "timeout_minutes": 30}
+    start = str(date.today() - timedelta(days=days))
+    schedule = {"start": start, "cron": "0 0 * * *", "nodes": {"default": needs}, "tasks_at_once": at_once}
     (work / "schedule.yaml").write_text(json.dumps(schedule))
     command = [sys.executable, "-W", "ignore", "-m", "pipeline.cli.app", "airflow", "export", str(profile)]
     command += ["--out", str(work / "dags"), "--settings", str(work / "schedule.yaml")]
@@ -137,19 +141,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--airflow", choices=["2", "3"], default="3")
     parser.add_argument("--days", type=int, default=1)
-    parser.add_argument("--profile", type=Path, help="by default a small two-tower over a simulated log")
     parser.add_argument("--minutes", type=float, default=45.0, help="after which it gives up")
+    parser.add_argument("--server", choices=["postgresql", "mysql"], help="that ML Metadata is kept on")
     parser.add_argument("--stay", action="store_true", help="leave the server up until Ctrl-C")
     given = parser.parse_args()
     work = ROOT / "data" / "airflow" / given.airflow
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    profile = given.profile
-    if profile is None:
-        profile = work / "profile.yaml"
-        profile.write_text(PROFILE.format(work=work, spec=ROOT / "tfx_config" / "features_simulated.yaml"))
-    dags = export(work, profile.resolve(), given.days)
-    with Standalone(given.airflow, work / "home", dags) as airflow:
+    with contextlib.ExitStack() as held:
+        text = PROFILE.format(work=work, spec=ROOT / "tfx_config" / "features_simulated.yaml")
+        if given.server:
+            text += f"metadata: {held.enter_context(database_server.server(given.server))}\n"
+            os.environ[PASSWORD] = database_server.PASSWORD
+        (work / "profile.yaml").write_text(text)
+        dags = export(work, work / "profile.yaml", given.days, at_once=2 if given.server else 1)
+        airflow = held.enter_context(Standalone(given.airflow, work / "home", dags))
         print(f"Airflow {given.airflow}: http://127.0.0.1:{airflow.port}, {work}/home/standalone.log", flush=True)
         runs = follow(airflow, given.days, given.minutes)
         print(json.dumps(runs, indent=2))

@@ -59,7 +59,7 @@ def test_the_last_run_s_model_is_looked_up(trained, tmp_path, monkeypatch):
         refused_model(config, "autoint")
     found = evaluation()
     gates = tuple(gate.model_copy(update={"passed": False, "reason": "too low"}) for gate in found.gates[:1])
-    found.model_copy(update={"gates": gates}).save(tmp_path / "evaluation")
+    found.model_copy(update={"gates": gates, "blessed": False}).save(tmp_path / "evaluation")
     runs += [
         ComponentRun("Trainer.autoint", "COMPLETE", 0, 1, {"model": trained.uri}),
         ComponentRun("RankingEvaluator.autoint", "FAILED", 0, 1, {}),
@@ -68,6 +68,6 @@ def test_the_last_run_s_model_is_looked_up(trained, tmp_path, monkeypatch):
     model = refused_model(config, "autoint")
     assert model.failed_gates == {gates[0].name: "too low"} and model.saved_model == f"{trained.uri}/Format-Serving"
     assert find_override(config.push_dir("autoint"), model.saved_model) is None
-    found.model_copy(update={"gates": ()}).save(tmp_path / "evaluation")
+    found.model_copy(update={"gates": (), "blessed": True}).save(tmp_path / "evaluation")
     with pytest.raises(InputError, match="passed its gates"):
         refused_model(config, "autoint")

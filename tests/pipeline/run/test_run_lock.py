@@ -1,15 +1,17 @@
 """Two runs of one profile never interleave, and no dead one is in the way for long."""
 
-import multiprocessing
-import os
-import signal
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from pipeline.run.by_node import run_lock
 from pipeline.run.by_node.run_lock import BusyError, read_turn, turn_of_node, turn_of_run
+
+ROOT = Path(__file__).parents[3]
 
 
 def node(home, run, name="Trainer", starts=False, last=False, alone=True):
@@ -98,22 +100,22 @@ def test_one_node_runs_once_at_a_time(tmp_path):
     assert order == ["first", "second"]
 
 
-def _hold(home, ready):
-    with turn_of_run(home, "killed"):
-        ready.set()
-        time.sleep(60)
+HOLD = """
+import sys, time
+from pipeline.run.by_node.run_lock import turn_of_run
+with turn_of_run(sys.argv[1], "killed"):
+    print("held", flush=True)
+    time.sleep(600)
+"""
 
 
 def test_a_whole_run_that_was_killed_is_in_nobody_s_way(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    ready = context.Event()
-    process = context.Process(target=_hold, args=(str(tmp_path), ready))
-    process.start()
-    assert ready.wait(60)
+    process = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "held\n"
     with pytest.raises(BusyError, match="the run killed"), turn_of_run(tmp_path, "next"):
         pass
-    os.kill(process.pid, signal.SIGKILL)
-    process.join()
+    process.kill()
+    process.wait()
     with turn_of_run(tmp_path, "next"):
         assert read_turn(tmp_path).run == "next"
 

@@ -1,5 +1,6 @@
 """A pipeline compiled for Kubeflow is the pipeline: the same nodes, and the same waits."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -38,7 +39,15 @@ def test_the_compiled_graph_is_the_pipeline_s(kfp, tmp_path):
     pipeline = create_pipeline(config)
     job = compile_kubeflow(config, "shop:1")
     assert task_graph(job) == {node.id: {before.id for before in node.upstream_nodes} for node in pipeline.components}
+    from tfx.utils.import_utils import import_class_by_path
+
+    from pipeline import artifacts
+
     spec = job["pipelineSpec"]
+    titles = set(re.findall(r"title: (clickmill\.\w+)", str(spec)))
+    assert "clickmill.BehaviorLog" in titles and len(titles) > 4
+    assert {import_class_by_path(title).__module__ for title in titles} == {"pipeline.artifacts"}
+    assert artifacts.BehaviorLog.TYPE_NAME == "BehaviorLog", "what ML Metadata holds is found by that"
     executors = spec["deploymentSpec"]["executors"].values()
     assert {each["container"]["image"] for each in executors} == {"shop:1"}
     write_kubeflow(tmp_path / "pipeline.yaml", job)
