@@ -20,7 +20,7 @@ from features import storage
 from features.config import nearest
 from features.errors import InputError, RunError
 from pipeline.config import PipelineConfig
-from pipeline.lineage import component_runs, last_round, metadata_connection, run_context
+from pipeline.lineage import ComponentRun, component_runs, last_round, metadata_connection, run_context
 from pipeline.run.lanes.metadata import metadata_of
 
 #: The last step of a run, which is no component: it writes the report and the manifest of what all the others left.
@@ -107,9 +107,7 @@ class Launcher:
 
     def states(self) -> dict[str, str]:
         """Returns what became of each node that this run has come to, as ML Metadata names it."""
-        with self._metadata_lock:
-            runs = component_runs(self._config.metadata_path, self._config.name, run=self.context)
-        return {run.component: run.state for run in runs}
+        return {run.component: run.state for run in self._runs()}
 
     def begin(self, nodes: tuple[str, ...]) -> None:
         """Begins the run anew where all of these nodes are done in it: what has not changed comes from the cache.
@@ -155,11 +153,14 @@ class Launcher:
             raise RunError(f"`{node}` ended as {state} in ML Metadata, and its log does not say why.")
         report(Progress(node, "cached" if state == "CACHED" else "done", time.time() - started))
 
+    def _runs(self) -> list[ComponentRun]:
+        with self._metadata_lock:
+            return component_runs(self._config.metadata_path, self._config.name, run=self.context)
+
     def _clear(self, node: str) -> None:
         """Deletes what a try of the node left that was killed: the next one writes to the same folders."""
-        runs = component_runs(self._config.metadata_path, self._config.name, run=self.context)
         folder = storage.join(self._config.pipeline_root, node)
-        for run in runs:
+        for run in self._runs():
             if run.component == node:
                 for each in (*storage.entries(folder), storage.join(folder, ".system", "executor_execution")):
                     storage.delete(storage.join(each, str(run.execution)))
