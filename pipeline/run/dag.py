@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from functools import partial
 
 from features import storage
 from features.errors import ClickmillError, NothingNewError, RunError
@@ -58,7 +59,10 @@ def run_dag(
         launcher = Launcher(config, run_id)
         launcher.begin(launcher.nodes)
         return _launch_all(config, launcher, launcher.nodes, report)
-    with LanePool(config.num_lanes, import_tfx) as pool:  # First: it imports TFX while the launcher does.
+    from pipeline.pipeline import create_pipeline
+
+    # The pool first: its lanes import TFX while the launcher does.
+    with LanePool(config.num_lanes, partial(import_tfx, create_pipeline, config)) as pool:
         launcher = Launcher(config, run_id)
         launcher.begin(launcher.nodes)
         return _launch_all(config, launcher, launcher.nodes, report, pool)

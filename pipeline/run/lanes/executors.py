@@ -20,11 +20,14 @@ from pipeline.run.lanes.schedule import run_nodes
 Away = Callable[..., bytes]
 
 
-def import_tfx() -> None:
-    """Imports what executors of all components need: seconds that pass while the main process does the same."""
-    # isort: off
-    import pipeline.components  # noqa: F401  (first: it chooses the Keras)
-    import tensorflow  # noqa: F401
+def import_tfx(create: Callable[[Any], object], config) -> None:
+    """Imports what executors need, in a lane: seconds that pass while the main process does the same.
+
+    Args:
+      create: makes the pipeline of a configuration, for which it imports all components.
+      config: the configuration.
+    """
+    create(config)
     from tfx.orchestration.portable import beam_executor_operator  # noqa: F401
 
 

@@ -13,14 +13,8 @@ from tfx.types.standard_artifacts import Examples, Model
 import models  # noqa: F401  (chooses the Keras that TFX's import of TensorFlow then finds)
 from features import storage
 from pipeline.lineage import metadata_connection
-from pipeline.run.lanes.executors import import_tfx
 
 PATIENCE_S = 120.0
-
-
-def warm() -> None:
-    """As `import_tfx`, after this module and with it `tests`."""
-    import_tfx()
 
 
 @component

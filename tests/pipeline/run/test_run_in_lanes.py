@@ -9,7 +9,7 @@ import pytest
 from pipeline.lineage import component_runs
 from pipeline.run.dag import PipelineFailed, run_dag
 from pipeline.run.timings import read_timings
-from tests.pipeline.run.meeting_pipeline import create_meeting_pipeline, warm
+from tests.pipeline.run.meeting_pipeline import create_meeting_pipeline
 from tests.pipeline.run.test_nodes_alone import make_config
 
 pytestmark = pytest.mark.slow
@@ -20,7 +20,6 @@ def config(tmp_path, monkeypatch):
     monkeypatch.setattr("pipeline.pipeline.create_pipeline", create_meeting_pipeline)
     # TFX has IPython put a package `tests` of its own on the path: a lane must find this one before it.
     monkeypatch.setattr("sys.path", [path for path in sys.path if not path.endswith("IPython/extensions")])
-    monkeypatch.setattr("pipeline.run.dag.import_tfx", warm)
     return make_config(tmp_path, lanes=2)
 
 
