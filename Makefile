@@ -38,6 +38,11 @@ SERVING ?= serving_models
 serve: $(STAMP) ## serve the newest release: gateway (8080), model server's gRPC (8500) and REST (8501), until Ctrl-C (SERVING=…)
 	@.venv/bin/clickmill gateway --root $(SERVING) --label latest --with-server
 
+AIRFLOW ?= 3
+.PHONY: airflow
+airflow: $(STAMP) ## a real Airflow (AIRFLOW=2 or 3) runs a day of a small pipeline, then serves its page until Ctrl-C
+	$(PYTHON) -m tests.drills.scheduled.standalone --airflow $(AIRFLOW) --stay
+
 # Each part of the tests is a process of its own (tests/house/parts.py says why), and this many run at a time.
 WORKERS ?= 2
 TESTS := $(PYTHON) -m tests.house.parts --lanes $(WORKERS)
@@ -79,7 +84,7 @@ bench: $(STAMP) ## measure data preparation and training (python -m benchmarks l
 	$(PYTHON) -m benchmarks training
 
 .PHONY: drills
-drills: $(STAMP) ## hours: 20,000 random tables against the naive ingest, 200,000 inputs to the server, 100,000 bodies to the gateway, 20 runs that are killed and run again, a million explored lists, a server overloaded and switched, 1,000 requests by every signature, 90 mistakes
+drills: $(STAMP) ## hours: 20,000 random tables against the naive ingest, 200,000 inputs to the server, 100,000 bodies to the gateway, 20 runs that are killed and run again, a million explored lists, a server overloaded and switched, days by a real Airflow, 1,000 requests by every signature, 90 mistakes
 	$(PYTHON) -m tests.drills.ingest.random_tables --tables 20000
 	$(PYTHON) -m tests.drills.fuzz.fuzz_server --inputs 200000
 	$(PYTHON) -m tests.drills.gateway.fuzz_gateway --bodies 80000 --schemathesis 5000
@@ -90,10 +95,26 @@ drills: $(STAMP) ## hours: 20,000 random tables against the naive ingest, 200,00
 	$(PYTHON) -m tests.drills.kill_run --kills 20
 	$(PYTHON) -m tests.drills.kill_promote --kills 20
 	$(PYTHON) -m tests.drills.explored_traffic
+	$(PYTHON) -m tests.drills.scheduled.two_runs
+	$(PYTHON) -m tests.drills.scheduled.standalone --airflow 2 --days 2
+	$(PYTHON) -m tests.drills.scheduled.standalone --airflow 3 --server postgresql
+	CLICKMILL_AIRFLOW=2,3 $(PYTHON) -m pytest -q tests/pipeline/schedule
 	$(PYTHON) -m tests.drills.under_load.overload --seconds 60
 	$(PYTHON) -m tests.drills.under_load.switch --moves 10
 	$(PYTHON) -m tests.drills.parity.parity --requests 1000
 	$(PYTHON) -m pytest -q tests/features/ingest/suite tests/pipeline/cli/test_mistakes.py tests/pipeline/cli/test_bad_arguments.py
+
+# What .ci/airflow installs is apart from the environment.
+.PHONY: lock-airflow
+lock-airflow: $(UV) ## pin both Airflows of `make airflow` again
+	$(call pin_airflow,2,2.11.2,3.11)
+	$(call pin_airflow,3,3.3.2,3.12)
+
+define pin_airflow
+	printf 'apache-airflow==%s\napache-airflow-providers-cncf-kubernetes\n' $(2) | UV_PYTHON_DOWNLOADS=never $(UV) pip compile - --quiet \
+		-o requirements/airflow-$(1).lock --python-version $(3) --python-platform x86_64-manylinux_2_28 \
+		--no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock-airflow"
+endef
 
 lock: $(UV) ## pin every dependency of setup.py again, for both stacks
 	$(call pin,py310-tfx116,x86_64-manylinux_2_28)

@@ -76,6 +76,7 @@ setup(
     package_data={
         "clickmill": ["py.typed"],
         "evaluation.report": ["templates/*"],
+        "pipeline.schedule": ["templates/*"],
         "serving.deploy": ["templates/*"],
         "serving.gateway.page": ["templates/*"],
         "tfx_config": ["*.yaml"],

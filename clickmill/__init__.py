@@ -54,6 +54,14 @@ MODULES = {
     "Kind": "pipeline.model_kinds",
     "Strict": "features.config",
     "ClickmillError": "features.errors",
+    # Types of artifacts: a container of Kubeflow's knows them by these names.
+    "AnchorNote": "pipeline.artifacts",
+    "BehaviorLog": "pipeline.artifacts",
+    "BehaviorTableSet": "pipeline.artifacts",
+    "DeadLetters": "pipeline.artifacts",
+    "ProfileSet": "pipeline.artifacts",
+    "ReleaseNote": "pipeline.artifacts",
+    "ServingEvidence": "pipeline.artifacts",
 }
 
 __all__ = ["__version__", *MODULES]

@@ -58,7 +58,13 @@ class PipelineConfig(Strict):
       serving: the trial that every model must pass before it is pushed: it is served by the embedded server and must
         answer what the trained model does, in time. None: models are pushed untried.
       run_dir: artifacts, metadata, timings and report.
+      metadata: the database server of ML Metadata, for workers on several machines, as
+        `postgresql://user@host/database` or `mysql://user@host/database`; None: an SQLite file in `run_dir`. See
+        `pipeline.lineage.metadata_connection`.
       serving_dir: blessed models are pushed to `<serving_dir>/<pipeline>_<model>/<version>/`.
+      lanes: how many components may run at the same time, each in a process of its own, as far as they do not depend on
+        each other; 1: one after another, in one process. What they compute does not depend on it. None: two, or one on
+        a single core.
       enable_cache: do not repeat what was done before with the same inputs.
       beam_pipeline_args: of every Beam component, e.g. another runner.
     """
@@ -74,10 +80,13 @@ class PipelineConfig(Strict):
     warmup_requests: int = Field(32, ge=0, lt=1000)
     serving: ServingSection | None = ServingSection()
     run_dir: AnyText
+    metadata: str | None = None
     serving_dir: AnyText = "serving_models"
+    lanes: int | None = Field(None, ge=1, le=64)
     enable_cache: bool = True
     beam_pipeline_args: tuple[str, ...] = LOCAL_BEAM_ARGS
     _profile: PipelineConfig | None = PrivateAttr(default=None)
+    _home: str | None = PrivateAttr(default=None)
 
     @model_validator(mode="before")
     @classmethod
@@ -124,11 +133,21 @@ class PipelineConfig(Strict):
         return self._profile or self
 
     @property
+    def home(self) -> str:
+        """The folder of all runs of the profile: `run_dir`, also where a run has a folder of its own in it."""
+        return self._home or self.run_dir
+
+    @property
     def cascade_ranker(self) -> str | None:
         """The fine ranker of the cascade; None where none is judged."""
         if self.cascade is None:
             return None
         return self.cascade.ranker or self.models.fine_rankers[0]
+
+    @property
+    def num_lanes(self) -> int:
+        """How many components run at the same time."""
+        return self.lanes or min(2, os.cpu_count() or 1)
 
     def evaluation_of(self, model: str) -> Strict:
         """Metrics and gates of a model: its own, or those of all rankers."""
@@ -141,8 +160,8 @@ class PipelineConfig(Strict):
 
     @property
     def metadata_path(self) -> str:
-        """ML Metadata's SQLite file: lineage and the cache."""
-        return storage.join(self.run_dir, "metadata.sqlite")
+        """Where ML Metadata keeps lineage and the cache: the URI of a server, or an SQLite file."""
+        return self.metadata or storage.join(self.run_dir, "metadata.sqlite")
 
     @property
     def timings_path(self) -> str:

@@ -45,6 +45,16 @@ COMMANDS = {
         "pipeline.cli.serving.release:release",
         "Releases: list, show, promote, roll back, prune what is served together.",
     ),
+    "models": (
+        "pipeline.cli.serving.models:models",
+        "Models of the releases: list, compare, show, and allow one that failed gates.",
+    ),
+    "airflow": ("pipeline.cli.schedule.airflow:airflow", "A pipeline as a DAG of Airflow: one task for each node."),
+    "kubeflow": ("pipeline.cli.schedule.kubeflow:kubeflow", "A pipeline for Kubeflow Pipelines: compile it."),
+    "schedule": (
+        "pipeline.cli.schedule.schedule:schedule",
+        "One machine's own scheduler: a systemd timer, or a crontab.",
+    ),
     "experiment": (
         "pipeline.cli.serving.experiment:experiment",
         "Experiments of a gateway: check a file of layers, variants and shares.",

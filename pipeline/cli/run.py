@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from features.errors import NotFoundError
+from features.errors import InputError, NotFoundError
 from pipeline.cli.console import LOG
 
 
@@ -18,6 +18,29 @@ def run(
     models: Annotated[
         str | None, typer.Option("--models", "-m", help="Only these of the profile's models, separated by commas.")
     ] = None,
+    run_id: Annotated[
+        str | None, typer.Option("--run-id", metavar="ID", help="Of the run: what is done in it is not done again.")
+    ] = None,
+    only: Annotated[
+        str | None,
+        typer.Option("--only", metavar="NODE", help="Only this node of the run, or Report, its last step."),
+    ] = None,
+    lanes: Annotated[
+        int | None,
+        typer.Option(
+            "--lanes",
+            metavar="N",
+            min=1,
+            max=64,
+            help="How many components may run at the same time; default: the profile's.",
+        ),
+    ] = None,
+    skip_unchanged: Annotated[
+        bool,
+        typer.Option(
+            "--skip-unchanged", help="With --only LogIngest: exit with 99 where the last run was of the same."
+        ),
+    ] = False,
 ) -> None:
     """Run the pipeline: from raw logs to evaluated, blessed and pushed models."""
     from features import storage
@@ -27,7 +50,19 @@ def run(
     from pipeline.config import load_config
 
     profile = load_config(config)
+    if lanes is not None:
+        profile = profile.model_copy(update={"lanes": lanes})
     ctx.meta[LOG] = str(profile.log_path)
-    from pipeline.run.run import run_pipeline
+    chosen = models.split(",") if models else None
+    if only is None:
+        if skip_unchanged:
+            raise InputError("--skip-unchanged goes with --only LogIngest.")
+        from pipeline.run.run import run_pipeline
 
-    run_pipeline(profile, models=models.split(",") if models else None)
+        run_pipeline(profile, models=chosen, run_id=run_id)
+        return
+    if run_id is None:
+        raise InputError("--only takes --run-id too: by it a node finds what those before it have left.")
+    from pipeline.run.by_node.step import run_step
+
+    run_step(profile, only, run_id, models=chosen, skip_unchanged=skip_unchanged)

@@ -1,18 +1,23 @@
-"""Runs the pipeline on this machine, shows its progress and says which component failed."""
+"""Runs the pipeline on this machine, whole or node by node, and says which component failed."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import partial
 
 from features import storage
-from features.errors import RunError
+from features.errors import ClickmillError, NothingNewError, RunError
 from pipeline.config import PipelineConfig
-from pipeline.lineage import ComponentRun, component_runs, last_execution_id
-from pipeline.run.timings import MemorySampler, write_timings
+from pipeline.lineage import ComponentRun, component_runs
+from pipeline.run.by_node.launch import REPORT, Launcher, Progress, Report, new_run_id
+from pipeline.run.by_node.run_lock import state_lock
+from pipeline.run.lanes.executors import import_tfx, launch_in_lanes
+from pipeline.run.lanes.logs import log_to
+from pipeline.run.lanes.pool import LanePool
+from pipeline.run.lanes.schedule import NodeFailed
+from pipeline.run.timings import MemorySampler, read_timings, write_timings
 
 
 class PipelineFailed(RunError):
@@ -30,92 +35,105 @@ class PipelineFailed(RunError):
         self.component = component
 
 
-@dataclass(frozen=True)
-class Progress:
-    """What `run_dag` reports: `state` is `running`, `done`, `cached` or `failed`; seconds since it started."""
+def run_dag(
+    config: PipelineConfig, report: Report = lambda progress: None, run_id: str | None = None
+) -> list[ComponentRun]:
+    """Runs all nodes, `config.num_lanes` at a time.
 
-    component: str
-    state: str
-    seconds: float = 0.0
-
-
-def run_dag(config: PipelineConfig, report: Callable[[Progress], None] = lambda progress: None) -> list[ComponentRun]:
-    """Runs the whole DAG with TFX's LocalDagRunner.
+    A single lane is this process; two and more are processes of their own.
 
     Args:
       config: the pipeline.
       report: called when a component starts and ends.
+      run_id: of the run; a run of that id that did not come to its end goes on. By default a run of its own.
 
     Returns:
       The components of this run, with what they wrote. `timings.json` is written in `config.run_dir`.
 
     Raises:
       PipelineFailed: if a component failed.
+      NothingNewError: if a component found nothing to do.
     """
+    run_id = run_id or new_run_id()
+    if config.num_lanes == 1:
+        launcher = Launcher(config, run_id)
+        launcher.begin(launcher.nodes)
+        return _launch_all(config, launcher, launcher.nodes, report)
     from pipeline.pipeline import create_pipeline
 
-    pipeline = create_pipeline(config)
-    from tfx.orchestration.local.local_dag_runner import LocalDagRunner
+    # The pool first: its lanes import TFX while the launcher does.
+    with LanePool(config.num_lanes, partial(import_tfx, create_pipeline, config)) as pool:
+        launcher = Launcher(config, run_id)
+        launcher.begin(launcher.nodes)
+        return _launch_all(config, launcher, launcher.nodes, report, pool)
 
+
+def run_node(
+    config: PipelineConfig, launcher: Launcher, node: str, report: Report = lambda progress: None
+) -> list[ComponentRun]:
+    """Runs one node of a run, in this process; the others run in theirs.
+
+    Args:
+      config: the pipeline.
+      launcher: of the run.
+      node: its id; what it waits for is done. A first node that is done already begins the run anew. `REPORT` is no
+        component: all are to be done.
+      report: called when the component starts and ends.
+
+    Returns:
+      All components of the run so far.
+
+    Raises:
+      PipelineFailed: if it failed, or what it waits for is not done.
+      NothingNewError: if the node found nothing to do.
+    """
+    if launcher.is_first(node):
+        launcher.begin((node,))
+    if node == REPORT:
+        launcher.require(node)
+        return component_runs(config.metadata_path, config.name, run=launcher.context)
+    return _launch_all(config, launcher, (node,), report)
+
+
+def _launch_all(
+    config: PipelineConfig, launcher: Launcher, nodes: Sequence[str], report: Report, pool: LanePool | None = None
+) -> list[ComponentRun]:
+    """Runs nodes, and writes what they took; in the lanes of a pool, if one is given."""
     storage.make_folder(config.run_dir)
-    before = last_execution_id(config.metadata_path)
-    watcher = _ComponentWatcher(report)
-    with MemorySampler() as sampler, _log_to(config.log_path, watcher):
-        error = None
+    peaks: dict[str, float | None] = {}
+    failure = None
+    with log_to(config.log_path):
         try:
-            LocalDagRunner().run(pipeline)
-        except Exception as raised:  # whatever a component raises: it is named below
-            error = raised
-            logging.getLogger("absl").error("The run failed.", exc_info=True)
-    runs = component_runs(config.metadata_path, config.name, after=before)
-    write_timings(config.timings_path, runs, sampler)
-    if error is not None:
-        failed = [run.component for run in runs if run.state == "FAILED"]
-        component = failed[-1] if failed else (watcher.current or (runs[-1].component if runs else "pipeline"))
-        report(Progress(component, "failed"))
-        raise PipelineFailed(component, error, config.log_path) from error
-    return runs
+            if pool is None:
+                _one_by_one(launcher, nodes, report, peaks)
+            else:
+                earlier = {entry["component"]: entry["seconds"] for entry in read_timings(config.timings_path)}
+                launch_in_lanes(launcher, pool, earlier, report, peaks)
+        except NodeFailed as raised:
+            failure = raised
+            logging.getLogger("absl").error("The run failed.", exc_info=raised.error)
+    runs = component_runs(config.metadata_path, config.name, run=launcher.context)
+    place = {node: number for number, node in enumerate(launcher.nodes)}  # Not as they happened to start in lanes.
+    runs.sort(key=lambda run: place.get(run.component, len(place)))
+    with state_lock(config.home):
+        write_timings(config.timings_path, runs, peaks)
+    if failure is None:
+        return runs
+    error = failure.error
+    if isinstance(error, ClickmillError) and error.exit_code == NothingNewError.exit_code:
+        raise error
+    report(Progress(failure.node, "failed"))
+    raise PipelineFailed(failure.node, error, config.log_path) from error
 
 
-class _ComponentWatcher(logging.Handler):
-    """Follows the run through the runner's own log messages; they only feed the display, results come from metadata."""
-
-    def __init__(self, report: Callable[[Progress], None]):
-        super().__init__(logging.INFO)
-        self.current: str | None = None
-        self._report = report
-        self._started = 0.0
-        self._cached = False
-
-    def emit(self, record: logging.LogRecord) -> None:
-        message = str(record.msg)
-        if message == "Component %s is running.":
-            self.current, self._started, self._cached = str(record.args[0]), time.time(), False
-            self._report(Progress(self.current, "running"))
-        elif message.startswith("A cached execution"):
-            self._cached = True
-        elif message == "Component %s is finished." and self.current:
-            state = "cached" if self._cached else "done"
-            self._report(Progress(self.current, state, time.time() - self._started))
-            self.current = None
-
-
-@contextlib.contextmanager
-def _log_to(path: storage.AnyPath, watcher: logging.Handler) -> Iterator[None]:
-    """Sends TFX's log (from INFO) and everyone's warnings to a file and to the watcher, not to the terminal."""
-    from absl import logging as absl_logging
-
-    file = logging.FileHandler(path, encoding="utf-8")
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
-    root, tfx = logging.getLogger(), logging.getLogger("absl")
-    handlers, before = list(root.handlers), (list(tfx.handlers), tfx.propagate, absl_logging.get_verbosity())
-    root.handlers[:], tfx.handlers[:], tfx.propagate = [file], [file, watcher], False
-    # Not the logger's level: whoever parses absl's flags during the run would set that back.
-    absl_logging.set_verbosity(absl_logging.INFO)
-    try:
-        yield
-    finally:
-        root.handlers[:] = handlers
-        tfx.handlers[:], tfx.propagate = before[0], before[1]
-        absl_logging.set_verbosity(before[2])
-        file.close()
+def _one_by_one(launcher: Launcher, nodes: Sequence[str], report: Report, peaks: dict[str, float | None]) -> None:
+    """Runs nodes in this process; `peaks` gets their memory. Raises `NodeFailed`."""
+    with MemorySampler() as sampler:
+        for node in nodes:
+            started = time.time()
+            try:
+                launcher.launch(node, report)
+            except Exception as error:  # Whatever a component raises: the run names it.
+                raise NodeFailed(node, error) from error
+            finally:
+                peaks[node] = sampler.peak_mb(started, time.time())

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 
 from features import storage
-from pipeline.run.dag import Progress
+from pipeline.run.by_node.launch import Progress
 
 
 class RunDisplay:
-    """A line for each finished component, and a spinner while one works.
+    """A line for each finished component, and a spinner while some work.
 
     Lines go to standard output; the spinner to standard error, and only if that is a terminal. Components that draw a
-    progress bar of their own (Trainers) get no spinner.
+    progress bar of their own (Trainers) get no spinner. What components print that run side by side comes line by line,
+    under their names.
     """
 
     def __init__(self):
@@ -21,6 +22,7 @@ class RunDisplay:
         self._out = Console(highlight=False)
         self._status = Console(stderr=True).status("")
         self._spinning = False
+        self._apart: list[str] = []
 
     def line(self, text: str) -> None:
         """Prints one line of rich markup."""
@@ -36,18 +38,38 @@ class RunDisplay:
 
     def progress(self, progress: Progress) -> None:
         """Shows that a component started, finished, was cached or failed."""
+        if progress.apart:
+            self._progress_apart(progress)
+            return
         if progress.state == "running":
             if progress.component.startswith("Trainer"):
                 self.line(f"[dim]… {progress.component}[/]")
             else:
                 self.working(progress.component)
             return
+        self._ended(progress)
+
+    def _ended(self, progress: Progress) -> None:
         mark, end = {
             "done": ("[green]✓[/]", f"{progress.seconds:9.1f} s"),
             "cached": ("[dim]=[/]", f"{'cached':>11}"),
             "failed": ("[red]✗[/]", f"{'failed':>11}"),
         }[progress.state]
         self.line(f"{mark} {progress.component:30}{end}")
+
+    def _progress_apart(self, progress: Progress) -> None:
+        """Shows the same of components that run side by side: the spinner names them all."""
+        from rich.markup import escape
+
+        if progress.state == "running":
+            self._apart.append(progress.component)
+        elif progress.state == "says":
+            self.line(f"[dim]… {progress.component:30}{escape(progress.text)}[/]")
+        else:
+            self._apart = [component for component in self._apart if component != progress.component]
+            self._ended(progress)
+        if self._apart:
+            self.working(", ".join(self._apart))
 
     def close(self) -> None:
         """Ends the spinner."""

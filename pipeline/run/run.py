@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -12,6 +13,8 @@ from datetime import datetime, timezone
 from features import storage
 from pipeline.config import PipelineConfig, load_config, select_models
 from pipeline.lineage import ComponentRun, outputs_by_component
+from pipeline.run.by_node.launch import check_run_id, new_run_id
+from pipeline.run.by_node.run_lock import turn_of_run
 from pipeline.run.dag import run_dag
 from pipeline.run.display import RunDisplay, shown_path
 from pipeline.run.gateway_example import GatewayExample, ask_gateway
@@ -55,7 +58,10 @@ class RunResult:
 
 
 def run_pipeline(
-    config: PipelineConfig | storage.AnyPath, display: RunDisplay | None = None, models: list[str] | None = None
+    config: PipelineConfig | storage.AnyPath,
+    display: RunDisplay | None = None,
+    models: list[str] | None = None,
+    run_id: str | None = None,
 ) -> RunResult:
     """Simulates the log if asked to, runs the DAG, ranks one request with the pushed model and writes the report.
 
@@ -65,46 +71,68 @@ def run_pipeline(
       config: the pipeline, or the path of its YAML.
       display: where progress and results are shown; the terminal by default.
       models: only these of its models, and what they rest on.
+      run_id: of the run: one that did not come to its end goes on. By default a run of its own.
 
     Raises:
       SpecError: for a configuration that cannot be used.
+      BusyError: if another run of this pipeline is under way.
+      NothingNewError: if a component found nothing to do.
       PipelineFailed: if a component failed; its message names it.
       ClickmillError: if the example request could not be ranked or served; the report is written by then.
     """
     config = config if isinstance(config, PipelineConfig) else load_config(config)
     display = display or RunDisplay()
-    _silence_imports()
+    silence_imports()
     if models is not None:
         config = select_models(config, models)
+    run_id = check_run_id(run_id or new_run_id())
     started, clock = datetime.now(timezone.utc), time.perf_counter()
-    failures: list[Exception] = []
-    try:
-        if config.simulate is not None:
-            _simulate(config, display)
+    with contextlib.ExitStack() as held:
+        held.callback(display.close)
+        held.enter_context(turn_of_run(config.home, run_id))
+        make_log(config, display)
         display.working("TFX")
-        components = run_dag(config, display.progress)
-        display.working("Report")
-        outcomes = model_outcomes(config, components)
-        # What was pushed is pushed: an example that cannot be ranked must not cost the report and the manifest.
-        example = None
+        components = run_dag(config, display.progress, run_id)
+        return finish_run(config, components, display, started, time.perf_counter() - clock)
+
+
+def finish_run(
+    config: PipelineConfig, components: list[ComponentRun], display: RunDisplay, started: datetime, seconds: float
+) -> RunResult:
+    """Does what comes after the components: the example request, the manifest, the report, a trial on both servers.
+
+    Args:
+      config: the pipeline.
+      components: all of it, done.
+      display: where results are shown.
+      started: when the run began.
+      seconds: how long its components took.
+
+    Raises:
+      ClickmillError: if the example request could not be ranked or served; the report is written by then.
+    """
+    failures: list[Exception] = []
+    display.working("Report")
+    outcomes = model_outcomes(config, components)
+    # What was pushed is pushed: an example that cannot be ranked must not cost the report and the manifest.
+    example = None
+    try:
+        example = _rank_example(config, components, outcomes, display)
+    except Exception as error:  # Of whatever kind: it ends the run below, once all else is written.
+        failures.append(_told(error, "ranked", display))
+    manifest = write_manifest(config, components, outcomes)
+    ranked = _ranked_path(config) if example else None
+    paths = write_report(config, components, outcomes, started, seconds, ranked)
+    served = gateway = None
+    if example:
+        display.working("Serving")
         try:
-            example = _rank_example(config, components, outcomes, display)
-        except Exception as error:  # Of whatever kind: it ends the run below, once all else is written.
-            failures.append(_told(error, "ranked", display))
-        manifest = write_manifest(config, components, outcomes)
-        ranked = _ranked_path(config) if example else None
-        paths = write_report(config, components, outcomes, started, time.perf_counter() - clock, ranked)
-        served = gateway = None
-        if example:
-            display.working("Serving")
-            try:
-                served = serve_example(config.run_dir, example.ranker, example.request, example.ranked)
-                if manifest.release:
-                    gateway = ask_gateway(config.run_dir, *load_release(config.run_dir), example.request)
-            except Exception as error:  # As above: by now all is written.
-                failures.append(_told(error, "served", display))
-    finally:
-        display.close()
+            served = serve_example(config.run_dir, example.ranker, example.request, example.ranked)
+            if manifest.release:
+                gateway = ask_gateway(config.run_dir, *load_release(config.run_dir), example.request)
+        except Exception as error:  # As above: by now all is written.
+            failures.append(_told(error, "served", display))
+    display.close()
     cascade = cascade_evaluation(config, components)
     path = example.path if example else None
     result = RunResult(tuple(components), outcomes, paths.html, paths.json, path, cascade, served, gateway)
@@ -130,14 +158,16 @@ def _told(error: Exception, what: str, display: RunDisplay) -> Exception:
     return error
 
 
-def _silence_imports() -> None:
+def silence_imports() -> None:
     """Keeps TensorFlow's start-up notes and Google's notes on Python versions off the terminal."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # without a GPU it starts with three lines marked as errors
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\..*")
 
 
-def _simulate(config: PipelineConfig, display: RunDisplay) -> None:
-    """Makes the log unless the very same simulation is there: then its files, and with them the cache, stay."""
+def make_log(config: PipelineConfig, display: RunDisplay) -> None:
+    """Simulates the log, where it is to be, unless the very same is there: then its files, and the cache, stay."""
+    if config.simulate is None:
+        return
     from features.datasets.simulator.marketplace import SimulationSummary, simulate
 
     out = config.simulate.out

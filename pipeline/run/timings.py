@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from features import storage
 from pipeline.lineage import ComponentRun
@@ -16,7 +16,7 @@ TIMINGS_FILE = "timings.json"
 class MemorySampler:
     """Samples the memory of this process in the background, while it is used as a context manager.
 
-    Components run in one process here, so a component's peak includes what earlier ones left behind.
+    Several components run in one process, so a component's peak includes what earlier ones left behind.
     """
 
     def __init__(self, interval: float = 0.05):
@@ -48,21 +48,27 @@ class MemorySampler:
             self._samples.append((time.time(), process.memory_info().rss))
 
 
-def write_timings(path: storage.AnyPath, runs: Sequence[ComponentRun], sampler: MemorySampler) -> list[dict]:
+def write_timings(path: storage.AnyPath, runs: Sequence[ComponentRun], peaks: Mapping[str, float | None]) -> list[dict]:
     """Writes and returns [{component, seconds, peak_rss_mb}], in the order of the run.
 
-    A component that was cached did nothing: what an earlier run measured for it is kept.
+    Args:
+      path: the file.
+      runs: what the run has come to.
+      peaks: of the components that were run now, the largest memory of their process in MiB; None where they were too
+        quick to be looked at.
+
+    What was measured before is kept of a component that was cached, and so did nothing, or ran in another process.
     """
     earlier = {entry["component"]: entry for entry in read_timings(path)}
     entries = []
     for run in runs:
-        if run.cached:
+        if run.cached or run.component not in peaks:
             entry = earlier.get(run.component)
         else:
             entry = {
                 "component": run.component,
                 "seconds": round(run.seconds, 3),
-                "peak_rss_mb": sampler.peak_mb(run.started, run.finished),
+                "peak_rss_mb": peaks[run.component],
             }
         if entry:
             entries.append(entry)

@@ -8,9 +8,7 @@ writer drops it.
 from __future__ import annotations
 
 import contextlib
-import getpass
 import json
-import socket
 from datetime import datetime, timezone
 from typing import Literal
 
@@ -18,6 +16,7 @@ from features import storage
 from features.config import SpecError, Strict, parse_model
 from features.errors import InputError, NotFoundError, RunError
 from serving.release.contents import problems_of
+from serving.release.decisions import decide, whoami
 from serving.release.lock import locked
 from serving.release.manifest import Release
 from serving.release.registry import LABELS_FILE, Releases, check_label
@@ -82,7 +81,7 @@ def rollback_target(moves: list[LabelMove], label: str) -> str | None:
 
 
 def promote(
-    root: storage.AnyPath, name: str, label: str, *, by: str | None = None, force: bool = False
+    root: storage.AnyPath, name: str, label: str, *, by: str | None = None, force: bool = False, why: str = ""
 ) -> LabelMove | None:
     """Lets a label name a release. Readers see the release before or this one, whole.
 
@@ -92,6 +91,7 @@ def promote(
       label: as `stable` or `canary`.
       by: who promotes it; the user of this process by default.
       force: whether the label may go to a release of another pipeline than the one that it names.
+      why: what is kept as the reason.
 
     Returns:
       The move; None where the label names this release already.
@@ -112,16 +112,17 @@ def promote(
             # A release before that is gone or damaged is no reason to keep its label there.
             with contextlib.suppress(SpecError, NotFoundError):
                 _refuse_other_pipeline(releases.get(before), release, label)
-        return _move(releases, release, label, by, "promote")
+        return _move(releases, release, label, by, why, "promote")
 
 
-def rollback(root: storage.AnyPath, label: str, *, by: str | None = None) -> LabelMove:
+def rollback(root: storage.AnyPath, label: str, *, by: str | None = None, why: str = "") -> LabelMove:
     """Lets a label name the release that it named before its last promotion. Rolling back again goes further back.
 
     Args:
       root: the serving root.
       label: as `stable`.
       by: who rolls back; the user of this process by default.
+      why: what is kept as the reason.
 
     Raises:
       NotFoundError: if there is no such label, or the release before is gone.
@@ -139,7 +140,7 @@ def rollback(root: storage.AnyPath, label: str, *, by: str | None = None) -> Lab
                 f"`{label}` names {current}, and no release that it named before is known: choose one by "
                 f"`clickmill release promote ID --label {label}`."
             )
-        return _move(releases, releases.get(target), label, by, "rollback")
+        return _move(releases, releases.get(target), label, by, why, "rollback")
 
 
 def _refuse_other_pipeline(before: Release, release: Release, label: str) -> None:
@@ -151,7 +152,7 @@ def _refuse_other_pipeline(before: Release, release: Release, label: str) -> Non
         )
 
 
-def _move(releases: Releases, release: Release, label: str, by: str | None, how: str) -> LabelMove:
+def _move(releases: Releases, release: Release, label: str, by: str | None, why: str, how: str) -> LabelMove:
     problems = problems_of(releases, release)
     if problems:
         raise RunError(f"{release.id} cannot be served, and `{label}` stays as it is: " + " ".join(problems))
@@ -164,6 +165,8 @@ def _move(releases: Releases, release: Release, label: str, by: str | None, how:
         at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         how=how,
     )
+    evidence = {"label": label, "before": move.before, "metrics": release.metrics, "allowed_by": release.allowed_by}
+    decide(releases.root, how, release.id, by=move.by, why=why, evidence=evidence)
     moves = [*label_moves(releases), move]
     history = "".join(each.model_dump_json() + "\n" for each in moves)
     storage.write_text(storage.join(releases.root, MOVES_FILE), history, durable=True)
@@ -171,12 +174,3 @@ def _move(releases: Releases, release: Release, label: str, by: str | None, how:
     text = json.dumps(labels | {label: release.id}, indent=2, sort_keys=True) + "\n"
     storage.write_text(storage.join(releases.root, LABELS_FILE), text, durable=True)
     return move
-
-
-def whoami() -> str:
-    """Returns the user and the host of this process, as `ada@trainer-1`."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        user = "unknown"
-    return f"{user}@{socket.gethostname()}"

@@ -22,11 +22,27 @@ def locked(root: storage.AnyPath) -> Iterator[None]:
     if not storage.is_local(root):
         yield
         return
-    folder = storage.absolute(storage.join(root, RELEASES_FOLDER))
-    os.makedirs(folder, exist_ok=True)
-    descriptor = os.open(os.path.join(folder, LOCK_FILE), os.O_RDWR | os.O_CREAT, 0o666)
+    with locked_file(storage.join(root, RELEASES_FOLDER, LOCK_FILE)):
+        yield
+
+
+@contextlib.contextmanager
+def locked_file(path: storage.AnyPath, shared: bool = False, wait: bool = True) -> Iterator[None]:
+    """Holds the lock of a local file while the block lasts; the kernel frees it where the process dies.
+
+    Args:
+      path: the file, made with its folder where it is not there; it stays empty.
+      shared: whether others may hold it too, as far as they share it.
+      wait: for those who hold it.
+
+    Raises:
+      BlockingIOError: if another process holds it, and `wait` is not asked for.
+    """
+    file = storage.absolute(path)
+    os.makedirs(os.path.dirname(file), exist_ok=True)
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
         yield
     finally:
         os.close(descriptor)

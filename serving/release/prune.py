@@ -16,6 +16,7 @@ from features import storage
 from features.config import parse_model
 from features.errors import InputError
 from serving.release.contents import GRAPH_FILE
+from serving.release.decisions import decide
 from serving.release.labels import label_moves, rollback_target
 from serving.release.lock import locked
 from serving.release.manifest import Release
@@ -97,6 +98,8 @@ def prune(root: storage.AnyPath, keep: int) -> PrunePlan:
     releases = Releases(root)
     with locked(root):
         plan = plan_prune(root, keep)
+        if plan.releases:
+            decide(root, "prune", f"all but {keep}", evidence={"releases": plan.releases, "kept": plan.kept})
         for release_id in plan.releases:
             _withdraw(releases, release_id)
         for model in plan.models:

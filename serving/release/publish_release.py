@@ -8,6 +8,7 @@ from typing import Any
 from features import storage
 from features.errors import RunError
 from serving.release.contents import digest, problems_of, take_stock
+from serving.release.decisions import decide
 from serving.release.lock import locked
 from serving.release.manifest import Release, ReleasedModel, created_at, new_release_id
 from serving.release.registry import Releases
@@ -61,9 +62,17 @@ def publish_release(
         problems = problems_of(releases, release)
         if problems:
             raise RunError("The release was not published: " + " ".join(problems))
+        _record(root, release)
         text = release.model_dump_json(indent=2) + "\n"
         storage.write_text(releases.manifest_path(release.id), text, durable=True)
     return release
+
+
+def _record(root: storage.AnyPath, release: Release) -> None:
+    named = {model.name: model.version for model in release.models}
+    kept = [model.name for model in release.models if model.kept]
+    evidence = {"models": named, "kept": kept, "metrics": release.metrics, "data": release.data}
+    decide(root, "release", release.id, why=release.allowed_by, evidence=evidence)
 
 
 def _served(release: Release) -> tuple:

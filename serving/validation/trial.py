@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
@@ -41,12 +41,17 @@ class _Warmup(NamedTuple):
     tensors: dict
 
 
-def check_export(export: storage.AnyPath, section: ServingSection) -> ServingCheck:
+def check_export(
+    export: storage.AnyPath,
+    section: ServingSection,
+    alone: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> ServingCheck:
     """Serves an export and says whether it may be pushed.
 
     Args:
       export: a SavedModel of Clickmill, exported with warm-up rows.
       section: rows, load and budget.
+      alone: holds up what else works on the machine, while the seconds of calls are measured.
 
     Returns:
       What was found; blessed if every gate passed. An export that cannot be opened or served is not blessed, and the
@@ -57,7 +62,7 @@ def check_export(export: storage.AnyPath, section: ServingSection) -> ServingChe
         if server is None:
             return check_of([loads])
         try:
-            return _check_served(local, server, seconds, section, loads)
+            return _check_served(local, server, seconds, section, loads, alone)
         finally:
             server.stop(0.0)
 
@@ -101,7 +106,9 @@ def _versions_of(local: str) -> Iterator[str]:
         yield base
 
 
-def _check_served(local: str, server, seconds: float, section: ServingSection, loads: GateResult) -> ServingCheck:
+def _check_served(
+    local: str, server, seconds: float, section: ServingSection, loads: GateResult, alone
+) -> ServingCheck:
     from serving.saved.ranker import SavedRanker
     from serving.validation.trial_requests import trial_of
 
@@ -119,7 +126,8 @@ def _check_served(local: str, server, seconds: float, section: ServingSection, l
     client = GrpcClient(server.grpc_port, CANDIDATE)
     try:
         _compare(saved, trial, warmup, client, server.rest_port, comparisons)
-        load = _load(trial, server.grpc_port, section)
+        with alone():
+            load = _load(trial, server.grpc_port, section)
     except CallFailed as error:
         failed = _gate("answers", False, f"A call that it should answer fails: {error}")
         return check_of([*gates, failed], comparisons=comparisons.all(), **found)

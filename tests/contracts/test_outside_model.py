@@ -52,6 +52,7 @@ def test_a_ranker_from_outside_goes_all_the_way(tmp_path):
     spec = load_spec(ROOT / "tfx_config" / "features_simulated.yaml").model_dump()
     config = {
         "name": "outside",
+        "lanes": 1,
         "feature_spec": {**spec, "history": None},
         "simulate": {"out": str(log), "log": {"impressions": 20_000, "seed": 3}},
         "ingest": {

@@ -49,7 +49,7 @@ serving_dir: {work}/serving
 #: What no two runs write alike: it tells times and rates, or the version of a model, which is the time of its push.
 _NEVER_ALIKE = re.compile(
     r"metadata\.sqlite|pipeline\.log|timings\.json|manifest\.json|training_history\.json|run/report/|events\.out"
-    r"|serving/releases/|release\.json"
+    r"|serving/releases/|release\.json|serving/decisions\.jsonl|run/locks/|last_run\.json"
 )
 
 

@@ -80,6 +80,8 @@ def make_config(root: Path, **changes) -> PipelineConfig:
         },
         # However slow the machine is: no test of a whole run is about time.
         "serving": {"p99_ms": 60_000, "calls": 40, "candidates": 50, "rows": 4},
+        # A lane imports TensorFlow for itself: only the test of lanes pays for it.
+        "lanes": 1,
         "run_dir": root / "run",
         "serving_dir": root / "serving",
     }

@@ -29,6 +29,7 @@ def config_of(root: Path, spec, **training) -> PipelineConfig:
     gates = {**dict.fromkeys(off), "min_rows": 300, "min_positives": 20, "max_auc_loss": 0.4}
     values = {
         "name": "changed",
+        "lanes": 1,
         "feature_spec": spec,
         "simulate": {"out": root / "log", "log": {"impressions": 6000, "seed": 3}},
         "ingest": {"tables": tables, "num_shards": 2},

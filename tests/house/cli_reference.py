@@ -16,7 +16,8 @@ HEAD = """# The command line
 `clickmill --help` and `clickmill COMMAND --help` say the same. This page is written by `make docs`.
 
 Exit codes: 0; 1, a run or a check did not end well; 2, an argument, a file or a request cannot be used as it is; 70, a
-defect of Clickmill, whose traceback is in the log that the message names. Errors go to standard error, one line each.
+defect of Clickmill, whose traceback is in the log that the message names; 75, another run of the profile is under way;
+99, there is nothing new. Errors go to standard error, one line each.
 """
 
 

@@ -17,6 +17,7 @@ from features.config import Strict
 from features.spec import FeatureSpec
 from pipeline.config import PipelineConfig
 from pipeline.model_kinds import KINDS, STAGES, load
+from pipeline.schedule.config import Schedule
 from serving.deploy.config import Deployment
 from serving.experiments.config import ExperimentsConfig
 from serving.gateway.config import GatewayConfig
@@ -25,8 +26,8 @@ from tests.house.structure import ROOT
 PAGE = ROOT / "docs" / "reference" / "config.md"
 HEAD = """# Configuration
 
-Every key of a pipeline's YAML file, of a deployment's, the gateway's and experiments', from the classes that check it;
-an unknown key is refused with the nearest known.
+Every key of a pipeline's YAML file, of a deployment's, a schedule's, the gateway's and experiments', from the classes
+that check it; an unknown key is refused with the nearest known.
 This page is written by `make docs`. A file that uses most keys: `tfx_config/simulated.yaml`; what they do together:
 [pipeline.md](pipeline.md). The keys of the feature spec are in [feature_spec.md](feature_spec.md).
 """
@@ -44,6 +45,7 @@ def sections() -> dict[str, list[type[BaseModel]]]:
     roots["A deployment: `clickmill serve config --settings`"] = [Deployment]
     roots["The gateway: `clickmill gateway --settings`"] = [GatewayConfig]
     roots["Experiments: `clickmill gateway --experiments`"] = [ExperimentsConfig]
+    roots["A schedule: `clickmill airflow export --settings`, `clickmill schedule export --settings`"] = [Schedule]
     seen: set[type] = set(ELSEWHERE)
     found = {}
     for title, classes in roots.items():

@@ -21,6 +21,7 @@ Root = Annotated[
 Named = Annotated[str, typer.Argument(metavar="RELEASE", help="Its id, a label that names it, or latest.")]
 Label = Annotated[str, typer.Option("--label", "-l", help="The label, as stable or canary.")]
 By = Annotated[str | None, typer.Option("--by", metavar="WHO", help="Who does it; the user of this shell by default.")]
+Why = Annotated[str, typer.Option("--why", metavar="REASON", help="Kept with the decision, in decisions.jsonl.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ROOT = "serving_models"
 
@@ -85,6 +86,7 @@ def promote(
     root: Root = ROOT,
     label: Label = "stable",
     by: By = None,
+    why: Why = "",
     force: Annotated[
         bool, typer.Option("--force", help="Also where the label names a release of another pipeline.")
     ] = False,
@@ -95,7 +97,7 @@ def promote(
 
     releases = _open(root)
     with err().status("Checking its files …"):
-        moved = move(root, name, label, by=by, force=force)
+        moved = move(root, name, label, by=by, force=force, why=why)
     if moved is None and not as_json:
         out().print(f"{root}: {label} names {releases.labels()[label]} already", soft_wrap=True)
     else:
@@ -103,13 +105,13 @@ def promote(
 
 
 @release.command()
-def rollback(root: Root = ROOT, label: Label = "stable", by: By = None, as_json: Json = False) -> None:
+def rollback(root: Root = ROOT, label: Label = "stable", by: By = None, why: Why = "", as_json: Json = False) -> None:
     """Let a label name the release before its last promotion again; again goes further back."""
     from serving.release.labels import rollback as move
 
     _open(root)
     with err().status("Checking its files …"):
-        moved = move(root, label, by=by)
+        moved = move(root, label, by=by, why=why)
     _say(root, moved, as_json)
 
 

@@ -11,6 +11,7 @@ from evaluation.cascade.config import CascadeSection
 from features import storage
 from features.items.catalogue import CATALOGUE_FILE
 from pipeline.artifacts import BehaviorLog
+from pipeline.run.lanes.quiet import alone
 
 SCORES_FILE = "scores.parquet"
 
@@ -66,10 +67,10 @@ def judge(cascade, section: CascadeSection, examples_dir: str, behaviors_dir: st
     references = References(popularity, section.retrieve, section.seed)
     table = score_cascade(cascade, requests, width, section.top_k, references=references)
     sizes = tuple(dict.fromkeys([section.coarse, *section.evaluation.retrieve_grid, section.retrieve]))
-    timed = measure_stages(cascade, requests, sizes, section.timed_requests)
-    costs = CascadeCosts(
-        **{stage: StageCost.fit(*measured) for stage, measured in timed.items()},
-        ideal_seconds=float(np.median(measure_whole_catalogue(cascade, requests, section.timed_requests))),
-    )
+    with alone():
+        timed = measure_stages(cascade, requests, sizes, section.timed_requests)
+        whole = measure_whole_catalogue(cascade, requests, section.timed_requests)
+    stages = {stage: StageCost.fit(*measured) for stage, measured in timed.items()}
+    costs = CascadeCosts(**stages, ideal_seconds=float(np.median(whole)))
     scores = CascadeScores.from_table(table, len(cascade.catalogue))
     return table, evaluate_cascade(scores, section, section.evaluation, costs, ranker)

@@ -18,6 +18,7 @@ from features.errors import NotFoundError, UnscorableError
 from pipeline.artifacts import BehaviorLog
 from pipeline.components.base import PropertyDriver
 from pipeline.components.evaluators.live_model import find_compared_models
+from pipeline.components.evaluators.override import find_override
 from serving.saved.saved_model import read_spec
 
 _Scored = TypeVar("_Scored")
@@ -46,11 +47,15 @@ class EvaluatorSpec(component_spec.ComponentSpec):
 
 
 class LiveModelDriver(PropertyDriver):
-    """Adds `live_model` and `anchor_model`: the models to compare with, or ''. Other ones mean another evaluation."""
+    """Adds `live_model` and `anchor_model`: the models to compare with, or ''. Other ones mean another evaluation.
 
-    def resolve(self, execution_info) -> dict[str, str]:
+    And `override`, where somebody decided that the model is allowed whatever the gates say (`clickmill models bless`).
+    """
+
+    def resolve(self, execution_info) -> dict[str, str | None]:
         candidate = serving_path(execution_info.input_dict)
-        return find_compared_models(execution_info.exec_properties["serving_dir"], candidate)
+        serving_dir = execution_info.exec_properties["serving_dir"]
+        return {**find_compared_models(serving_dir, candidate), "override": find_override(serving_dir, candidate)}
 
 
 class Evaluator(base_component.BaseComponent):
@@ -133,7 +138,7 @@ def with_versions(result: _Result, live: str, anchor: str, live_field: str, lost
     return result.model_copy(update=noted)
 
 
-def mark_blessing(blessing, result, model, live: str) -> None:
+def mark_blessing(blessing, result, model, live: str, override: str = "") -> None:
     """Marks the blessing as TFX's Evaluator does, which is what the standard Pusher reads.
 
     Args:
@@ -141,8 +146,9 @@ def mark_blessing(blessing, result, model, live: str) -> None:
       result: of the evaluation: `blessed` and `failed_gates`.
       model: the Model artifact that was judged.
       live: the version that it was compared with, or ''.
+      override: who allowed it whatever the gates say, and why; '' for nobody.
     """
-    blessed = result.blessed
+    blessed = result.blessed or bool(override)
     name = constants.BLESSED_FILE_NAME if blessed else constants.NOT_BLESSED_FILE_NAME
     storage.write_text(storage.join(blessing.uri, name), "")
     blessing.set_int_custom_property(
@@ -153,6 +159,7 @@ def mark_blessing(blessing, result, model, live: str) -> None:
     blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY, model.id)
     if live:
         blessing.set_string_custom_property(constants.ARTIFACT_PROPERTY_BASELINE_MODEL_URI_KEY, live)
-    if not blessed:
+    if not result.blessed:
         reasons = "; ".join(f"{gate.name}: {gate.reason}" for gate in result.failed_gates)
+        reasons += f"; allowed nevertheless by {override}" if override else ""
         blessing.set_string_custom_property(constants.ARTIFACT_PROPERTY_BLESSING_MESSAGE_KEY, reasons)

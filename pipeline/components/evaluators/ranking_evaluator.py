@@ -55,7 +55,8 @@ class RankingEvaluatorExecutor(base_executor.BaseExecutor):
         evaluation = artifact_utils.get_single_instance(output_dict["evaluation"])
         result.save(evaluation.uri)
         write_predictions(storage.join(evaluation.uri, PREDICTIONS_FILE), scored, live_scored)
-        mark_blessing(artifact_utils.get_single_instance(output_dict["blessing"]), result, model, live)
+        blessing = artifact_utils.get_single_instance(output_dict["blessing"])
+        mark_blessing(blessing, result, model, live, exec_properties.get("override", ""))
 
 
 class RankingEvaluator(Evaluator):

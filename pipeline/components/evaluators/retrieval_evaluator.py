@@ -60,7 +60,8 @@ class RetrievalEvaluatorExecutor(base_executor.BaseExecutor):
         unscored_anchor = RecallComparison(unscored=others["anchor"]) if others["anchor"] else None
         result = with_versions(result, live, anchor, "live_comparison", unscored_anchor)
         result.save(artifact_utils.get_single_instance(output_dict["evaluation"]).uri)
-        mark_blessing(artifact_utils.get_single_instance(output_dict["blessing"]), result, model, live)
+        blessing = artifact_utils.get_single_instance(output_dict["blessing"])
+        mark_blessing(blessing, result, model, live, exec_properties.get("override", ""))
 
 
 TAUGHT_BY = ("teacher", "two_tower")

@@ -16,8 +16,8 @@ from pipeline.artifacts import BehaviorTableSet, ProfileSet, ReleaseNote
 from pipeline.components.evaluators.evaluator import load_evaluation
 from pipeline.components.log_ingest import INPUT_FINGERPRINT
 from pipeline.components.push.behavior_tables import SUMMARY_FILE
+from pipeline.components.push.next_release import Allowed, ReleasePlan, release_run
 from pipeline.components.push.user_profiles import PROFILES_FILE
-from pipeline.next_release import Allowed, ReleasePlan, release_run
 
 NOTE_FILE = "release.json"
 POPULAR_FILE = "popular_items.parquet"
@@ -40,7 +40,7 @@ class ReleasePusherSpec(component_spec.ComponentSpec):
 
 
 class ReleasePusherExecutor(base_executor.BaseExecutor):
-    """Runs `pipeline.next_release.release_run` on what was pushed."""
+    """Runs `pipeline.components.push.next_release.release_run` on what was pushed."""
 
     def Do(self, input_dict, output_dict, exec_properties):
         plan = ReleasePlan.model_validate_json(exec_properties["release_plan"])
@@ -93,4 +93,5 @@ def _allowed(pushed, evaluation, tables) -> Allowed:
     """What a model's components say of it."""
     version = int(storage.name(pushed.get_string_custom_property("pushed_destination")))
     built = tables and json.loads(storage.read_text(storage.join(tables.uri, SUMMARY_FILE)))
-    return Allowed(version, load_evaluation(evaluation.uri).figures(), built["version"] if built else None)
+    judged = load_evaluation(evaluation.uri)
+    return Allowed(version, judged.figures(), built["version"] if built else None, overridden=not judged.blessed)

@@ -10,6 +10,7 @@ from evaluation.results import GateResult
 from evaluation.serving_check import ServingCheck, check_of
 from features import storage
 from pipeline.artifacts import ServingEvidence
+from pipeline.run.lanes.quiet import alone
 from serving.validation.config import ServingSection
 
 _NOT_TRIED = GateResult(name="evaluation", value=None, passed=False, reason="Its evaluation refused it: not tried.")
@@ -32,7 +33,7 @@ def ServingValidator(
         from serving.validation.trial import check_export
 
         section = ServingSection.model_validate_json(serving_config)
-        found = check_export(path_utils.serving_model_path(model.uri), section)
+        found = check_export(path_utils.serving_model_path(model.uri), section, alone)
     else:
         found = check_of([_NOT_TRIED])
     found.save(evidence.uri)

@@ -10,7 +10,7 @@ from features import storage
 from features.config import Strict
 from pipeline.config import PipelineConfig
 from serving.release.contents import model_problems, tables_problems
-from serving.release.labels import whoami
+from serving.release.decisions import whoami
 from serving.release.manifest import Release, ReleasedModel, ReleasedTables, fingerprint
 from serving.release.publish_release import publish_release
 from serving.release.registry import Releases
@@ -64,11 +64,13 @@ class Allowed:
       version: that it was pushed under.
       metrics: that it was judged by.
       tables: the version of its bucket tables; None: it reads none.
+      overridden: whether it failed gates, and somebody allowed it nevertheless.
     """
 
     version: int
     metrics: dict[str, float]
     tables: str | None = None
+    overridden: bool = False
 
 
 def release_plan(config: PipelineConfig) -> ReleasePlan:
@@ -148,12 +150,18 @@ def release_run(
         "config": plan.config,
         "data": data,
         "metrics": metrics,
-        "allowed_by": f"the gates of the pipeline {plan.pipeline}, run by {whoami()}",
+        "allowed_by": _allowed_by(plan, allowed),
         "pipeline": plan.pipeline,
     }
     facts["profiles"] = f"{plan.profiles}/{profiles}" if plan.profiles and profiles else None
     facts["popular_items"] = None if items is None else popular_items
     return publish_release(plan.root, models, items=items, unless_same_as=last, **facts)
+
+
+def _allowed_by(plan: ReleasePlan, allowed: Mapping[str, Allowed]) -> str:
+    overridden = [plan.models[name].folder for name, found in allowed.items() if found.overridden]
+    but = f", but for {', '.join(overridden)}: see decisions.jsonl" if overridden else ""
+    return f"the gates of the pipeline {plan.pipeline}, run by {whoami()}{but}"
 
 
 def _pushed(planned: PlannedModel, allowed: Allowed) -> tuple[ReleasedModel, ReleasedTables | None]:
