@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -62,6 +62,13 @@ class LogColumns:
     logger_placements: str | None = None
     behavior: str | None = None
 
+    def __post_init__(self) -> None:
+        if self.propensity_kind not in get_args(PropensityKind):
+            known = " or ".join(f"`{kind}`" for kind in get_args(PropensityKind))
+            raise InputError(f"`propensity_kind` must be {known}. Received: {self.propensity_kind!r}.")
+        if self.slots is not None and self.slots < 1:
+            raise InputError(f"`slots` must be positive. Received: {self.slots}.")
+
     @property
     def read_as(self) -> PropensityKind:
         """What the propensities that are read are: of the first slot, both kinds are one."""
@@ -118,8 +125,6 @@ def logged_from_table(
 def _first_slots(table: pa.Table, columns: LogColumns) -> pa.Table:
     if columns.slots is None or columns.slot is None:
         return table
-    if columns.slots < 1:
-        raise InputError(f"`slots` must be positive. Received: {columns.slots}.")
     return table.filter(~(_numbers(table, columns.slot) >= columns.slots))  # what is missing is a fault
 
 
@@ -184,12 +189,12 @@ def _faults(
         "the reward is missing": ~np.isfinite(found["reward"]),
         "the slot is missing or negative": found["slot"] < 0,
     }
+    if columns.whole_lists:
+        faults |= _list_faults(found)
     for policy in columns.policies:
         given = found[f"policies/{policy}"]
         faults[f"policy `{policy}` has no propensity"] = np.isnan(given)
         faults[f"the propensity of policy `{policy}` does not lie in [0, 1]"] = (given < 0) | (given > 1)
-    if columns.whole_lists:
-        faults |= _list_faults(found)
     if columns.candidates is not None:
         faults["the number of candidates is missing or below 1"] = ~(found["candidates"] >= 1)
     if columns.item is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
@@ -57,7 +57,7 @@ class LoggedRewards:
 
     Raises:
       InputError: for columns of unequal lengths, rows in another order, a request of two users or with a slot twice,
-        propensities outside (0, 1] or of an unknown kind, weights or rewards that are not finite, negative weights.
+        propensities outside (0, 1], weights or rewards that are not finite, negative weights.
     """
 
     user: Array
@@ -82,9 +82,6 @@ class LoggedRewards:
     excluded: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.propensity_kind not in get_args(PropensityKind):
-            known = " or ".join(f"`{kind}`" for kind in get_args(PropensityKind))
-            raise InputError(f"`propensity_kind` must be {known}. Received: {self.propensity_kind!r}.")
         for name, column in self.columns().items():
             if len(column) != len(self.user):
                 raise InputError(f"`{name}` must have {len(self.user)} rows, as `user` has. Received: {len(column)}.")

@@ -327,4 +327,3 @@ def _histogram(policy: PolicySums) -> WeightHistogram:
     largest = np.minimum(policy.largest_weight, EDGES[-1])
     users, _ = np.histogram(largest, EDGES)
     return WeightHistogram(policy=policy.name, edges=tuple(EDGES.tolist()), users=tuple(users.tolist()))
-
