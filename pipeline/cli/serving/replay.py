@@ -84,7 +84,7 @@ def replay(
         from evaluation.replay.verdicts.replay_report import ReplayPlan
         from features import storage
         from features.config import parse_model
-        from serving.replay.replay_logs import ReplayPolicies, parse_reward, replay_logs
+        from serving.offline.replay.replay_logs import ReplayPolicies, parse_reward, replay_logs
 
         values = {
             "estimators": tuple(estimator or ()),
