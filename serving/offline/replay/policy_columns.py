@@ -95,7 +95,7 @@ def score_logs(
             progress(done)
     if not tables:
         raise InputError(f"{logs.examples_dir}: split `{logs.split}` holds no request.")
-    joined = pa.concat_tables(tables, promote_options="permissive")
+    joined = pa.concat_tables(tables)
     return Impressions(joined, _named(columns, sources, joined))
 
 
