@@ -55,6 +55,10 @@ COMMANDS = {
         "pipeline.cli.schedule.schedule:schedule",
         "One machine's own scheduler: a systemd timer, or a crontab.",
     ),
+    "replay": (
+        "pipeline.cli.serving.replay_command:replay",
+        "Say from logs whether a candidate would have earned more than a baseline, and whether that can be told.",
+    ),
     "experiment": (
         "pipeline.cli.serving.experiment:experiment",
         "Experiments of a gateway: check a file of layers, variants and shares.",
