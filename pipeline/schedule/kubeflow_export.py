@@ -47,7 +47,7 @@ def compile_kubeflow(config: PipelineConfig, image: str, schema: str = "2.0") ->
             raise
         raise InputError(
             "Kubeflow's format is in the package kfp-pipeline-spec, which is no part of Clickmill's environment: "
-            "`pip install --no-deps kfp-pipeline-spec` (0.2.2 beside TFX 1.16, 2.17.3 beside TFX 1.21)."
+            "`pip install --no-deps kfp-pipeline-spec` (0.2.2 beside TFX 1.16, 2.14.6 beside TFX 1.21)."
         ) from error
     settings = KubeflowV2DagRunnerConfig(default_image=image, use_pipeline_spec_2_1=schema == "2.1")
     with _importable_names():

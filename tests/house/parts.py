@@ -57,6 +57,7 @@ STACK = (
     "tests/models/training/test_averages.py",  # optimizers and checkpoints reach into Keras
     "tests/models/training/test_resume.py",
     "tests/pipeline/components",
+    "tests/pipeline/run/test_nodes_alone.py",  # TFX's compiler and launcher
     "tests/pipeline/test_config.py",
     "tests/pipeline/test_next_release.py",
     "tests/serving/export/test_export.py",

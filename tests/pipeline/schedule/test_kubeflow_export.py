@@ -14,7 +14,7 @@ from tests.serving.deploy.tools import installed_environment
 
 PROFILE = Path(__file__).parents[3] / "tfx_config" / "simulated.yaml"
 #: Kubeflow's format, in versions that go with the protobuf of each stack.
-PACKAGE = "kfp-pipeline-spec==0.2.2" if sys.version_info < (3, 11) else "kfp-pipeline-spec==2.17.3"
+PACKAGE = "kfp-pipeline-spec==0.2.2" if sys.version_info < (3, 11) else "kfp-pipeline-spec==2.14.6"
 
 
 @pytest.fixture
