@@ -145,7 +145,9 @@ class FaultyServer(grpc.GenericRpcHandler):
         if fault == "fail":
             context.abort(grpc.StatusCode.UNAVAILABLE, "this model is down")
         if fault == "freeze":
-            self._thawed.wait(60)
+            # Whoever waits no longer gives up the thread: others are passed on meanwhile.
+            while context.is_active() and not self._thawed.wait(0.05):
+                pass
         answer = _passed_on(on, request, context)
         return _changed(answer, fault) if callable(fault) else answer
 
