@@ -39,6 +39,15 @@ class LogColumns:
     logger_placements: str | None = None
     behavior: str | None = None
 
+    @property
+    def names(self) -> list[str]:
+        """All columns that are read."""
+        rewards = [self.reward] if isinstance(self.reward, str) else list(self.reward)
+        single = (self.user, self.request, self.slot, self.propensity, self.item, self.logger_placements, self.behavior)
+        several = (self.policies, *self.optional.values())
+        every = [*single, *rewards, *(name for by_policy in several for name in by_policy.values())]
+        return list(dict.fromkeys(name for name in every if name is not None))
+
 
 def logged_from_table(
     table: pa.Table, columns: LogColumns, items: Collection[object] | None = None, exclude: bool = False
@@ -80,10 +89,20 @@ def logged_from_table(
     return _logged({name: column[order[keep[order]]] for name, column in found.items()}, columns, excluded)
 
 
+def beside(table: pa.Table, columns: LogColumns, logged: LoggedRewards, name: str) -> pa.ChunkedArray:
+    """Another column of the table, [N] for the rows of the log that was read from it: a day, a city, a device.
+
+    Raises:
+      InputError: for a column that is not there.
+    """
+    values, request = _column(table, name), _keys(table, columns.request)
+    order = np.lexsort((_slots(table, columns), request))
+    return values.take(pa.array(order[np.isin(request[order], logged.request)]))
+
+
 def _read(table: pa.Table, columns: LogColumns) -> dict[str, Array]:
     found = {"user": _keys(table, columns.user), "request": _keys(table, columns.request)}
-    slot = np.zeros(table.num_rows) if columns.slot is None else _numbers(table, columns.slot)
-    found["slot"] = np.where(np.isfinite(slot), slot, -1).astype(np.int64)
+    found["slot"] = _slots(table, columns)
     weights = {columns.reward: 1.0} if isinstance(columns.reward, str) else columns.reward
     found["reward"] = sum(
         (factor * _numbers(table, name) for name, factor in weights.items()), np.zeros(table.num_rows)
@@ -144,6 +163,12 @@ def hash_keys(values: pa.Array | pa.ChunkedArray) -> Array:
     if pa.types.is_integer(kind) and not pa.types.is_dictionary(values.type) and values.null_count == 0:
         return np.asarray(values.to_numpy()).astype(np.int64)
     return hash64(values).view(np.int64)
+
+
+def _slots(table: pa.Table, columns: LogColumns) -> Array:
+    """[N] the slots, -1 of what is missing."""
+    slot = np.zeros(table.num_rows) if columns.slot is None else _numbers(table, columns.slot)
+    return np.where(np.isfinite(slot), slot, -1).astype(np.int64)
 
 
 def _column(table: pa.Table, name: str) -> pa.ChunkedArray:
