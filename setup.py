@@ -75,7 +75,7 @@ setup(
     packages=[*find_packages(include=[pattern for room in ROOMS for pattern in (room, f"{room}.*")]), "tfx_config"],
     package_data={
         "clickmill": ["py.typed"],
-        "evaluation.report": ["templates/*"],
+        "evaluation.report": ["templates/*", "templates/replay/*"],
         "serving.deploy": ["templates/*"],
         "serving.gateway.page": ["templates/*"],
         "tfx_config": ["*.yaml"],

@@ -132,7 +132,7 @@ def _record(columns: Mapping[str, Array], noted: str) -> bytes:
 
 
 def _table(name: str, columns: Mapping[str, Array]) -> SumTable:
-    keys = (np.array(columns[f"{name}/{key}"]) for key in ("user", "slot"))
     head = f"{name}:"
     limbs = {each[len(head) :]: column.reshape(3, -1) for each, column in columns.items() if each.startswith(head)}
-    return SumTable(*keys, {each: np.array(column) for each, column in limbs.items()})
+    user, slot = (np.array(columns[f"{name}/{key}"]) for key in ("user", "slot"))
+    return SumTable(user, slot, {each: np.array(column) for each, column in limbs.items()})

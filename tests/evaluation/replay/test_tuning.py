@@ -6,7 +6,7 @@ import pytest
 from evaluation.replay.estimators.registry import make_estimator
 from evaluation.replay.logged import LoggedRewards
 from evaluation.replay.sums import UserSums
-from evaluation.replay.tuning import choose, choose_behavior, half_width, slope
+from evaluation.replay.estimators.tuning import choose, choose_behavior, half_width, slope
 from features.errors import InputError
 
 
