@@ -41,7 +41,12 @@ def write_experiment_page(report: ExperimentReport, path: storage.AnyPath) -> No
 
 def figures_of(report: ReplayReport) -> dict[str, Any]:
     """The figures of a replay by what they show; the run report takes the first."""
-    found: dict[str, Any] = {"forests": replay_figures.forests(report.comparisons), "weights": [], "effective": [], "slots": None}
+    found: dict[str, Any] = {
+        "forests": replay_figures.forests(report.comparisons),
+        "weights": [],
+        "effective": [],
+        "slots": None,
+    }
     if report.weights is not None:
         found["weights"] = [replay_figures.histogram(each) for each in report.weights.histograms]
         policies = [each.policy for each in report.weights.histograms]
