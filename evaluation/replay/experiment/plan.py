@@ -90,7 +90,7 @@ class ExperimentReport(Strict):
       plan: by which they were read.
       reading: users, sample ratio, and each metric with its verdict.
       slices: of each metric; empty without slices.
-      days: of each metric; empty without days.
+      days: of each numerator and denominator; empty without days.
     """
 
     version: Literal[1] = 1
@@ -137,7 +137,10 @@ def read_plan(plan: ExperimentPlan, users: ExperimentUsers) -> ExperimentReport:
     pair = plan.candidate, plan.baseline
     reading = read_experiment(users, plan.metrics, plan.shares, *pair, plan.interval, plan.effects)
     slices = [read_slices(users, each, *pair, level=plan.level) for each in plan.metrics] if plan.slices else []
-    days = [read_days(users, each, *pair, plan.level) for each in plan.metrics] if plan.day else []
+    # Days are read without covariates: metrics that differ by these alone are one there.
+    plain = {(each.numerator, each.denominator): each for each in reversed(plan.metrics)}
+    each_once = [each for each in plan.metrics if plain[each.numerator, each.denominator] is each]
+    days = [read_days(users, each, *pair, plan.level) for each in each_once] if plan.day else []
     return ExperimentReport(plan=plan, reading=reading, slices=tuple(slices), days=tuple(days))
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from evaluation.replay.experiment.plan import ExperimentReport
+from evaluation.replay.verdicts.replay_report import ReplayReport
 from evaluation.report.page import environment, scripted
 from evaluation.report.replay import experiment_figures, replay_figures
 from features import storage
-
-if TYPE_CHECKING:
-    from evaluation.replay.verdicts.replay_report import ReplayReport
 
 
 def write_replay_page(report: ReplayReport, path: storage.AnyPath) -> None:
@@ -41,18 +39,12 @@ def write_experiment_page(report: ExperimentReport, path: storage.AnyPath) -> No
 
 def figures_of(report: ReplayReport) -> dict[str, Any]:
     """The figures of a replay by what they show; the run report takes the first."""
-    found: dict[str, Any] = {
+    return {
         "forests": replay_figures.forests(report.comparisons),
-        "weights": [],
-        "effective": [],
-        "slots": None,
+        "weights": [replay_figures.histogram(each) for each in report.weights],
+        "effective": replay_figures.effective(report.strata),
+        "slots": replay_figures.mean_weights(report.strata),
     }
-    if report.weights is not None:
-        found["weights"] = [replay_figures.histogram(each) for each in report.weights.histograms]
-        policies = [each.policy for each in report.weights.histograms]
-        found["effective"] = [f for policy in policies for f in replay_figures.effective(report.weights, policy)]
-        found["slots"] = replay_figures.mean_weights(report.weights)
-    return found
 
 
 def _render(template: str, **values: Any) -> str:

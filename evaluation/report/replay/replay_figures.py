@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from evaluation.replay.diagnostics.registry import DIAGNOSTICS
-from evaluation.replay.diagnostics.weight_summary import EDGES, SliceWeights, WeightHistogram, WeightSummary
+import numpy as np
+
 from evaluation.replay.estimators.registry import make_estimator
+from evaluation.replay.verdicts.replay_report import StratumReading, WeightHistogram
 from evaluation.replay.verdicts.verdict import Outcome, PolicyComparison
 from evaluation.report import format as fmt
 from evaluation.report.plots import (
@@ -32,6 +33,9 @@ COLORS: dict[Outcome, str] = {"better": "good", "worse": "bad", "cannot_tell": "
 
 _UNITS = {"impression": "an impression", "request": "a request"}
 _APART = 0.17
+
+MOST_STRATA = 24
+"""Of a kind that are drawn."""
 
 
 def forests(comparisons: Sequence[PolicyComparison]) -> list[Figure]:
@@ -118,69 +122,85 @@ def _said(estimate: Estimate, is_difference: bool = False) -> str:
 
 
 def histogram(found: WeightHistogram) -> Figure:
-    """Rows by weight, on a logarithmic axis; a weight of 1 is what both policies show alike."""
-    filled = [i for i, rows in enumerate(found.rows) if rows]
-    first, last = min([*filled, EDGES.index(0.5)]), max([*filled, EDGES.index(2.0) - 1])
-    edges = list(zip(EDGES[first : last + 1], EDGES[first + 1 : last + 2], strict=True))
-    rows = found.rows[first : last + 1]
+    """Users by their largest weight, on a logarithmic axis; 1 is what the policy and the logger show alike."""
+    # A logarithmic axis has no 0: the first bin begins an octave below its end.
+    edges = (found.edges[1] / 2, *found.edges[1:])
+    filled = [i for i, users in enumerate(found.users) if users]
+    middle = max(i for i, edge in enumerate(edges) if edge <= 1)
+    first, last = min([*filled, middle - 1]), max([*filled, middle])
+    bins = list(zip(edges[first : last + 1], edges[first + 1 : last + 2], strict=True))
+    users = found.users[first : last + 1]
     words = [
-        f"weight {fmt.limit(low)} to {fmt.limit(high)}: {fmt.count(count)} rows"
-        for (low, high), count in zip(edges, rows, strict=True)
+        f"{_weight(low)} to {_weight(high)}: {fmt.count(count)} users"
+        for (low, high), count in zip(bins, users, strict=True)
     ]
-    most = max(rows) or 1
-    powers = [2.0**power for power in range(-6, 13) if edges[0][0] <= 2.0**power <= edges[-1][1]]
-    ticks = tuple((power, fmt.limit(power) if power >= 1 else f"1/{1 / power:.0f}") for power in powers)
-    x = Axis(edges[0][0], edges[-1][1], ticks[:: 1 + len(ticks) // 9], "weight", log=True, grid=False)
-    y = numeric_axis([most], title="rows", count=3, ends=(0, most * 1.08), write=lambda value: fmt.count(int(value)))
-    marks = (Bars(edges, [(0, count) for count in rows], "fill", hover=words), Rule(x=1.0))
-    shown = ", ".join(each for each, count in zip(words, rows, strict=True) if count)
-    alt = f"Weights of {found.policy}: {fmt.count(found.zeros)} rows of weight 0; {shown}."
-    return Figure(f"weights-{slug(found.policy)}", f"Weights of {found.policy}", alt, x, (Panel(170, y, marks),))
+    most = max(users) or 1
+    powers = [low for low, _ in bins] + [bins[-1][1]]
+    ticks = tuple((power, _weight(power)) for power in powers)[:: 1 + len(powers) // 9]
+    x = Axis(bins[0][0], bins[-1][1], ticks, "largest weight of a user", log=True, grid=False)
+    y = numeric_axis([most], title="users", count=3, ends=(0, most * 1.08), write=lambda value: fmt.count(int(value)))
+    marks = (Bars(bins, [(0, count) for count in users], "fill", hover=words), Rule(x=1.0))
+    shown = "; ".join(each for each, count in zip(words, users, strict=True) if count)
+    title = f"Weights of {found.policy}"
+    return Figure(f"weights-{slug(found.policy)}", title, f"{title}: {shown}.", x, (Panel(170, y, marks),))
 
 
-def effective(summary: WeightSummary, policy: str) -> list[Figure]:
-    """Effective users by slot and by the values of each feature; grey what is below the bound of a verdict."""
-    kinds: dict[str, list[SliceWeights]] = {}
-    for each in (*summary.slots, *summary.slices):
-        if each.policy == policy:
-            kinds.setdefault(each.feature, []).append(each)
-    return [_effective(policy, feature, parts) for feature, parts in kinds.items()]
+def _weight(value: float) -> str:
+    return fmt.limit(value) if value >= 1 else f"1/{1 / value:,.0f}"
 
 
-def _effective(policy: str, feature: str, parts: Sequence[SliceWeights]) -> Figure:
-    bound = DIAGNOSTICS["effective_sample"].bound
+def effective(strata: Sequence[StratumReading]) -> list[Figure]:
+    """For each policy and kind of stratum, how many rows of equal weight its rows are worth."""
+    kinds: dict[tuple[str, str], list[StratumReading]] = {}
+    for each in strata:
+        kinds.setdefault((each.policy, each.kind), []).append(each)
+    return [_effective(policy, kind, _largest(parts)) for (policy, kind), parts in kinds.items()]
+
+
+def _largest(parts: Sequence[StratumReading]) -> list[StratumReading]:
+    """The strata with the most rows, in their order."""
+    rows = sorted((each.rows for each in parts), reverse=True)[:MOST_STRATA]
+    return [each for each in parts if each.rows >= rows[-1]][:MOST_STRATA]
+
+
+def _effective(policy: str, kind: str, parts: Sequence[StratumReading]) -> Figure:
+    worth = [each.effective_rows or 0.0 for each in parts]
+    texts = [f"{fmt.count(round(value))} of {fmt.count(each.rows)}" for value, each in zip(worth, parts, strict=True)]
+    names = [_named(kind, each.stratum) for each in parts]
     words = [
-        f"{each.value}: worth {fmt.count(round(each.effective))} of {fmt.count(each.users)} users, "
-        f"{fmt.count(each.rows)} rows, mean weight {fmt.metric(each.mean_weight)}"
-        for each in parts
+        f"{name}: worth {text} rows, mean weight {fmt.metric(each.mean_weight)}"
+        for name, each, text in zip(names, parts, texts, strict=True)
     ]
+    title = f"Effective rows of {policy} by {kind}"
+    labels = [label(name, 20) for name in names]
     return bars(
-        f"effective-{slug(policy)}-{slug(feature)}",
-        f"Effective users of {policy} by {feature}",
-        f"Effective users of {policy} by {feature}: " + "; ".join(words) + ".",
-        [label(f"slot {each.value}" if feature == "slot" else each.value, 20) for each in parts],
-        [each.effective for each in parts],
-        [f"{fmt.count(round(each.effective))} of {fmt.count(each.users)}" for each in parts],
-        ["model" if each.effective >= bound else "baseline" for each in parts],
+        f"effective-{slug(policy)}-{slug(kind)}", title, f"{title}: " + "; ".join(words) + ".", labels, worth, texts
     )
 
 
-def mean_weights(summary: WeightSummary) -> Figure | None:
-    """The mean weight by slot of each policy: 1 in each slot, where propensities are right."""
-    policies = list(dict.fromkeys(each.policy for each in summary.slots))
-    slots = sorted({int(each.value) for each in summary.slots})
-    if len(slots) < 2:
+def _named(kind: str, stratum: str) -> str:
+    if kind == "day" and stratum.lstrip("-").isdigit():  # counted from 1970
+        return str(np.datetime64(int(stratum), "D"))
+    return f"slot {stratum}" if kind == "slot" else stratum
+
+
+def mean_weights(strata: Sequence[StratumReading]) -> Figure | None:
+    """The mean weight by slot of each policy: 1 in each slot, where propensities are right and cover the policy."""
+    slots = [each for each in strata if each.kind == "slot"]
+    numbers = sorted({int(each.stratum) for each in slots})
+    if len(numbers) < 2:
         return None
     marks: list[Points | Rule] = [Rule(y=1.0)]
     known, words = [1.0], list[str]()
-    for number, policy in enumerate(policies):
-        symbol, color = (("circle", "model"), ("square", "baseline"), ("diamond", "oracle"))[number % 3]
-        parts = sorted((each for each in summary.slots if each.policy == policy), key=lambda each: int(each.value))
-        said = [f"{policy}, slot {each.value}: {fmt.metric(each.mean_weight)}" for each in parts]
-        means = [each.mean_weight for each in parts]
-        marks.append(Points([int(each.value) for each in parts], means, said, color, symbol, name=policy, joined=True))
+    for number, policy in enumerate(dict.fromkeys(each.policy for each in slots)):
+        symbol, color = (("circle", "model"), ("square", "baseline"))[number % 2]
+        parts = sorted((each for each in slots if each.policy == policy), key=lambda each: int(each.stratum))
+        said = [f"{policy}, slot {each.stratum}: {fmt.metric(each.mean_weight)}" for each in parts]
+        places, means = [int(each.stratum) for each in parts], [each.mean_weight for each in parts]
+        marks.append(Points(places, means, said, color, symbol, name=policy, joined=True))
         known, words = known + means, words + said
-    x = Axis(slots[0] - 0.5, slots[-1] + 0.5, tuple((float(s), str(s)) for s in slots[:: 1 + len(slots) // 12]), "slot")
+    ticks = tuple((float(slot), str(slot)) for slot in numbers[:: 1 + len(numbers) // 12])
+    x = Axis(numbers[0] - 0.5, numbers[-1] + 0.5, ticks, "slot")
     panel = Panel(170, numeric_axis(known, count=4), tuple(marks))
     alt = "Mean weight by slot: " + "; ".join(words) + "."
     return Figure("mean-weight-slots", "Mean weight by slot", alt, x, (panel,), legend=True)

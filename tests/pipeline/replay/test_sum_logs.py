@@ -5,17 +5,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from evaluation.replay.estimators.registry import make_estimator
-from evaluation.replay.log_table import LogColumns
-from evaluation.replay.summed_log import SummedLog
+from evaluation.replay.log_table import LogColumns, logged_from_table
+from evaluation.replay.replay import replay
+from evaluation.replay.verdicts.replay_report import ReplayPlan, ReplaySums, report_of
+from evaluation.replay.verdicts.sums_bytes import from_bytes, to_bytes
 from features.errors import InputError, NotFoundError
-from pipeline.replay.sum_logs import MergeSums, SumsCoder, sum_logs, sum_table
+from pipeline.replay.sum_logs import MergeSums, SumsCoder, sum_logs
 
 COLUMNS = LogColumns(
-    policies={"new": "p_new", "live": "propensity"}, reward={"click": 1.0, "order": 9.99}, slot="position"
+    policies={"new": "p_new", "live": "propensity"},
+    reward={"click": 1.0, "order": 9.99},
+    time="timestamp",
+    strata={"city": "city"},
 )
-ESTIMATORS = [make_estimator(name) for name in ("snips", "clipped_ips@2", "sniips")]
-DAY = {"day": "day"}
+PLAN = ReplayPlan(candidate="new", baseline="live", estimators=("snips", "clipped_ips@2", "sniips"))
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +36,8 @@ def rows():
             "p_new": np.clip(propensity * rng.lognormal(0, 0.5, len(request)), 0, 1),
             "click": rng.random(len(request)) < 0.2,
             "order": rng.random(len(request)) < 0.03,
-            "day": pa.array(np.datetime_as_string(np.datetime64("2026-03-01") + request % 5)),
+            "timestamp": 1_772_323_200_000 + request % 5 * 86_400_000,
+            "city": pa.array([f"city_{each % 4}" for each in user]),
             "unused": rng.random(len(request)),
         }
     )
@@ -51,25 +55,25 @@ def write_shards(rows, folder, count, seed):
     return list(rng.permutation(paths))
 
 
+def sums_of(rows) -> ReplaySums:
+    return ReplaySums.of(logged_from_table(rows, COLUMNS), PLAN)
+
+
 @pytest.mark.parametrize("count, group_rows, seed", [(1, 1 << 19, 0), (5, 500, 1), (7, 150, 2)])
 def test_beam_finds_the_same_bits_as_one_process(rows, tmp_path, monkeypatch, count, group_rows, seed):
     monkeypatch.setattr("pipeline.replay.sum_logs.GROUP_ROWS", group_rows)
     monkeypatch.setattr("pipeline.replay.sum_logs._BATCH_ROWS", 128)
-    whole = sum_table(rows, COLUMNS, ESTIMATORS, DAY)
-    found = sum_logs(write_shards(rows, tmp_path, count, seed), COLUMNS, tmp_path / "sums", ESTIMATORS, DAY)
-    assert found.to_bytes() == whole.to_bytes() == SummedLog.read(tmp_path / "sums").to_bytes()
-    for estimator in ESTIMATORS:
-        ours, theirs = (estimator.influence(each.sums.policy("new")) for each in (found, whole))
-        assert estimator.estimate(found.sums.policy("new")) == estimator.estimate(whole.sums.policy("new"))
-        assert np.array_equal(ours, theirs)
+    found = sum_logs(write_shards(rows, tmp_path, count, seed), COLUMNS, PLAN, tmp_path / "sums")
+    assert to_bytes(found) == to_bytes(sums_of(rows)) == (tmp_path / "sums").read_bytes()
+    assert report_of(found, PLAN) == replay(rows, COLUMNS, PLAN)
     assert len(found.strata["day"].strata) == 5 and found.strata["slot"].strata.tolist() == [0, 1, 2]
+    assert sorted(found.stratum_names["city"].values()) == ["city_0", "city_1", "city_2", "city_3"]
 
 
 def test_the_combine_merges_in_any_tree_to_the_same_bits(rows):
     request = np.asarray(rows["request_id"])
-    parts = [sum_table(rows.filter(pa.array(request % 19 == k)), COLUMNS, ESTIMATORS).to_bytes() for k in range(19)]
-    merge, coder = MergeSums(), SumsCoder()
-    whole = sum_table(rows, COLUMNS, ESTIMATORS).to_bytes()
+    parts = [to_bytes(sums_of(rows.filter(pa.array(request % 19 == k)))) for k in range(19)]
+    merge, coder, whole = MergeSums(), SumsCoder(), to_bytes(sums_of(rows))
     for seed in range(3):
         rng = np.random.default_rng(seed)
         accumulators = [merge.create_accumulator() for _ in range(4)]
@@ -83,33 +87,27 @@ def test_the_combine_merges_in_any_tree_to_the_same_bits(rows):
 
 
 def test_faults_end_the_job_or_are_counted_over_all_parts(rows, tmp_path):
-    broken = rows.set_column(
-        rows.column_names.index("propensity"),
-        "propensity",
-        pa.array(np.where(np.asarray(rows["request_id"]) % 400 == 7, 0.0, np.asarray(rows["propensity"]))),
-    )
-    files = write_shards(broken, tmp_path, 3, 0)
+    broken = np.where(np.asarray(rows["request_id"]) % 400 == 7, 0.0, np.asarray(rows["propensity"]))
+    rows = rows.set_column(rows.column_names.index("propensity"), "propensity", pa.array(broken))
+    files = write_shards(rows, tmp_path, 3, 0)
     with pytest.raises(Exception, match="the propensity does not lie in"):
-        sum_logs(files, COLUMNS, tmp_path / "sums")
+        sum_logs(files, COLUMNS, PLAN, tmp_path / "sums")
     assert not (tmp_path / "sums").exists()
-    found = sum_logs(files, COLUMNS, tmp_path / "sums", exclude=True)
+    found = sum_logs(files, COLUMNS, PLAN, tmp_path / "sums", exclude=True)
     assert found.excluded == {"the propensity does not lie in (0, 1]": 9}
     assert found.sums.by_user.total("requests") == 1197
 
 
-def test_what_cannot_be_summed_is_refused(rows, tmp_path):
+def test_what_cannot_be_summed_is_refused(tmp_path):
     with pytest.raises(NotFoundError, match="at least one Parquet file"):
-        sum_logs([], COLUMNS, tmp_path / "sums")
-    with pytest.raises(InputError, match="not a summed log"):
-        SummedLog.from_bytes(b"PAR1")
-    first = sum_table(rows, COLUMNS)
-    with pytest.raises(InputError, match="same strata"):
-        first.merge(sum_table(rows, COLUMNS, (), DAY))
+        sum_logs([], COLUMNS, PLAN, tmp_path / "sums")
+    with pytest.raises(InputError, match="not the sums of a replay"):
+        from_bytes(b"PAR1")
 
 
 def test_the_bytes_are_few(rows):
-    """Limbs of 64 bits are mostly zeros; at most what as many doubles and keys would take."""
-    sums = sum_table(rows, COLUMNS, ESTIMATORS)
-    tables = [sums.sums.by_user, sums.sums.by_slot, sums.strata["slot"].table]
+    """Limbs of 64 bits are mostly zeros; three of them take little more than a double."""
+    found = sums_of(rows)
+    tables = [found.sums.by_user, found.sums.by_slot, *(each.table for each in found.strata.values())]
     doubles = sum(8 * len(table.user) * (2 + len(table.columns)) for table in tables)
-    assert len(sums.to_bytes()) < 1.2 * doubles
+    assert len(to_bytes(found)) < 1.6 * doubles
