@@ -17,6 +17,7 @@ def create_pipeline(config: PipelineConfig):
     from pipeline.components.behavior_signatures import BehaviorSignatures
     from pipeline.components.evaluators.cascade_evaluator import CascadeEvaluator
     from pipeline.components.evaluators.model_anchor import ModelAnchor
+    from pipeline.components.evaluators.replay_evaluator import ReplayEvaluator
     from pipeline.components.coarse_examples import CoarseExamples
     from pipeline.components.feature_encoder import FeatureEncoder
     from pipeline.components.import_schema_gen import ImportSchemaGen
@@ -134,7 +135,15 @@ def create_pipeline(config: PipelineConfig):
             signed = BehaviorSignatures(model=trained[name], signatures_config=section.signatures.model_dump_json())
             signatures = add(signed).outputs["signatures"]
 
-    add(ReleasePusher(release_plan(config), examples, profiles.outputs["profiles"], released))
+    replayed = None
+    if config.replayed_ranker in trained:
+        replay = {
+            "replay_config": config.replay.model_dump_json(),
+            "serving_root": storage.absolute(config.serving_dir),
+        }
+        evaluator = ReplayEvaluator(**logs, model=trained[config.replayed_ranker], split=config.judged_split, **replay)
+        replayed = add(evaluator).outputs["blessing"]
+    add(ReleasePusher(release_plan(config), examples, profiles.outputs["profiles"], released, replayed))
     if config.cascade is not None:
         cascade = CascadeEvaluator(
             **logs,

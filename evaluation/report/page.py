@@ -18,6 +18,7 @@ from evaluation.report.cascade_figures import list_rows
 from evaluation.report.data import ReportData
 from evaluation.report.figures import ORPHAN, all_figures, learning, trainings
 from evaluation.report.quality_figures import all_scores
+from evaluation.report.replay.replay_figures import forests
 from evaluation.report.svg import draw
 from evaluation.report.verdicts import stage_finding
 from features import storage
@@ -71,6 +72,7 @@ def render(data: ReportData) -> str:
             figures=all_figures(data),
             trainings=trainings(data),
             scores=all_scores(data.evaluation) if data.evaluation else [],
+            forests=forests(data.replay.comparisons) if data.replay else [],
             lists=list_rows(data.cascade) if data.cascade else [],
             stage_finding=finding,
             stage_warns=warns,
