@@ -81,6 +81,7 @@ BAD = {
         ["--logs", "{tmp}", "--candidate", "column:p", "--out", "{tmp}/out", "--propensities", "joint"],
     ],
     "experiment check": [[], ["no/such.yaml"], ["{tmp}"], ["{file}"], ["{tmp}", "--users", "0"]],
+    "experiment read": [[], ["no/such.yaml"], ["{tmp}"], ["{file}"], ["tfx_config/simulated.yaml"]],
     "release list": [["--root", "no/such"], ["--root", "{file}"]],
     "release show": [["--root", "{tmp}", "latest"], ["--root", "{tmp}", "../labels"], ["--root", "no/such", "stable"]],
     "release promote": [

@@ -13,6 +13,7 @@ from enum import Enum
 
 from pydantic import BaseModel, RootModel
 
+from evaluation.replay.experiment.plan import ExperimentPlan
 from features.config import Strict
 from features.spec import FeatureSpec
 from pipeline.config import PipelineConfig
@@ -44,6 +45,7 @@ def sections() -> dict[str, list[type[BaseModel]]]:
     roots["A deployment: `clickmill serve config --settings`"] = [Deployment]
     roots["The gateway: `clickmill gateway --settings`"] = [GatewayConfig]
     roots["Experiments: `clickmill gateway --experiments`"] = [ExperimentsConfig]
+    roots["Reading an experiment: `clickmill experiment read`"] = [ExperimentPlan]
     seen: set[type] = set(ELSEWHERE)
     found = {}
     for title, classes in roots.items():
