@@ -13,7 +13,7 @@ from enum import Enum
 
 from pydantic import BaseModel, RootModel
 
-from evaluation.replay.experiment.plan import ExperimentPlan
+from evaluation.replay.experiment.experiment_plan import ExperimentPlan
 from features.config import Strict
 from features.spec import FeatureSpec
 from pipeline.config import PipelineConfig

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from evaluation.replay.experiment.plan import ExperimentReport
+from evaluation.replay.experiment.experiment_plan import ExperimentReport
 from evaluation.replay.verdicts.replay_report import ReplayReport
 from evaluation.report.page import environment, scripted
 from evaluation.report.replay import experiment_figures, replay_figures

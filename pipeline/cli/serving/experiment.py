@@ -77,7 +77,7 @@ def read(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Read a live A/B test: differences with intervals and verdicts, sample ratio, slices, days."""
-    from evaluation.replay.experiment.plan import ExperimentPlan, look_at, read_plan, users_of
+    from evaluation.replay.experiment.experiment_plan import ExperimentPlan, look_at, read_plan, users_of
     from evaluation.replay.verdicts.looks import read_looks
     from features import storage
     from pipeline.cli.console import err

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evaluation.replay.experiment.plan import ExperimentReport
+from evaluation.replay.experiment.experiment_plan import ExperimentReport
 from evaluation.replay.experiment.read import ExperimentReading, MetricReading
 from evaluation.report import format as fmt
 from evaluation.report.replay.experiment_figures import share

@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from evaluation.replay.experiment.experiment_plan import ExperimentPlan, read_plan
 from evaluation.replay.experiment.metrics import ExperimentMetric
-from evaluation.replay.experiment.plan import ExperimentPlan, read_plan
 from evaluation.replay.experiment.users import read_users
 from evaluation.replay.log_table import LogColumns
 from evaluation.replay.replay import replay

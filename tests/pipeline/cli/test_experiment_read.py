@@ -9,7 +9,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from evaluation.replay.experiment.plan import ExperimentReport
+from evaluation.replay.experiment.experiment_plan import ExperimentReport
 from pipeline.cli.app import app
 
 DAYS = 6
