@@ -108,7 +108,9 @@ def _first_slots(requests: pa.Table, columns: LogColumns) -> pa.Table:
     table = impressions_of(requests).append_column(_ROW, pa.array(row))
     if columns.slots is None or columns.slot is None:
         return table
-    return table.filter(pa.array(table[columns.slot].to_numpy(zero_copy_only=False) < columns.slots))
+    return table.filter(
+        pa.array(~(table[columns.slot].to_numpy(zero_copy_only=False) >= columns.slots))
+    )  # missing: a fault
 
 
 def _named(columns: LogColumns, sources: Mapping[str, PolicySource], table: pa.Table) -> LogColumns:
@@ -151,17 +153,19 @@ class _Job:
         scored = list(in_order(_Tried(self.source.scorer), rows))
         if not self.exclude:
             self._refuse(scored, requests)
-        row, place, slot = self._logged(scored, table)
-        policy = self.source.policy
-        whole = np.ones(len(row), bool) if self.columns.slot is None else _whole(row, slot)
-        fine = np.array([isinstance(each, Scored) for each in scored], bool)[row]
-        slates, values, kept = _slates(scored, row, place, slot, fine)
-        found = {MARGINAL: policy.marginals(slates), Q_EXPECTED: policy.expected(slates, values)}
-        found = {name: _spread(each, kept) for name, each in found.items()}
-        found[Q_LOGGED] = self._q_logged(scored, table)
+        row = table[_ROW].to_numpy()
+        place = self._of_rows(row, [each.place if isinstance(each, Scored) else None for each in scored], -1)
+        q_logged = self._of_rows(row, [each.q_logged if isinstance(each, Scored) else None for each in scored], np.nan)
+        slot = np.zeros(len(row), np.int64)
+        if self.columns.slot is not None:
+            slot = np.nan_to_num(table[self.columns.slot].to_numpy(zero_copy_only=False)).astype(np.int64)
+        policy, done = self.source.policy, np.array([isinstance(each, Scored) for each in scored], bool)[row]
+        slates, values = _slates(scored, row, place, slot, done)
+        found = {MARGINAL: _spread(policy.marginals(slates), done), Q_LOGGED: q_logged}
+        found[Q_EXPECTED] = _spread(policy.expected(slates, values), done)
         if self.columns.whole_lists:
-            slates, _, kept = _slates(scored, row, place, slot, fine & whole)
-            found[CONDITIONAL] = _spread(policy.conditionals(slates), kept)
+            whole = done & _whole(row, slot)
+            found[CONDITIONAL] = _spread(policy.conditionals(_slates(scored, row, place, slot, whole)[0]), whole)
         return found
 
     def _refuse(self, scored: list[Scored | Exception], requests: pa.Table) -> None:
@@ -173,31 +177,15 @@ class _Job:
                     "log, or leave such requests out with `exclude`."
                 ) from each
 
-    def _logged(self, scored: list[Scored | Exception], table: pa.Table) -> tuple[Array, Array, Array]:
-        """Of each impression: its request in the batch, its item's place among the candidates, its slot."""
-        row = table[_ROW].to_numpy()
-        place = np.full(len(row), -1)
-        for at, index in self._spans(row):
-            if isinstance(scored[at], Scored):
-                place[index] = scored[at].place[: len(index)]  # type: ignore[union-attr]
-        slot = np.zeros(len(row), np.int64)
-        if self.columns.slot is not None:
-            slot = np.nan_to_num(table[self.columns.slot].to_numpy(zero_copy_only=False)).astype(np.int64)
-        return row, place, slot
-
-    def _q_logged(self, scored: list[Scored | Exception], table: pa.Table) -> Array:
-        row = table[_ROW].to_numpy()
-        found = np.full(len(row), np.nan)
-        for at, index in self._spans(row):
-            if isinstance(scored[at], Scored):
-                found[index] = scored[at].q_logged[: len(index)]  # type: ignore[union-attr]
-        return found
-
     @staticmethod
-    def _spans(row: Array) -> list[tuple[int, Array]]:
-        """Each request that has impressions, with theirs."""
-        starts = np.flatnonzero(np.append(True, row[1:] != row[:-1])[: len(row)])
-        return [(int(row[index[0]]), index) for index in np.split(np.arange(len(row)), starts[1:]) if len(index)]
+    def _of_rows(row: Array, values: list[Array | None], missing: float) -> Array:
+        """What requests say of their logged items, of the rows that are read: the first ones of each request."""
+        found = np.full(len(row), missing)
+        starts = np.searchsorted(row, np.arange(len(values) + 1))
+        for each, begin, end in zip(values, starts, starts[1:], strict=False):
+            if each is not None:
+                found[begin:end] = each[: end - begin]
+        return found
 
 
 class _Tried:
@@ -232,20 +220,18 @@ def _whole(row: Array, slot: Array) -> Array:
 
 def _slates(
     scored: list[Scored | Exception], row: Array, place: Array, slot: Array, keep: Array
-) -> tuple[Slates, Array, Array]:
-    """The requests of kept impressions, their candidates' probabilities [C], and which impressions are kept."""
+) -> tuple[Slates, Array]:
+    """The requests of kept impressions, and their candidates' probabilities [C]."""
     requests, counts = np.unique(row[keep], return_counts=True)
-    chosen = [scored[at] for at in requests]
-    logits = [each.logits for each in chosen if isinstance(each, Scored)]
-    values = [each.probability for each in chosen if isinstance(each, Scored)]
+    chosen = [each for each in (scored[at] for at in requests) if isinstance(each, Scored)]
     slates = Slates(
-        offsets=np.append(0, np.cumsum([len(each) for each in logits])).astype(np.int64),
-        logits=np.concatenate([np.zeros(0), *logits]),
+        offsets=np.append(0, np.cumsum([len(each.logits) for each in chosen])).astype(np.int64),
+        logits=np.concatenate([np.zeros(0), *(each.logits for each in chosen)]),
         row_offsets=np.append(0, np.cumsum(counts)).astype(np.int64),
-        place=place[keep],
+        place=place[keep].astype(np.int64),
         slot=slot[keep],
     )
-    return slates, np.concatenate([np.zeros(0), *values]), keep
+    return slates, np.concatenate([np.zeros(0), *(each.probability for each in chosen)])
 
 
 def _spread(values: Array, kept: Array) -> Array:

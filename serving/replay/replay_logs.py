@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from evaluation.replay.log_table import LogColumns
@@ -14,7 +14,7 @@ from features import storage
 from features.errors import InputError
 from serving.replay.log_files import RawLogs, find_raw_logs, read_impressions
 from serving.replay.policy_columns import Impressions, score_logs, with_columns
-from serving.replay.sources import LOGGED, check_catalogues, open_source, reads_models
+from serving.replay.sources import LOGGED, PolicySource, check_catalogues, open_source, reads_models
 
 Progress = Callable[[int, int], None]
 """Called with the requests done and how many there are."""
@@ -81,15 +81,15 @@ def replay_logs(
         for name, text in texts.items()
     }
     items = check_catalogues(sources, exclude)
-    if items is not None and columns.item is None:
-        columns = replace(columns, item="item_id")
+    if raw is not None:
+        columns = replace(columns, item=columns.item or "item_id", time=columns.time or "timestamp")
     filled = [source.scorer.slots for source in sources.values() if source.scorer and source.scorer.slots]
     columns = replace(columns, slots=min([*filled, *([columns.slots] if columns.slots else [])], default=None))
-    found = with_columns(read_impressions(logs), sources, columns) if raw is None else None
-    if raw is not None:
+    if raw is None:
+        found = with_columns(read_impressions(logs), sources, columns)
+    else:
         found = _scored(raw, sources, columns, exclude, progress)
     described = {name: source.described for name, source in sources.items()} | plan.described
-    assert found is not None
     return replay(
         found.table,
         found.columns,
@@ -120,7 +120,9 @@ def parse_reward(text: str) -> str | dict[str, float]:
     return only if found == {only: 1.0} else found
 
 
-def _scored(raw: RawLogs, sources: dict, columns: LogColumns, exclude: bool, progress: Progress | None) -> Impressions:
+def _scored(
+    raw: RawLogs, sources: Mapping[str, PolicySource], columns: LogColumns, exclude: bool, progress: Progress | None
+) -> Impressions:
     total = raw.num_requests
     told = None if progress is None else lambda done: progress(done, total)
     return score_logs(raw, sources, columns, exclude=exclude, progress=told)
