@@ -33,7 +33,7 @@ def create_pipeline(config: PipelineConfig):
     from pipeline.lineage import metadata_connection
     from models.sdim.config import reads_signatures, reads_tables
     from pipeline.model_kinds import STAGES, load
-    from pipeline.next_release import release_plan
+    from pipeline.release.next_release import release_plan
     from pipeline.trainer import RUN_FN, trainer_config
     from tfx.components.example_validator.component import ExampleValidator
     from tfx.components.schema_gen.component import SchemaGen

@@ -17,7 +17,7 @@ from pipeline.components.evaluators.evaluator import load_evaluation
 from pipeline.components.log_ingest import INPUT_FINGERPRINT
 from pipeline.components.push.behavior_tables import SUMMARY_FILE
 from pipeline.components.push.user_profiles import PROFILES_FILE
-from pipeline.next_release import Allowed, ReleasePlan, release_run
+from pipeline.release.next_release import Allowed, ReleasePlan, release_run
 
 NOTE_FILE = "release.json"
 POPULAR_FILE = "popular_items.parquet"
@@ -43,7 +43,7 @@ class ReleasePusherSpec(component_spec.ComponentSpec):
 
 
 class ReleasePusherExecutor(base_executor.BaseExecutor):
-    """Runs `pipeline.next_release.release_run` on what was pushed."""
+    """Runs `pipeline.release.next_release.release_run` on what was pushed."""
 
     def Do(self, input_dict, output_dict, exec_properties):
         plan = ReleasePlan.model_validate_json(exec_properties["release_plan"])

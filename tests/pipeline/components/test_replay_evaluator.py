@@ -20,8 +20,8 @@ from pipeline.components.evaluators.replay_evaluator import ReplayEvaluator
 from pipeline.components.log_ingest import INPUT_FINGERPRINT
 from pipeline.components.push.release_pusher import ReleasePusher
 from pipeline.config import PipelineConfig
-from pipeline.next_release import release_plan
 from pipeline.pipeline import create_pipeline
+from pipeline.release.next_release import release_plan
 from pipeline.replay.config import ReplaySection
 from serving.export.ranker import export_ranker
 from serving.saved.ranker import SavedRanker
