@@ -99,14 +99,14 @@ def _split(
     series = []
     for withheld in (False, True):
         chosen = [i for i, each in enumerate(shown) if (each.outcome == "withheld") is withheld]
-        if not chosen and withheld:
+        if not chosen:
             continue
         series.append(
             Points(
                 [found[i].value for i in chosen],
                 [rows[i] for i in chosen],
                 [words[i] for i in chosen],
-                "muted" if withheld else [colors[i] for i in chosen] or (colors[0] if name else "model"),
+                "muted" if withheld else [colors[i] for i in chosen],
                 symbol,
                 hollow=withheld,
                 name=f"{name}, withheld" if name and withheld else name,
