@@ -88,7 +88,7 @@ def replay(
         from evaluation.report.replay.pages import write_replay_page
         from features import storage
         from features.config import parse_model
-        from serving.replay.replay_logs import ReplayPolicies, parse_reward, replay_logs
+        from serving.offline.replay.replay_logs import ReplayPolicies, parse_reward, replay_logs
 
         values = {
             "estimators": tuple(estimator or ()),

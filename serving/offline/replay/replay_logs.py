@@ -12,9 +12,9 @@ from evaluation.replay.replay import replay
 from evaluation.replay.verdicts.replay_report import ReplayPlan, ReplayReport
 from features import storage
 from features.errors import InputError
-from serving.replay.log_files import RawLogs, find_raw_logs, read_impressions
-from serving.replay.policy_columns import Impressions, score_logs, with_columns
-from serving.replay.sources import LOGGED, PolicySource, check_catalogues, open_source, reads_models
+from serving.offline.replay.log_files import RawLogs, find_raw_logs, read_impressions
+from serving.offline.replay.policy_columns import Impressions, score_logs, with_columns
+from serving.offline.replay.sources import LOGGED, PolicySource, check_catalogues, open_source, reads_models
 
 Progress = Callable[[int, int], None]
 """Called with the requests done and how many there are."""
@@ -25,7 +25,7 @@ class ReplayPolicies:
     """What two policies are made of.
 
     Attributes:
-      candidate, baseline: as `serving.replay.sources.open_source` reads them.
+      candidate, baseline: as `serving.offline.replay.sources.open_source` reads them.
       policy: how the candidate makes a list of what its model scores (`evaluation.replay.policies.registry`).
       baseline_policy: the baseline's; None: the same.
       root: the serving root of releases.
@@ -58,7 +58,7 @@ def replay_logs(
       policies: what is compared.
       columns: of the log; those of policies are filled here. No more slots are read than both policies fill.
       plan: how they are compared; its policies are named `candidate` and `baseline`, or as it says.
-      split, behaviors: of raw examples (`serving.replay.log_files.find_raw_logs`).
+      split, behaviors: of raw examples (`serving.offline.replay.log_files.find_raw_logs`).
       exclude, looks: as of `evaluation.replay.replay.replay`.
       progress: of the scoring.
 

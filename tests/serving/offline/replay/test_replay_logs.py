@@ -14,12 +14,12 @@ from evaluation.replay.verdicts.looks import LookError
 from evaluation.replay.verdicts.replay_report import ReplayPlan, ReplayReport
 from features.errors import InputError, NotFoundError
 from pipeline.cli import app as cli
-from serving.replay import replay_logs as replays
-from serving.replay.log_files import RawLogs, find_raw_logs, impressions_of
-from serving.replay.policy_columns import score_logs
-from serving.replay.replay_logs import ReplayPolicies, parse_reward, replay_logs
-from serving.replay.scorers import CascadeScorer, RankerScorer, Scored
-from serving.replay.sources import PolicySource, check_catalogues
+from serving.offline.replay import replay_logs as replays
+from serving.offline.replay.log_files import RawLogs, find_raw_logs, impressions_of
+from serving.offline.replay.policy_columns import score_logs
+from serving.offline.replay.replay_logs import ReplayPolicies, parse_reward, replay_logs
+from serving.offline.replay.scorers import CascadeScorer, RankerScorer, Scored
+from serving.offline.replay.sources import PolicySource, check_catalogues
 from tests.builders import cascade_example
 
 FIRST = LogColumns(policies={}, reward="click", propensity_kind="conditional", slots=2, item="item_id")

@@ -9,10 +9,10 @@ from evaluation.replay.policies.policy import Policy
 from features import storage
 from features.config import parse_model
 from features.errors import InputError, RunError
+from serving.offline.replay.scorers import CascadeScorer, RankerScorer, Scorer
 from serving.release.cascade_options import cascade_options
 from serving.release.contents import model_problems
 from serving.release.registry import Releases
-from serving.replay.scorers import CascadeScorer, RankerScorer, Scorer
 
 LOGGED, COLUMN, MODEL = "logged", "column", "model"
 

@@ -14,9 +14,9 @@ from evaluation.replay.log_table import LogColumns
 from evaluation.replay.policies.slates import Slates
 from features.errors import ClickmillError, InputError
 from serving.offline.in_order import in_order
-from serving.replay.log_files import RawBatch, RawLogs, impressions_of
-from serving.replay.scorers import Scored, Scorer
-from serving.replay.sources import PolicySource
+from serving.offline.replay.log_files import RawBatch, RawLogs, impressions_of
+from serving.offline.replay.scorers import Scored, Scorer
+from serving.offline.replay.sources import PolicySource
 from serving.requests.tensors import candidate_counts
 
 MARGINAL, CONDITIONAL, Q_LOGGED, Q_EXPECTED = "propensity", "conditional", "q_logged", "q_expected"
