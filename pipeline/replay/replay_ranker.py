@@ -69,7 +69,7 @@ def replay_ranker(
       InputError: for logs without propensities, and what else `replay_logs` refuses.
     """
     from evaluation.replay.log_table import LogColumns
-    from serving.replay.replay_logs import ReplayPolicies, parse_reward, replay_logs
+    from serving.offline.replay.replay_logs import ReplayPolicies, parse_reward, replay_logs
     from serving.saved.saved_model import read_spec
 
     policies = ReplayPolicies(f"model:{model_dir}", section.baseline, section.policy, section.baseline_policy, root)

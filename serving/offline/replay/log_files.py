@@ -119,7 +119,7 @@ def read_impressions(paths: Sequence[str]) -> pa.Table:
         files += sorted(found)
     try:
         tables = [_READERS[path.rpartition(".")[2]](path) for path in files]
-        return pa.concat_tables(tables, promote_options="permissive")
+        return arrow.stacked(tables)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise InputError(f"{', '.join(files[:3])}: not a table of impressions: {error}") from None
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 from evaluation.metrics.rows import Array
 from evaluation.replay.log_table import LogColumns
 from evaluation.replay.policies.slates import Slates
+from features import arrow
 from features.errors import ClickmillError, InputError
 from serving.offline.in_order import in_order
 from serving.offline.replay.log_files import RawBatch, RawLogs, impressions_of
@@ -95,7 +96,7 @@ def score_logs(
             progress(done)
     if not tables:
         raise InputError(f"{logs.examples_dir}: split `{logs.split}` holds no request.")
-    joined = pa.concat_tables(tables, promote_options="permissive")
+    joined = arrow.stacked(tables)
     return Impressions(joined, _named(columns, sources, joined))
 
 
