@@ -54,8 +54,8 @@ class PipelineConfig(Strict):
       models: which models are trained, and how; see `pipeline.model_sections`.
       evaluation: metrics, slices and the gates of the rankers' blessing.
       cascade: the cascade of these models, judged as one; None: it is not. See `evaluation.cascade.config`.
-      replay: what the fine ranker would have earned on the held-out logs, beside what served them, which may stop a
-        release; None: it is not asked.
+      replay: what these models would have earned on the held-out logs, beside what served them, which may stop a release;
+        None: it is not asked.
       warmup_requests: real requests put into the export for the server to replay before it takes traffic, so that the
         first users do not wait for lazy initialisation; 0: none.
       serving: the trial that every model must pass before it is pushed: it is served by the embedded server and must
@@ -123,6 +123,8 @@ class PipelineConfig(Strict):
         if self.replay is not None and self.replayed_ranker not in self.models.fine_rankers:
             near = nearest(self.replay.model or "", self.models.fine_rankers)
             raise ValueError(f"`replay.model`: no fine ranker `{self.replay.model or 'at all'}`.{near}")
+        if self.replay is not None and self.replay.candidate == "cascade" and not self.replays_cascade:
+            raise ValueError("`replay.candidate: cascade` needs a `cascade` in the profile, with the same ranker.")
         return self
 
     @property
@@ -144,6 +146,12 @@ class PipelineConfig(Strict):
             return None
         profile = self.profile
         return self.replay.model or profile.cascade_ranker or next(iter(profile.models.fine_rankers), None)
+
+    @property
+    def replays_cascade(self) -> bool:
+        """Whether the replayed ranker is so within its cascade."""
+        cascade = self.cascade is not None and self.replayed_ranker == self.cascade_ranker
+        return self.replay is not None and self.replay.candidate != "ranker" and cascade
 
     def evaluation_of(self, model: str) -> Strict:
         """Metrics and gates of a model: its own, or those of all rankers."""

@@ -175,7 +175,7 @@ class ReportData(Strict):
       signatures: of the items.
       behavior_tables: of the pushed ranker.
       cascade: what all stages as one keep of the fine ranker over everything, and at what cost.
-      replay: what the fine ranker would have earned on held-out logs; None where it was not replayed.
+      replay: what the models would have earned on held-out logs; None where they were not replayed.
       stages: the cascade's coarse ranker beside its fine one; None where it has none, or their rows were not kept.
       served: the models that were served for a trial.
       pushed_version: version under which the model now serves; None where it was not pushed.

@@ -1,6 +1,8 @@
-"""Configuration of the replay of a run's fine ranker, before its release."""
+"""Configuration of the replay of a run's models, before their release."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 from pydantic import Field, field_validator
 
@@ -13,11 +15,14 @@ from features.errors import InputError
 
 
 class ReplaySection(Strict):
-    """What a run's fine ranker would have earned on the held-out logs, beside what served them.
+    """What a run's models would have earned on the held-out logs, beside what served them.
 
-    The ranker orders anew what was shown. Logs need the propensities of what served them.
+    Logs need the propensities of what served them.
 
     Attributes:
+      candidate: `cascade`, the profile's, which lists what of the catalogue it finds; or `ranker`, a fine ranker alone, which
+        orders anew what was shown, and is judged rightly where the logger drew among what was shown. None: the cascade
+        where the profile has one.
       model: the fine ranker; None: that of the cascade, else the first.
       policy: how its scores make a list: `top`, `softmax@T`, `epsilon@E`, `plackett_luce@T`.
       baseline: `logged`, what served the logs; else `model:FOLDER` or a release (its id, a label, `latest`).
@@ -31,6 +36,7 @@ class ReplaySection(Strict):
       refuse: verdicts with which there is no release. Empty: the replay is shown and stops nothing.
     """
 
+    candidate: Literal["cascade", "ranker"] | None = None
     model: str | None = None
     policy: str = "softmax@1"
     baseline: str = "logged"

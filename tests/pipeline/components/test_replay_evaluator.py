@@ -89,7 +89,7 @@ def test_a_ranker_that_would_have_earned_less_is_not_blessed(run, requests, tmp_
     assert blessing.get_int_custom_property("blessed") == 0
     assert [path.name for path in (tmp_path / "blessing").iterdir()] == ["NOT_BLESSED"]
     page = (tmp_path / "evaluation" / "replay.html").read_text()
-    assert "✗ Worse" in page and "the ranker of this run by top" in page and str(tmp_path) not in page
+    assert "✗ Worse" in page and "this run&#39;s ranker by top" in page and str(tmp_path) not in page
 
 
 def test_a_ranker_that_would_have_earned_more_is_blessed(run, requests, tmp_path):
@@ -117,6 +117,10 @@ def test_release_pusher_waits_for_it_and_releases_nothing_that_it_refused(tmp_pa
     judge, pusher = nodes["ReplayEvaluator"], nodes["ReleasePusher"]
     assert pusher.inputs["replay_blessing"] == judge.outputs["blessing"]
     assert judge.inputs["model"] == nodes["Trainer.autoint"].outputs["model"]
+    assert judge.inputs["two_tower"] == nodes["Trainer.retrieval"].outputs["model"]
+    assert judge.inputs["coarse"] == nodes["Trainer.hcn"].outputs["model"]
+    alone = create_pipeline(make_config(tmp_path, replay={"candidate": "ranker"})).components
+    assert "two_tower" not in next(node for node in alone if node.id == "ReplayEvaluator").inputs
     without = create_pipeline(make_config(tmp_path, replay=None)).components
     assert "ReplayEvaluator" not in [node.id for node in without]
     note = release(config, tmp_path, blessed=0)
@@ -153,6 +157,7 @@ def release(config: PipelineConfig, folder, blessed: int) -> str:
     "section, message",
     [
         ({"model": "autoin"}, "no fine ranker `autoin`. Did you mean `autoint`?"),
+        ({"candidate": "cascade", "model": "aw_moe"}, "needs a `cascade` in the profile"),
         ({"policy": "softmax@x"}, "replay.policy"),
         ({"refuse": ["bad"]}, "replay.refuse"),
         ({"plan": {"estimators": ["snip"]}}, "Did you mean `snips`?"),

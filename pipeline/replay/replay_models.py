@@ -1,22 +1,58 @@
-"""Replays a run's fine ranker on the logs that the run held out, and says whether it may be released."""
+"""Replays a run's models on the logs that the run held out, and says whether they may be released."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from evaluation.cascade.config import CascadeSection
 from evaluation.replay.verdicts.replay_report import ReplayReport
 from evaluation.report.replay.pages import write_replay_page
 from evaluation.results import GateResult
 from features import storage
 from pipeline.replay.config import ReplaySection
 
+if TYPE_CHECKING:
+    from serving.offline.replay.sources import PolicySource
+
 REPORT_FILE = "replay.json"
 PAGE_FILE = "replay.html"
 
 
 @dataclass(frozen=True)
-class ReplayedRanker:
-    """What a replay says of a ranker.
+class TrainedModels:
+    """What is replayed.
+
+    Attributes:
+      ranker: the exported fine ranker.
+      two_tower, coarse: the other stages; without a two-tower the ranker alone.
+      items: the catalogue's Parquet file.
+      cascade: how many items pass each stage.
+    """
+
+    ranker: str
+    two_tower: str | None = None
+    coarse: str | None = None
+    items: str | None = None
+    cascade: CascadeSection | None = None
+
+    def source(self, policy: str) -> PolicySource:
+        """The policy that they make by `policy` (`evaluation.replay.policies.registry`)."""
+        from evaluation.replay.policies.registry import make_policy
+        from serving.cascade import Cascade
+        from serving.offline.replay.scorers import CascadeScorer, RankerScorer
+        from serving.offline.replay.sources import PolicySource
+
+        if self.two_tower is None:
+            return PolicySource("this run's ranker", policy=make_policy(policy), scorer=RankerScorer(self.ranker))
+        stages = (self.two_tower, self.ranker, self.items)
+        cascade = Cascade.load(*stages, coarse=self.coarse, config=self.cascade)
+        return PolicySource("this run's cascade", policy=make_policy(policy), scorer=CascadeScorer(cascade))
+
+
+@dataclass(frozen=True)
+class ReplayedModels:
+    """What a replay says of a run's models.
 
     Attributes:
       report: what was found.
@@ -28,7 +64,7 @@ class ReplayedRanker:
 
     @property
     def blessed(self) -> bool:
-        """Whether the ranker may be released."""
+        """Whether they may be released."""
         return self.report.outcome not in self.refuse
 
     @property
@@ -48,19 +84,19 @@ class ReplayedRanker:
         write_replay_page(self.report, storage.join(folder, PAGE_FILE))
 
 
-def replay_ranker(
+def replay_models(
     section: ReplaySection,
-    model_dir: storage.AnyPath,
-    examples_dir: storage.AnyPath,
-    behaviors_dir: storage.AnyPath,
+    models: TrainedModels,
+    examples_dir: str,
+    behaviors_dir: str,
     split: str,
     root: storage.AnyPath,
-) -> ReplayedRanker:
-    """Compares a ranker with the baseline.
+) -> ReplayedModels:
+    """Compares a run's models with the baseline.
 
     Args:
       section: what is compared.
-      model_dir: the exported ranker.
+      models: of the run.
       examples_dir, behaviors_dir: of LogIngest.
       split: which requests.
       root: the serving root of releases.
@@ -72,27 +108,15 @@ def replay_ranker(
     from serving.offline.replay.replay_logs import ReplayPolicies, parse_reward, replay_logs
     from serving.saved.saved_model import read_spec
 
-    policies = ReplayPolicies(f"model:{model_dir}", section.baseline, section.policy, section.baseline_policy, root)
+    policies = ReplayPolicies(
+        models.source(section.policy), section.baseline, section.policy, section.baseline_policy, root
+    )
     columns = LogColumns(
         policies={},
-        reward=parse_reward(section.reward or read_spec(model_dir).label),
+        reward=parse_reward(section.reward or read_spec(models.ranker).label),
         propensity_kind=section.propensities,
         slots=section.slots,
         strata={name: name for name in section.by},
     )
-    found = replay_logs(
-        [str(examples_dir)],
-        policies,
-        columns,
-        section.plan,
-        split=split,
-        behaviors=behaviors_dir,
-        exclude=section.exclude,
-    )
-    return ReplayedRanker(_named(found, section), section.refuse)
-
-
-def _named(report: ReplayReport, section: ReplaySection) -> ReplayReport:
-    """The report with the candidate called what it is to a reader, not by the folder of an artifact."""
-    described = report.plan.described | {report.plan.candidate: f"the ranker of this run by {section.policy}"}
-    return report.model_copy(update={"plan": report.plan.model_copy(update={"described": described})})
+    read = {"split": split, "behaviors": behaviors_dir, "exclude": section.exclude}
+    return ReplayedModels(replay_logs([examples_dir], policies, columns, section.plan, **read), section.refuse)
