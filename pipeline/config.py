@@ -54,8 +54,8 @@ class PipelineConfig(Strict):
       models: which models are trained, and how; see `pipeline.model_sections`.
       evaluation: metrics, slices and the gates of the rankers' blessing.
       cascade: the cascade of these models, judged as one; None: it is not. See `evaluation.cascade.config`.
-      replay: what these models would have earned on the held-out logs, beside what served them, which may stop a release;
-        None: it is not asked.
+      replay: what these models would have earned on the held-out logs, beside what served them, which may stop a
+        release; None: it is not asked.
       warmup_requests: real requests put into the export for the server to replay before it takes traffic, so that the
         first users do not wait for lazy initialisation; 0: none.
       serving: the trial that every model must pass before it is pushed: it is served by the embedded server and must

@@ -137,12 +137,14 @@ def create_pipeline(config: PipelineConfig):
 
     replayed = None
     if config.replayed_ranker in trained:
-        replay = {
-            "replay_config": config.replay.model_dump_json(),
-            "serving_root": storage.absolute(config.serving_dir),
-        }
-        evaluator = ReplayEvaluator(**logs, model=trained[config.replayed_ranker], split=config.judged_split, **replay)
-        replayed = add(evaluator).outputs["blessing"]
+        sections = {"replay_config": config.replay.model_dump_json()}
+        whole = {"model": trained[config.replayed_ranker]}
+        if config.replays_cascade:
+            whole |= {"two_tower": trained[models.cascade_retrieval], "coarse": trained.get(models.cascade_coarse)}
+            sections["cascade_config"] = config.cascade.model_dump_json()
+        root = storage.absolute(config.serving_dir)
+        replay = ReplayEvaluator(**logs, **whole, **sections, split=config.judged_split, serving_root=root)
+        replayed = add(replay).outputs["blessing"]
     add(ReleasePusher(release_plan(config), examples, profiles.outputs["profiles"], released, replayed))
     if config.cascade is not None:
         cascade = CascadeEvaluator(

@@ -20,9 +20,9 @@ class ReplaySection(Strict):
     Logs need the propensities of what served them.
 
     Attributes:
-      candidate: `cascade`, the profile's, which lists what of the catalogue it finds; or `ranker`, a fine ranker alone, which
-        orders anew what was shown, and is judged rightly where the logger drew among what was shown. None: the cascade
-        where the profile has one.
+      candidate: `cascade`, the profile's, which lists what of the catalogue it finds; or `ranker`, a fine ranker alone,
+        which orders anew what was shown, and is judged rightly where the logger drew among what was shown. None: the
+        cascade where the profile has one.
       model: the fine ranker; None: that of the cascade, else the first.
       policy: how its scores make a list: `top`, `softmax@T`, `epsilon@E`, `plackett_luce@T`.
       baseline: `logged`, what served the logs; else `model:FOLDER` or a release (its id, a label, `latest`).
