@@ -22,7 +22,7 @@ _INGEST = ("artifacts", "LogIngest")
 
 
 @dataclass(frozen=True)
-class RawBatch:
+class RequestBatch:
     """Some raw requests, and what their windows are cut from.
 
     Attributes:
@@ -69,13 +69,13 @@ class RawLogs:
                 total += file.metadata.num_rows
         return total
 
-    def batches(self) -> Iterator[RawBatch]:
+    def batches(self) -> Iterator[RequestBatch]:
         """The requests, file after file."""
         for path in list_shards(self.examples_dir, self.split):
             with arrow.open_parquet(path) as file:
                 for batch in file.iter_batches(_BATCH_REQUESTS):
                     if batch.num_rows:
-                        yield RawBatch(pa.Table.from_batches([batch]), path, self.behaviors_dir)
+                        yield RequestBatch(pa.Table.from_batches([batch]), path, self.behaviors_dir)
 
 
 def find_raw_logs(path: storage.AnyPath, split: str, behaviors: storage.AnyPath | None = None) -> RawLogs | None:

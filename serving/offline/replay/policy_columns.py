@@ -11,12 +11,12 @@ import pyarrow as pa
 
 from evaluation.metrics.rows import Array
 from evaluation.replay.log_table import LogColumns
-from evaluation.replay.policies.slates import Slates
+from evaluation.replay.policies.slates import LoggedSlates
 from features import arrow
 from features.errors import ClickmillError, InputError
 from serving.offline.in_order import in_order
-from serving.offline.replay.log_files import RawBatch, RawLogs, impressions_of
-from serving.offline.replay.scorers import Scored, Scorer
+from serving.offline.replay.log_files import RawLogs, RequestBatch, impressions_of
+from serving.offline.replay.scorers import ScoredRequest, Scorer
 from serving.offline.replay.sources import PolicySource
 from serving.requests.tensors import candidate_counts
 
@@ -146,7 +146,7 @@ class _Job:
     columns: LogColumns
     exclude: bool
 
-    def columns_of(self, batch: RawBatch, read: dict[str, pa.Table], table: pa.Table) -> dict[str, Array]:
+    def columns_of(self, batch: RequestBatch, read: dict[str, pa.Table], table: pa.Table) -> dict[str, Array]:
         """The policy's columns of the impressions, NaN where the model failed."""
         assert self.source.scorer is not None and self.source.policy is not None
         requests = batch.with_windows(self.source.scorer.history, read)
@@ -155,12 +155,14 @@ class _Job:
         if not self.exclude:
             self._refuse(scored, requests)
         row = table[_ROW].to_numpy()
-        place = self._of_rows(row, [each.place if isinstance(each, Scored) else None for each in scored], -1)
-        q_logged = self._of_rows(row, [each.q_logged if isinstance(each, Scored) else None for each in scored], np.nan)
+        place = self._of_rows(row, [each.place if isinstance(each, ScoredRequest) else None for each in scored], -1)
+        q_logged = self._of_rows(
+            row, [each.q_logged if isinstance(each, ScoredRequest) else None for each in scored], np.nan
+        )
         slot = np.zeros(len(row), np.int64)
         if self.columns.slot is not None:
             slot = np.nan_to_num(table[self.columns.slot].to_numpy(zero_copy_only=False)).astype(np.int64)
-        policy, done = self.source.policy, np.array([isinstance(each, Scored) for each in scored], bool)[row]
+        policy, done = self.source.policy, np.array([isinstance(each, ScoredRequest) for each in scored], bool)[row]
         slates, values = _slates(scored, row, place, slot, done)
         found = {MARGINAL: _spread(policy.marginals(slates), done), Q_LOGGED: q_logged}
         found[Q_EXPECTED] = _spread(policy.expected(slates, values), done)
@@ -169,7 +171,7 @@ class _Job:
             found[CONDITIONAL] = _spread(policy.conditionals(_slates(scored, row, place, slot, whole)[0]), whole)
         return found
 
-    def _refuse(self, scored: list[Scored | Exception], requests: pa.Table) -> None:
+    def _refuse(self, scored: list[ScoredRequest | Exception], requests: pa.Table) -> None:
         for at, each in enumerate(scored):
             if isinstance(each, Exception):
                 key = requests[self.columns.request][at].as_py()
@@ -195,7 +197,7 @@ class _Tried:
     def __init__(self, scorer: Scorer):
         self._scorer = scorer
 
-    def __call__(self, row: pa.Table) -> Scored | Exception:
+    def __call__(self, row: pa.Table) -> ScoredRequest | Exception:
         try:
             found = self._scorer(row)
         except Exception as error:  # noqa: BLE001  whatever a model says of a row, the others are scored
@@ -220,12 +222,12 @@ def _whole(row: Array, slot: Array) -> Array:
 
 
 def _slates(
-    scored: list[Scored | Exception], row: Array, place: Array, slot: Array, keep: Array
-) -> tuple[Slates, Array]:
+    scored: list[ScoredRequest | Exception], row: Array, place: Array, slot: Array, keep: Array
+) -> tuple[LoggedSlates, Array]:
     """The requests of kept impressions, and their candidates' probabilities [C]."""
     requests, counts = np.unique(row[keep], return_counts=True)
-    chosen = [each for each in (scored[at] for at in requests) if isinstance(each, Scored)]
-    slates = Slates(
+    chosen = [each for each in (scored[at] for at in requests) if isinstance(each, ScoredRequest)]
+    slates = LoggedSlates(
         offsets=np.append(0, np.cumsum([len(each.logits) for each in chosen])).astype(np.int64),
         logits=np.concatenate([np.zeros(0), *(each.logits for each in chosen)]),
         row_offsets=np.append(0, np.cumsum(counts)).astype(np.int64),

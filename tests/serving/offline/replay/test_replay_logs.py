@@ -18,7 +18,7 @@ from serving.offline.replay import replay_logs as replays
 from serving.offline.replay.log_files import RawLogs, find_raw_logs, impressions_of
 from serving.offline.replay.policy_columns import score_logs
 from serving.offline.replay.replay_logs import ReplayPolicies, parse_reward, replay_logs
-from serving.offline.replay.scorers import CascadeScorer, RankerScorer, Scored
+from serving.offline.replay.scorers import CascadeScorer, RankerScorer, ScoredRequest
 from serving.offline.replay.sources import PolicySource, check_catalogues
 from tests.builders import cascade_example
 
@@ -96,7 +96,7 @@ class Fixed:
             raise KeyError("a table is gone")
         count = len(row["item_id"][0])
         logits = np.linspace(1, 0, count) * (np.nan if key == self._nan else 1)
-        return Scored(logits, 1 / (1 + np.exp(-logits)), np.arange(count), np.full(count, 0.5))
+        return ScoredRequest(logits, 1 / (1 + np.exp(-logits)), np.arange(count), np.full(count, 0.5))
 
 
 def both(scorer, policy="plackett_luce@1"):
