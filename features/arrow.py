@@ -79,13 +79,6 @@ def null_where(values: pa.Array, mask: pa.Array | np.ndarray) -> pa.Array:
     return pc.replace_with_mask(values, mask, pa.scalar(None, values.type))
 
 
-def stacked(tables: Sequence[pa.Table]) -> pa.Table:
-    """Returns the rows of all tables; a column that a table lacks is null in its rows."""
-    # Arrow 14 has another name for it; the older one ends with it.
-    newer = int(pa.__version__.split(".")[0]) >= 14
-    return pa.concat_tables(tables, **({"promote_options": "permissive"} if newer else {"promote": True}))
-
-
 def compact(values: pa.Array) -> pa.Array:
     """Returns an array that begins at offset 0 of its buffers: consumers read lists by raw offsets."""
     return pa.concat_arrays([values]) if values.offset == 0 else values.take(pa.array(np.arange(len(values))))

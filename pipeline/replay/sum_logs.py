@@ -17,7 +17,7 @@ from evaluation.replay.log_table import LogColumns, hash_keys, logged_from_table
 from evaluation.replay.verdicts.replay_report import ReplayPlan, ReplaySums
 from evaluation.replay.verdicts.sums_bytes import from_bytes, to_bytes
 from features import storage
-from features.arrow import open_parquet, stacked
+from features.arrow import open_parquet
 from features.beam_runner import pipeline_like
 from features.errors import NotFoundError
 
@@ -155,7 +155,7 @@ def _group_of(table: pa.Table, columns: LogColumns, groups: int) -> np.ndarray:
 
 
 def _sums_of_group(group: tuple[int, Iterable[bytes]], columns: LogColumns, plan: ReplayPlan, exclude: bool) -> bytes:
-    table = stacked([pa.ipc.open_stream(part).read_all() for part in group[1]])
+    table = pa.concat_tables([pa.ipc.open_stream(part).read_all() for part in group[1]])
     return to_bytes(ReplaySums.of(logged_from_table(table, columns, exclude=exclude), plan))
 
 

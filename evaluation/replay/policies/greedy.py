@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from evaluation.metrics.rows import Array
-from evaluation.replay.policies.list_policy import ListPolicy, number_in, ranked
+from evaluation.replay.policies.list_policy import Choice, ListPolicy, checked, number_in, ranked
 from evaluation.replay.policies.slates import LoggedSlates
 
 
@@ -27,6 +27,11 @@ class TopPolicy(ListPolicy):
     def conditionals(self, slates: LoggedSlates) -> Array:
         slates.check_lists()
         return self.marginals(slates)
+
+    def choose(self, logits: Array, k: int, rng: np.random.Generator, deviations: Array | None = None) -> Choice:
+        """As of every policy; most requests of a gateway come here, and nothing is to be computed of them."""
+        order = self.draw(checked(logits, k), k, rng)
+        return Choice(order, np.ones(len(order)), np.ones(len(order)), self.policy)
 
 
 class EpsilonPolicy(ListPolicy):

@@ -139,7 +139,7 @@ def _columns(given: list[str]) -> dict[str, str | None]:
 
 
 def _show(report: ReplayReport) -> None:
-    from rich.table import Table
+    from rich.table import Column, Table
 
     names = (report.plan.candidate, report.plan.baseline)
     for name in names:
@@ -150,7 +150,8 @@ def _show(report: ReplayReport) -> None:
         f"({report.propensity_kind} propensities){left}",
         soft_wrap=True,
     )
-    table = Table("estimator", *names, "difference", f"{report.plan.level:.0%} interval", "relative", "verdict")
+    heads = ("estimator", *names, "difference", f"{report.plan.level:.0%} interval", "relative", "verdict")
+    table = Table(*(Column(head, no_wrap=True) for head in heads), padding=(0, 0))
     for row in report.sensitivity.rows:
         each = row.comparison
         low, high = each.difference.low, each.difference.high
@@ -159,7 +160,7 @@ def _show(report: ReplayReport) -> None:
             _number(each.candidate_value.value),
             _number(each.baseline_value.value),
             _number(each.difference.value),
-            "" if low is None or high is None else f"{low:+.5f} … {high:+.5f}",
+            "" if low is None or high is None else f"{low:+.5f}\n{high:+.5f}",
             "" if row.relative is None else f"{row.relative:+.1%}",
             each.outcome.replace("_", " "),
         )

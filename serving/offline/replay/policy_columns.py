@@ -12,7 +12,6 @@ import pyarrow as pa
 from evaluation.metrics.rows import Array
 from evaluation.replay.log_table import LogColumns
 from evaluation.replay.policies.slates import LoggedSlates
-from features import arrow
 from features.errors import ClickmillError, InputError
 from serving.offline.in_order import in_order
 from serving.offline.replay.log_files import RawLogs, RequestBatch, impressions_of
@@ -96,7 +95,7 @@ def score_logs(
             progress(done)
     if not tables:
         raise InputError(f"{logs.examples_dir}: split `{logs.split}` holds no request.")
-    joined = arrow.stacked(tables)
+    joined = pa.concat_tables(tables)
     return Impressions(joined, _named(columns, sources, joined))
 
 
