@@ -55,4 +55,4 @@ class ReplaySection(Strict):
         try:
             return name if name is None else make_policy(name) and name
         except InputError as error:
-            raise ValueError(str(error)) from None
+            raise ValueError(str(error).rstrip(".")) from None
