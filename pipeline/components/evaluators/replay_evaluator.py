@@ -33,7 +33,8 @@ def ReplayEvaluator(
     ReleasePusher makes no release without the blessing. `replay_config` is a `ReplaySection`, `cascade_config` a
     `CascadeSection` as JSON; with the latter the ranker is replayed within its cascade.
     """
-    ranker, *others = (each and path_utils.serving_model_path(each.uri) for each in (model, two_tower, coarse))
+    given = (model, two_tower, coarse)
+    ranker, *others = (None if each is None else path_utils.serving_model_path(each.uri) for each in given)
     section = ReplaySection.model_validate_json(replay_config)
     cascade = CascadeSection.model_validate_json(cascade_config) if cascade_config else None
     models = TrainedModels(ranker, *others, storage.join(examples.uri, CATALOGUE_FILE), cascade)

@@ -45,7 +45,7 @@ def requests(export):
     from serving.saved.signature_specs import RANK_REQUESTS
 
     table, ranker = random_requests(REQUESTS, seed=4), SavedRanker(export)
-    tensors = tensors_from_table(ranker.spec, table, None, ranker.inputs(RANK_REQUESTS))
+    tensors = tensors_from_table(ranker.spec, table, ranker.history, ranker.inputs(RANK_REQUESTS))
     logits = np.asarray(ranker.run(RANK_REQUESTS, tensors)["logit"])
     counts = [len(each) for each in table["item_id"].to_pylist()]
     rng, ends = np.random.default_rng(0), np.cumsum(counts)
