@@ -80,9 +80,7 @@ def replay(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say from logs whether a candidate would have earned more than a baseline, and whether that can be told."""
-    from rich.progress import Progress
-
-    with err().status("Reading …"):
+    with err().status("Reading …") as status:
         from evaluation.replay.log_table import LogColumns
         from evaluation.replay.verdicts.replay_report import ReplayPlan
         from evaluation.report.replay.pages import write_replay_page
@@ -109,8 +107,6 @@ def replay(
             **_columns(column or []),  # type: ignore[arg-type]
         )
         policies = ReplayPolicies(candidate, baseline, policy, baseline_policy, root)
-    with Progress(console=err(), transient=True) as shown:
-        task = shown.add_task("Scoring requests", total=None)
         report = replay_logs(
             logs,
             policies,
@@ -120,7 +116,7 @@ def replay(
             behaviors=behaviors,
             exclude=exclude,
             looks=looks or storage.join(output, "looks.json"),
-            progress=lambda done, total: shown.update(task, completed=done, total=total),
+            progress=lambda done, total: status.update(f"Scoring requests: {done:,} of {total:,} …"),
         )
     report.write(storage.join(output, REPORT_FILE))
     write_replay_page(report, storage.join(output, PAGE_FILE))

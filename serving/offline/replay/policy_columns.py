@@ -108,9 +108,12 @@ def _first_slots(requests: pa.Table, columns: LogColumns) -> pa.Table:
     table = impressions_of(requests).append_column(_ROW, pa.array(row))
     if columns.slots is None or columns.slot is None:
         return table
-    return table.filter(
-        pa.array(~(table[columns.slot].to_numpy(zero_copy_only=False) >= columns.slots))
-    )  # missing: a fault
+    return table.filter(pa.array(~(_numbers(table, columns.slot) >= columns.slots)))  # a missing one is a fault
+
+
+def _numbers(table: pa.Table, name: str) -> Array:
+    """[N] doubles, NaN of nulls."""
+    return np.asarray(table[name].cast(pa.float64()).to_numpy())
 
 
 def _named(columns: LogColumns, sources: Mapping[str, PolicySource], table: pa.Table) -> LogColumns:
@@ -160,7 +163,7 @@ class _Job:
         )
         slot = np.zeros(len(row), np.int64)
         if self.columns.slot is not None:
-            slot = np.nan_to_num(table[self.columns.slot].to_numpy(zero_copy_only=False)).astype(np.int64)
+            slot = np.nan_to_num(_numbers(table, self.columns.slot)).astype(np.int64)
         policy, done = self.source.policy, np.array([isinstance(each, ScoredRequest) for each in scored], bool)[row]
         slates, values = _slates(scored, row, place, slot, done)
         found = {MARGINAL: _spread(policy.marginals(slates), done), Q_LOGGED: q_logged}

@@ -1,4 +1,4 @@
-"""Releases and rankers as policies of a run's log: they rank what they serve, and bad input is said or counted."""
+"""Policies of a run's log and of tables of impressions: columns, verdicts, and bad input that is said or counted."""
 
 import json
 
@@ -18,21 +18,26 @@ from serving.offline.replay import replay_logs as replays
 from serving.offline.replay.log_files import RawLogs, find_raw_logs, impressions_of
 from serving.offline.replay.policy_columns import score_logs
 from serving.offline.replay.replay_logs import ReplayPolicies, parse_reward, replay_logs
-from serving.offline.replay.scorers import CascadeScorer, RankerScorer, ScoredRequest
+from serving.offline.replay.scorers import ScoredRequest
 from serving.offline.replay.sources import PolicySource, check_catalogues
-from tests.builders import cascade_example
 
 FIRST = LogColumns(policies={}, reward="click", propensity_kind="conditional", slots=2, item="item_id")
 
 
 @pytest.fixture(scope="module")
-def cascade(cascade_work):
-    return cascade_example.load(cascade_work, cascade_example.DotProductCoarse(cascade_work / "two_tower" / "1", -1.0))
-
-
-@pytest.fixture(scope="module")
-def logs(cascade_work):
-    return find_raw_logs(cascade_work / "raw" / "examples", "eval", cascade_work / "raw" / "behaviors")
+def logs(tmp_path_factory):
+    """Raw examples of 40 requests, of two to four items of twelve; conditionals of a uniform logger."""
+    rng, rows = np.random.default_rng(5), []
+    for number in range(40):
+        shown = int(rng.integers(2, 5))
+        row = {"request_id": f"r{number}", "timestamp": 1_700_000_000_000 + number, "user_id": f"u{number % 9}"}
+        row |= {"history_end": 0, "user_index": -1, "city": "rome", "item_id": rng.permutation(12)[:shown].tolist()}
+        row |= {"position": list(range(shown)), "propensity": [1 / (12 - slot) for slot in range(shown)]}
+        rows.append(row | {"click": (rng.random(shown) < 0.4).astype(float).tolist(), "title": [["a", "b"]] * shown})
+    folder = tmp_path_factory.mktemp("raw")
+    (folder / "Split-eval").mkdir()
+    pq.write_table(pa.Table.from_pylist(rows), folder / "Split-eval" / "requests-00000-of-00001.parquet")
+    return find_raw_logs(folder, "eval")
 
 
 @pytest.fixture(scope="module")
@@ -42,43 +47,6 @@ def batch(logs):
 
 def source(scorer, policy="top"):
     return PolicySource("a model", policy=make_policy(policy), scorer=scorer)
-
-
-def test_a_cascade_ranks_what_it_recommends(cascade, batch):
-    scorer, policy = CascadeScorer(cascade), make_policy("top")
-    table = batch.with_windows(scorer.history, {}).slice(0, 8)
-    for row in (table.slice(at, 1) for at in range(len(table))):
-        scored = scorer(row)
-        listed = cascade.recommend_row(row)
-        order = policy.draw(scored.logits, cascade.config.top_k, np.random.default_rng(0))
-        np.testing.assert_allclose(scored.logits[order], [item.logit for item in listed], atol=1e-5)
-        np.testing.assert_allclose(scored.probability[order], [item.score for item in listed], atol=1e-6)
-        assert (
-            len(scored.place) == len(scored.q_logged) == len(row["item_id"][0]) and np.isfinite(scored.q_logged).all()
-        )
-        known = scored.place >= 0
-        np.testing.assert_allclose(scored.q_logged[known], scored.probability[scored.place[known]], atol=1e-6)
-
-
-def test_the_places_of_logged_items_are_theirs(cascade, batch):
-    """A log that showed what the cascade lists: `top` would have shown it for certain, in these slots alone."""
-    scorer = CascadeScorer(cascade)
-    row = batch.with_windows(scorer.history, {}).slice(0, 1)
-    ids = [item.item_id for item in cascade.recommend_row(row)]
-    shown = row.set_column(
-        row.schema.get_field_index("item_id"), "item_id", pa.array([[*ids, -5]], row["item_id"].type)
-    )
-    scored = scorer(shown)
-    order = make_policy("top").draw(scored.logits, len(ids), np.random.default_rng(0))
-    assert scored.place[:-1].tolist() == order.tolist() and scored.place[-1] == -1 and np.isnan(scored.q_logged[-1])
-
-
-def test_a_bare_ranker_orders_anew_what_was_shown(cascade_work, batch):
-    scorer = RankerScorer(cascade_work / "autoint")
-    row = batch.with_windows(scorer.history, {}).slice(0, 1)
-    scored = scorer(row)
-    assert scored.place.tolist() == list(range(len(row["item_id"][0]))) and scorer.slots is None
-    np.testing.assert_allclose(scored.q_logged, 1 / (1 + np.exp(-scored.logits)), rtol=1e-5)
 
 
 class Fixed:
@@ -202,7 +170,7 @@ def test_a_faulty_row_is_said_or_counted_by_the_command(impressions, tmp_path, c
     assert list(report.excluded.values()) == [1] and report.rows == len(impressions) - 1
 
 
-def test_what_cannot_be_replayed_is_said(impressions, tmp_path, cascade_work):
+def test_what_cannot_be_replayed_is_said(impressions, logs, tmp_path):
     pq.write_table(impressions, tmp_path / "log.parquet")
     log, columns = [str(tmp_path / "log.parquet")], LogColumns(policies={}, reward="click")
     with pytest.raises(InputError, match="latest scores requests, and .* holds none"):
@@ -211,7 +179,7 @@ def test_what_cannot_be_replayed_is_said(impressions, tmp_path, cascade_work):
         replay_logs(log, ReplayPolicies("column:nothing"), columns)
     with pytest.raises(NotFoundError, match="has no label|holds no release|no release"):
         policies = ReplayPolicies("stable", root=str(tmp_path))
-        replay_logs([str(cascade_work / "raw" / "examples")], policies, columns, split="eval")
+        replay_logs([logs.examples_dir], policies, columns, split="eval")
     with pytest.raises(NotFoundError, match="no table there"):
         replay_logs([str(tmp_path / "none")], ReplayPolicies("column:p_new"), columns)
     looks = str(tmp_path / "looks.json")
