@@ -111,8 +111,24 @@ def test_policies_of_different_catalogues_are_refused_or_items_of_one_alone_left
     shared = check_catalogues(sources, exclude=True)
     assert set(shared) == set(items.slice(1).to_pylist())
     found = score_logs(logs, sources, FIRST)
+    known = shared[: 2 * len(shared) // 3]
     with pytest.raises(InputError, match="the item is not in the catalogue"):
-        replays.replay(found.table, found.columns, items=shared[: len(shared) // 2])
+        replays.replay(found.table, found.columns, items=known)
+    report = replays.replay(found.table, found.columns, items=known, exclude=True)
+    ids = found.table["item_id"].to_pylist()
+    assert report.excluded == {"the item is not in the catalogue": sum(each not in known for each in ids)}
+
+
+def test_a_request_that_was_logged_twice_is_said_or_left_out(logs, tmp_path):
+    requests = next(iter(logs.batches())).requests
+    (tmp_path / "Split-eval").mkdir()
+    twice = pa.concat_tables([requests, requests.slice(5, 1)])
+    pq.write_table(twice, tmp_path / "Split-eval" / "requests-00000-of-00001.parquet")
+    found = score_logs(find_raw_logs(tmp_path, "eval"), both(Fixed()), FIRST, exclude=True)
+    with pytest.raises(InputError, match="of request 'r5'"):
+        replays.replay(found.table, found.columns)
+    report = replays.replay(found.table, found.columns, exclude=True)
+    assert report.requests == len(requests) - 1 and report.excluded["a request has a slot twice"] == 2
 
 
 @pytest.fixture(scope="module")
