@@ -75,7 +75,7 @@ setup(
     packages=[*find_packages(include=[pattern for room in ROOMS for pattern in (room, f"{room}.*")]), "tfx_config"],
     package_data={
         "clickmill": ["py.typed"],
-        "evaluation.report": ["templates/*"],
+        "evaluation.report": ["templates/*", "templates/replay/*"],
         "pipeline.schedule": ["templates/*"],
         "serving.deploy": ["templates/*"],
         "serving.gateway.page": ["templates/*"],

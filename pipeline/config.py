@@ -15,6 +15,7 @@ from features.datasets.simulator.config import SimulatorConfig
 from features.ingest.config import IngestConfig
 from features.spec import FeatureSpec, load_spec
 from pipeline.model_sections import ModelsConfig
+from pipeline.replay.config import ReplaySection
 from serving.validation.config import ServingSection
 
 #: Beam's `DirectRunner` first tries to download a Prism binary: name the in-process runner.
@@ -53,6 +54,8 @@ class PipelineConfig(Strict):
       models: which models are trained, and how; see `pipeline.model_sections`.
       evaluation: metrics, slices and the gates of the rankers' blessing.
       cascade: the cascade of these models, judged as one; None: it is not. See `evaluation.cascade.config`.
+      replay: what these models would have earned on the held-out logs, beside what served them, which may stop a
+        release; None: it is not asked.
       warmup_requests: real requests put into the export for the server to replay before it takes traffic, so that the
         first users do not wait for lazy initialisation; 0: none.
       serving: the trial that every model must pass before it is pushed: it is served by the embedded server and must
@@ -77,6 +80,7 @@ class PipelineConfig(Strict):
     models: ModelsConfig = Field(["autoint"], validate_default=True)
     evaluation: EvaluationConfig = EvaluationConfig()
     cascade: CascadeSection | None = None
+    replay: ReplaySection | None = None
     warmup_requests: int = Field(32, ge=0, lt=1000)
     serving: ServingSection | None = ServingSection()
     run_dir: AnyText
@@ -125,6 +129,11 @@ class PipelineConfig(Strict):
                 raise ValueError(
                     f"`cascade.ranker`: no fine ranker `{self.cascade.ranker}`.{nearest(self.cascade.ranker, fine)}"
                 )
+        if self.replay is not None and self.replayed_ranker not in self.models.fine_rankers:
+            near = nearest(self.replay.model or "", self.models.fine_rankers)
+            raise ValueError(f"`replay.model`: no fine ranker `{self.replay.model or 'at all'}`.{near}")
+        if self.replay is not None and self.replay.candidate == "cascade" and not self.replays_cascade:
+            raise ValueError("`replay.candidate: cascade` needs a `cascade` in the profile, with the same ranker.")
         return self
 
     @property
@@ -148,6 +157,20 @@ class PipelineConfig(Strict):
     def num_lanes(self) -> int:
         """How many components run at the same time."""
         return self.lanes or min(2, os.cpu_count() or 1)
+
+    @property
+    def replayed_ranker(self) -> str | None:
+        """The fine ranker that is replayed before a release; None where none is."""
+        if self.replay is None:
+            return None
+        profile = self.profile
+        return self.replay.model or profile.cascade_ranker or next(iter(profile.models.fine_rankers), None)
+
+    @property
+    def replays_cascade(self) -> bool:
+        """Whether the replayed ranker is so within its cascade."""
+        cascade = self.cascade is not None and self.replayed_ranker == self.cascade_ranker
+        return self.replay is not None and self.replay.candidate != "ranker" and cascade
 
     def evaluation_of(self, model: str) -> Strict:
         """Metrics and gates of a model: its own, or those of all rankers."""

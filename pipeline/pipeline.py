@@ -17,6 +17,7 @@ def create_pipeline(config: PipelineConfig):
     from pipeline.components.behavior_signatures import BehaviorSignatures
     from pipeline.components.evaluators.cascade_evaluator import CascadeEvaluator
     from pipeline.components.evaluators.model_anchor import ModelAnchor
+    from pipeline.components.evaluators.replay_evaluator import ReplayEvaluator
     from pipeline.components.coarse_examples import CoarseExamples
     from pipeline.components.feature_encoder import FeatureEncoder
     from pipeline.components.import_schema_gen import ImportSchemaGen
@@ -32,7 +33,7 @@ def create_pipeline(config: PipelineConfig):
     from pipeline.lineage import metadata_connection
     from models.sdim.config import reads_signatures, reads_tables
     from pipeline.model_kinds import STAGES, load
-    from pipeline.components.push.next_release import release_plan
+    from pipeline.release.next_release import release_plan
     from pipeline.trainer import RUN_FN, trainer_config
     from tfx.components.example_validator.component import ExampleValidator
     from tfx.components.schema_gen.component import SchemaGen
@@ -134,7 +135,17 @@ def create_pipeline(config: PipelineConfig):
             signed = BehaviorSignatures(model=trained[name], signatures_config=section.signatures.model_dump_json())
             signatures = add(signed).outputs["signatures"]
 
-    add(ReleasePusher(release_plan(config), examples, profiles.outputs["profiles"], released))
+    replayed = None
+    if config.replayed_ranker in trained:
+        sections = {"replay_config": config.replay.model_dump_json()}
+        whole = {"model": trained[config.replayed_ranker]}
+        if config.replays_cascade:
+            whole |= {"two_tower": trained[models.cascade_retrieval], "coarse": trained.get(models.cascade_coarse)}
+            sections["cascade_config"] = config.cascade.model_dump_json()
+        root = storage.absolute(config.serving_dir)
+        replay = ReplayEvaluator(**logs, **whole, **sections, split=config.judged_split, serving_root=root)
+        replayed = add(replay).outputs["blessing"]
+    add(ReleasePusher(release_plan(config), examples, profiles.outputs["profiles"], released, replayed))
     if config.cascade is not None:
         cascade = CascadeEvaluator(
             **logs,

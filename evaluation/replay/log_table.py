@@ -70,6 +70,16 @@ class LogColumns:
             raise InputError(f"`slots` must be positive. Received: {self.slots}.")
 
     @property
+    def names(self) -> list[str]:
+        """All columns that are read."""
+        named = [self.user, self.request, self.slot, self.propensity, self.item, self.conditional, self.candidates]
+        named += [self.time, self.logger_placements, self.behavior]
+        named += [self.reward] if isinstance(self.reward, str) else list(self.reward)
+        for by_name in (self.policies, self.conditionals, self.strata, *self.optional.values()):
+            named += by_name.values()
+        return list(dict.fromkeys(name for name in named if name is not None))
+
+    @property
     def read_as(self) -> PropensityKind:
         """What the propensities that are read are: of the first slot, both kinds are one."""
         return "marginal" if self.slot is None or self.slots == 1 else self.propensity_kind

@@ -10,6 +10,7 @@ from typing import Any
 
 from evaluation.cascade.evaluate import CASCADE_EVALUATION_FILE, CascadeEvaluation
 from evaluation.cascade.stage_comparison import StageComparison
+from evaluation.replay.verdicts.replay_report import ReplayReport
 from evaluation.report.data import (
     BehaviorTableFigures,
     ComponentTiming,
@@ -33,6 +34,7 @@ from features.storage import AnyPath
 PACKAGES = ("clickmill", "tfx", "tensorflow", "tensorflow-recommenders", "apache-beam", "pyarrow", "numpy")
 SAMPLE_PER_REASON = 3
 TABLES_FILE = "behavior_tables.json"
+REPLAY_FILE = "replay.json"
 
 
 def collect(
@@ -48,6 +50,7 @@ def collect(
     signatures: dict[str, Any] | None = None,
     behavior_tables: AnyPath | None = None,
     cascade_evaluation: AnyPath | None = None,
+    replay: AnyPath | None = None,
     stages: StageComparison | None = None,
     served: Sequence[TriedModel] = (),
     timings: AnyPath | None = None,
@@ -68,6 +71,7 @@ def collect(
       signatures: fields of `SignatureFigures`.
       behavior_tables: `behavior_tables.json`, or the directory that holds it; it holds null where none were built.
       cascade_evaluation: `cascade_evaluation.json`, or the directory that holds it.
+      replay: `replay.json`, or the directory that holds it.
       stages: the cascade's coarse ranker beside its fine one.
       served: the models that were served for a trial.
       timings: `timings.json`: [{"component", "seconds", "peak_rss_mb"}].
@@ -81,6 +85,7 @@ def collect(
     history_file = _file(training_history, HISTORY_FILE)
     evaluation_file = _file(evaluation, EVALUATION_FILE)
     cascade_file = _file(cascade_evaluation, CASCADE_EVALUATION_FILE)
+    replay_file = _file(replay, REPLAY_FILE)
     tables = json.loads(storage.read_text(file)) if (file := _file(behavior_tables, TABLES_FILE)) else None
     return ReportData(
         run=run if run.versions else run.model_copy(update={"versions": installed_versions()}),
@@ -96,6 +101,7 @@ def collect(
         if tables
         else None,
         cascade=CascadeEvaluation.load(storage.parent(cascade_file)) if cascade_file else None,
+        replay=ReplayReport.read(replay_file) if replay_file else None,
         stages=stages,
         served=tuple(served),
         pushed_version=None if pushed_version is None else str(pushed_version),

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from evaluation.cascade.evaluate import CascadeEvaluation
 from evaluation.cascade.stage_comparison import StageComparison
+from evaluation.replay.verdicts.replay_report import ReplayReport
 from evaluation.report.training_record import Training
 from evaluation.report.verdicts import ModelVerdict
 from evaluation.results import Estimate, EvaluationResult
@@ -174,6 +175,7 @@ class ReportData(Strict):
       signatures: of the items.
       behavior_tables: of the pushed ranker.
       cascade: what all stages as one keep of the fine ranker over everything, and at what cost.
+      replay: what the models would have earned on held-out logs; None where they were not replayed.
       stages: the cascade's coarse ranker beside its fine one; None where it has none, or their rows were not kept.
       served: the models that were served for a trial.
       pushed_version: version under which the model now serves; None where it was not pushed.
@@ -193,6 +195,7 @@ class ReportData(Strict):
     signatures: SignatureFigures | None = None
     behavior_tables: BehaviorTableFigures | None = None
     cascade: CascadeEvaluation | None = None
+    replay: ReplayReport | None = None
     stages: StageComparison | None = None
     served: tuple[TriedModel, ...] = ()
     pushed_version: str | None = None

@@ -11,15 +11,20 @@ import base64
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from evaluation.report import format as report_format
 from evaluation.report.cascade_figures import list_rows
 from evaluation.report.data import ReportData
 from evaluation.report.figures import ORPHAN, all_figures, learning, trainings
 from evaluation.report.quality_figures import all_scores
+from evaluation.report.replay.replay_figures import forests
 from evaluation.report.svg import draw
 from evaluation.report.verdicts import stage_finding
 from features import storage
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 HTML_FILE = "report.html"
 JSON_FILE = "report.json"
@@ -54,35 +59,48 @@ def build_report(data: ReportData, out_dir: storage.AnyPath) -> ReportPaths:
 
 def render(data: ReportData) -> str:
     """The page, as text."""
+    finding, warns = stage_finding(data.stages) if data.stages else ("", False)
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            **scripted(),
+            data=data,
+            learning=learning,
+            result=data.evaluation,
+            counts=data.counts,
+            figures=all_figures(data),
+            trainings=trainings(data),
+            scores=all_scores(data.evaluation) if data.evaluation else [],
+            forests=forests(data.replay.comparisons) if data.replay else [],
+            lists=list_rows(data.cascade) if data.cascade else [],
+            stage_finding=finding,
+            stage_warns=warns,
+            orphan=ORPHAN.value,
+            report_json=data.model_dump(mode="json"),
+        )
+    )
+
+
+def environment() -> Environment:
+    """The templates of the pages, with what all of them call."""
     import jinja2
 
-    environment = jinja2.Environment(
+    found = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"fmt": report_format, "draw": draw, "learning": learning}
-    # The script is allowed by its hash, so that no script that came in with the data could ever run.
+    found.globals |= {"fmt": report_format, "draw": draw}
+    return found
+
+
+def scripted() -> dict[str, str]:
+    """The style and the script of a page; the script is allowed by its hash, so that none of the data's ever runs."""
     script = _asset("report.js")
-    finding, warns = stage_finding(data.stages) if data.stages else ("", False)
-    return environment.get_template("report.html.j2").render(
-        data=data,
-        result=data.evaluation,
-        counts=data.counts,
-        figures=all_figures(data),
-        trainings=trainings(data),
-        scores=all_scores(data.evaluation) if data.evaluation else [],
-        lists=list_rows(data.cascade) if data.cascade else [],
-        stage_finding=finding,
-        stage_warns=warns,
-        orphan=ORPHAN.value,
-        style=base_style() + _asset("report.css"),
-        script=script,
-        script_hash=_csp_hash(script),
-        report_json=data.model_dump(mode="json"),
-    )
+    return {"style": base_style() + _asset("report.css"), "script": script, "script_hash": _csp_hash(script)}
 
 
 def base_style() -> str:

@@ -24,7 +24,7 @@ def show(model: Model, as_json: Annotated[bool, typer.Option("--json", help="Pri
     import json
 
     from features.errors import RunError
-    from pipeline.anchor import read_anchors
+    from pipeline.release.anchor import read_anchors
 
     require_folder(model)
     found = read_anchors(model)
@@ -43,7 +43,7 @@ def set_(
     version: Annotated[str | None, typer.Option("--version", help="Of the pushed ones; the latest by default.")] = None,
 ) -> None:
     """Make a pushed version the anchor: after a change that is to lose something, or where a better model was lost."""
-    from pipeline.anchor import anchor_dir, set_anchor
+    from pipeline.release.anchor import anchor_dir, set_anchor
 
     require_folder(model)
     record = set_anchor(model, version)

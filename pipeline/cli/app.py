@@ -61,7 +61,7 @@ COMMANDS = {
     ),
     "experiment": (
         "pipeline.cli.serving.experiment:experiment",
-        "Experiments of a gateway: check a file of layers, variants and shares.",
+        "Experiments of a gateway: check a file of layers, variants and shares; read what came of one.",
     ),
     "bse": ("pipeline.cli.bse:bse", "Bucket tables of long histories (BSE): sign, build, read, append, verify."),
     "profiles": ("pipeline.cli.serving.profiles:profiles", "Profiles of users: build, read, verify."),

@@ -16,10 +16,10 @@ from features.ingest.checking.kept import KeptFeatures
 from features.ingest.config import IngestConfig
 from features.log_contract import UntrainableLogError
 from features.spec import FeatureSpec
-from pipeline.anchor import pushed_versions, read_anchors
 from pipeline.artifacts import BehaviorLog, DeadLetters
 from pipeline.components.base import PropertyDriver
 from pipeline.components.fingerprint import fingerprint_paths
+from pipeline.release.anchor import pushed_versions, read_anchors
 from serving.saved.saved_model import read_spec
 
 

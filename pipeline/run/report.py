@@ -91,6 +91,7 @@ def write_report(
         signatures=_signatures(components),
         behavior_tables=outputs.get(f"BehaviorTables.{ranker}", {}).get("tables"),
         cascade_evaluation=outputs.get("CascadeEvaluator", {}).get("evaluation"),
+        replay=outputs.get("ReplayEvaluator", {}).get("evaluation"),
         stages=_stages(config, outputs, outcomes),
         served=[
             TriedModel(name=config.models.title(name), check=outcome.serving)

@@ -76,6 +76,11 @@ def summary(data: ReportData) -> RenderableType:
         parts.append(data.cascade.headline)
         for gate in data.cascade.failed_gates:
             parts.append(Text(f"cascade gate failed: {gate.name}: {gate.reason}"))
+    if data.replay is not None:
+        difference = data.replay.comparisons[0].difference
+        told = f"{fmt.signed(difference.value)} {fmt.interval(difference)}"
+        parts.append(Text(f"replay beside {data.replay.plan.baseline}: {fmt.verdict(data.replay.outcome)}, {told}"))
+        parts += [Text(f"replay withheld: {reason}") for reason in data.replay.reasons]
     if data.behavior_tables is not None:
         tables = data.behavior_tables
         parts.append(f"bucket tables of {tables.users:,} users, {tables.record_bytes:,} bytes each")

@@ -114,6 +114,7 @@ BAD = {
         ["tfx_config/simulated.yaml", "--cron", "0 3 1 * mon", "--out", "{tmp}/out"],
         ["tfx_config/simulated.yaml", "--window", "7d", "--out", "{tmp}/out"],
     ],
+    "experiment read": [[], ["no/such.yaml"], ["{tmp}"], ["{file}"], ["tfx_config/simulated.yaml"]],
     "release list": [["--root", "no/such"], ["--root", "{file}"]],
     "release show": [["--root", "{tmp}", "latest"], ["--root", "{tmp}", "../labels"], ["--root", "no/such", "stable"]],
     "release promote": [

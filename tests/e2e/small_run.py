@@ -78,6 +78,8 @@ def make_config(root: Path, **changes) -> PipelineConfig:
                 "gates": {"min_requests": 40, "min_ndcg_kept": 0.3, "max_cost_share": None},
             },
         },
+        # A hundred requests or two tell little, and must not stop the release.
+        "replay": {"propensities": "conditional", "slots": 1, "refuse": []},
         # However slow the machine is: no test of a whole run is about time.
         "serving": {"p99_ms": 60_000, "calls": 40, "candidates": 50, "rows": 4},
         # A lane imports TensorFlow for itself: only the test of lanes pays for it.

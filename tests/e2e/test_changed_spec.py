@@ -6,9 +6,9 @@ import pytest
 from typer.testing import CliRunner
 
 from features.spec import load_spec
-from pipeline.anchor import read_anchors
 from pipeline.cli.app import app
 from pipeline.config import PipelineConfig
+from pipeline.release.anchor import read_anchors
 from pipeline.run.run import run_pipeline
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]

@@ -36,7 +36,7 @@ def outputs(first):
 
 def test_every_component_ran_and_the_models_are_blessed_and_pushed(first, root):
     assert {run.state for run in first.components} == {"COMPLETE"}
-    assert len(first.components) == 40
+    assert len(first.components) == 41
     assert list(first.models) == ["two_tower", "autoint", "aw_moe", "retrieval", "hcn"]
     for name, outcome in first.models.items():
         assert outcome.blessed, (name, outcome.failed_gates)

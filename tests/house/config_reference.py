@@ -13,6 +13,7 @@ from enum import Enum
 
 from pydantic import BaseModel, RootModel
 
+from evaluation.replay.experiment.experiment_plan import ExperimentPlan
 from features.config import Strict
 from features.spec import FeatureSpec
 from pipeline.config import PipelineConfig
@@ -46,6 +47,7 @@ def sections() -> dict[str, list[type[BaseModel]]]:
     roots["The gateway: `clickmill gateway --settings`"] = [GatewayConfig]
     roots["Experiments: `clickmill gateway --experiments`"] = [ExperimentsConfig]
     roots["A schedule: `clickmill airflow export --settings`, `clickmill schedule export --settings`"] = [Schedule]
+    roots["Reading an experiment: `clickmill experiment read`"] = [ExperimentPlan]
     seen: set[type] = set(ELSEWHERE)
     found = {}
     for title, classes in roots.items():

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from features.errors import NotFoundError
-from pipeline.anchor import anchor_dir, find_anchor, move_anchor, read_anchors, set_anchor
 from pipeline.components.evaluators.live_model import find_compared_models
+from pipeline.release.anchor import anchor_dir, find_anchor, move_anchor, read_anchors, set_anchor
 
 
 def export(path, identity: str):

@@ -11,10 +11,10 @@ from tfx.types.standard_artifacts import Examples, Model, ModelBlessing, ModelEv
 from features import storage
 from features.spec import load_spec
 from pipeline.artifacts import BehaviorTableSet, ProfileSet, ReleaseNote
-from pipeline.components.push.next_release import Allowed, release_plan, release_run
 from pipeline.components.push.pusher import WholePushExecutor, push_whole
 from pipeline.components.push.release_pusher import ReleasePusherExecutor
 from pipeline.config import PipelineConfig, select_models
+from pipeline.release.next_release import Allowed, release_plan, release_run
 from serving.release.contents import problems_of
 from serving.release.registry import Releases
 from tests.builders.bse_example import build

@@ -201,7 +201,7 @@ class AdaptiveIps(Estimator):
     """Σ_l ŵ_l r_l, ŵ as each request's user behaves: independently, downwards, or taking in the list as a whole.
 
     `behavior` says which; where that is right, it is unbiased with less variance than the standard (Kiyohara et al.,
-    KDD 2023). `evaluation.replay.tuning.choose_behavior` chooses by stratum.
+    KDD 2023). `evaluation.replay.estimators.tuning.choose_behavior` chooses by stratum.
     """
 
     name, title, unit = "adaptive", "Adaptive IPS", "request"

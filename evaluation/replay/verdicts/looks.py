@@ -77,7 +77,11 @@ class Looks(Strict):
         Raises:
           LookError: for a second look of an interval that holds for one, or an interval other than the planned.
         """
-        plan, look = Looks.plan(interval), Look.of(sums)
+        return self.count(Look.of(sums), interval)
+
+    def count(self, look: Look, interval: Interval) -> Looks:
+        """Counts a look at whatever was looked at; as `take`."""
+        plan = Looks.plan(interval)
         if (plan.interval, plan.level, plan.planned) != (self.interval, self.level, self.planned):
             raise LookError(
                 f"this comparison was begun with {_shown(self)} and cannot go on with {_shown(plan)}: "

@@ -52,7 +52,8 @@ class ReplayPlan(Strict):
     """How two policies are compared.
 
     Attributes:
-      candidate, baseline: names of the policies.
+      candidate: name of the policy that is judged.
+      baseline: name of the one that it is judged beside.
       estimators: names, the verdict's first; empty: those that the log has what they need for.
       interval: name of the tier.
       level: of the intervals.

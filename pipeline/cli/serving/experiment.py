@@ -1,4 +1,4 @@
-"""`clickmill experiment …`: the experiments of a gateway, before traffic is split by them."""
+"""`clickmill experiment …`: the experiments of a gateway, before traffic is split by them and after."""
 
 from __future__ import annotations
 
@@ -12,13 +12,8 @@ from pipeline.cli.console import out
 experiment = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Experiments of a gateway: check a file of layers, variants and shares.",
+    help="Experiments of a gateway: check a file of layers, variants and shares; read what came of one.",
 )
-
-
-@experiment.callback()
-def _group() -> None:
-    """Keeps `check` a command of its own."""
 
 
 @experiment.command()
@@ -66,6 +61,48 @@ def check(
     for name, each in assigned.items():
         told = ", ".join(f"{layer}={variant}" for layer, variant in each.variants.items()) or "in no experiment"
         out().print(f"user {name}: {told}", soft_wrap=True)
+
+
+@experiment.command()
+def read(
+    plan: Annotated[str, typer.Argument(metavar="PLAN", help="YAML of what is read: logs, variants, shares, metrics.")],
+    to: Annotated[
+        str | None,
+        typer.Option("--out", "-o", metavar="DIR", help="Write experiment.html and experiment.json here."),
+    ] = None,
+    looks: Annotated[
+        str | None,
+        typer.Option("--looks", metavar="FILE", help="The ledger of looks; looks.json in --out by default."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Read a live A/B test: differences with intervals and verdicts, sample ratio, slices, days."""
+    from evaluation.replay.experiment.experiment_plan import ExperimentPlan, look_at, read_plan, users_of
+    from evaluation.replay.verdicts.looks import read_looks
+    from features import storage
+    from pipeline.cli.console import err
+    from pipeline.cli.serving.experiment_tables import show
+
+    planned = ExperimentPlan.load(plan)
+    ledger = looks or (storage.join(to, "looks.json") if to else None)
+    with err().status("Reading the logs …"):
+        users = users_of(planned)
+        # The look counts before anything is shown; what is refused is not read.
+        counted = read_looks(ledger, planned.interval).count(look_at(users), planned.interval) if ledger else None
+        report = read_plan(planned, users)
+    if counted is not None:
+        counted.write(ledger)
+    if to:
+        from evaluation.report.replay.pages import write_experiment_page
+
+        storage.write_text(storage.join(to, "experiment.json"), report.model_dump_json(indent=2) + "\n")
+        write_experiment_page(report, storage.join(to, "experiment.html"))
+    if as_json:
+        print(report.model_dump_json(indent=2))
+        return
+    show(report)
+    if to:
+        out().print(f"page: {storage.join(to, 'experiment.html')}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _id(text: str) -> str | int:

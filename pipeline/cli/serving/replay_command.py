@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 #: Exit code of each verdict; 1 and 2 are errors.
 EXIT_CODES = {"better": 0, "cannot_tell": 3, "worse": 4, "withheld": 5}
 REPORT_FILE = "replay.json"
+PAGE_FILE = "replay.html"
 _COLUMNS = ("user", "request", "slot", "item", "propensity", "conditional", "candidates", "time")
 
 
@@ -26,7 +27,9 @@ def replay(
     candidate: Annotated[
         str, typer.Option(metavar="POLICY", help="A release (id, label, latest), model:FOLDER or column:NAME.")
     ],
-    output: Annotated[str, typer.Option("--out", "-o", metavar="FOLDER", help="Where replay.json is written.")],
+    output: Annotated[
+        str, typer.Option("--out", "-o", metavar="FOLDER", help="Where replay.html and replay.json are written.")
+    ],
     baseline: Annotated[str, typer.Option(metavar="POLICY", help="As --candidate, or logged: the logger.")] = "logged",
     reward: Annotated[
         str, typer.Option(metavar="COLUMN", help="What is earned: a column, or as 'click + 5 * order'.")
@@ -80,6 +83,7 @@ def replay(
     with err().status("Reading …") as status:
         from evaluation.replay.log_table import LogColumns
         from evaluation.replay.verdicts.replay_report import ReplayPlan
+        from evaluation.report.replay.pages import write_replay_page
         from features import storage
         from features.config import parse_model
         from serving.offline.replay.replay_logs import ReplayPolicies, parse_reward, replay_logs
@@ -115,6 +119,7 @@ def replay(
             progress=lambda done, total: status.update(f"Scoring requests: {done:,} of {total:,} …"),
         )
     report.write(storage.join(output, REPORT_FILE))
+    write_replay_page(report, storage.join(output, PAGE_FILE))
     print(report.to_json(), end="") if as_json else _show(report)
     raise typer.Exit(EXIT_CODES[report.outcome])
 

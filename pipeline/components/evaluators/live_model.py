@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from features import storage
-from pipeline.anchor import find_anchor, identity, pushed_versions
+from pipeline.release.anchor import find_anchor, identity, pushed_versions
 
 
 def find_live_model(serving_dir: storage.AnyPath, candidate: storage.AnyPath) -> str | None:

@@ -9,9 +9,9 @@ from tfx.types.standard_artifacts import ModelEvaluation, PushedModel
 from evaluation.results import EvaluationResult
 from evaluation.retrieval import RetrievalEvaluation
 from features import storage
-from pipeline.anchor import move_anchor, read_anchors
 from pipeline.artifacts import AnchorNote
 from pipeline.components.evaluators.evaluator import load_evaluation
+from pipeline.release.anchor import move_anchor, read_anchors
 
 NOTE_FILE = "model_anchor.json"
 
@@ -23,7 +23,7 @@ def ModelAnchor(
     serving_dir: Parameter[str],
     anchor: OutputArtifact[AnchorNote],
 ):
-    """Moves the anchor of the models in `serving_dir` (`pipeline/anchor.py`), or leaves it.
+    """Moves the anchor of the models in `serving_dir` (`pipeline/release/anchor.py`), or leaves it.
 
     The artifact says which version was pushed ('' for none) and why it became the anchor ('' where it did not).
     """

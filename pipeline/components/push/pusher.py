@@ -10,7 +10,7 @@ from tfx.types import artifact_utils
 from tfx.utils import proto_utils
 
 from features import storage
-from pipeline.anchor import identity, pushed_versions
+from pipeline.release.anchor import identity, pushed_versions
 
 
 class WholePushExecutor(standard_executor.Executor):

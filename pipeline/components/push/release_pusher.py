@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from tfx import types
 from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.types import artifact_utils, component_spec
-from tfx.types.standard_artifacts import Examples, ModelEvaluation, PushedModel
+from tfx.types.standard_artifacts import Examples, ModelBlessing, ModelEvaluation, PushedModel
 
 from evaluation.baselines import count_items
 from features import storage
@@ -16,13 +16,16 @@ from pipeline.artifacts import BehaviorTableSet, ProfileSet, ReleaseNote
 from pipeline.components.evaluators.evaluator import load_evaluation
 from pipeline.components.log_ingest import INPUT_FINGERPRINT
 from pipeline.components.push.behavior_tables import SUMMARY_FILE
-from pipeline.components.push.next_release import Allowed, ReleasePlan, release_run
 from pipeline.components.push.user_profiles import PROFILES_FILE
+from pipeline.release.next_release import Allowed, ReleasePlan, release_run
 
 NOTE_FILE = "release.json"
 POPULAR_FILE = "popular_items.parquet"
 #: Of the most clicked items, how many a release names: what a retrieval finds, by default.
 POPULAR_ITEMS = 1000
+
+#: The input of ReplayEvaluator's verdict.
+REPLAY = "replay_blessing"
 
 #: What comes of each model; an input is called `<model>_<part>`.
 PARTS = {"pushed_model": PushedModel, "evaluation": ModelEvaluation, "tables": BehaviorTableSet}
@@ -40,16 +43,12 @@ class ReleasePusherSpec(component_spec.ComponentSpec):
 
 
 class ReleasePusherExecutor(base_executor.BaseExecutor):
-    """Runs `pipeline.components.push.next_release.release_run` on what was pushed."""
+    """Runs `pipeline.release.next_release.release_run` on what was pushed."""
 
     def Do(self, input_dict, output_dict, exec_properties):
         plan = ReleasePlan.model_validate_json(exec_properties["release_plan"])
         found = {key: artifact_utils.get_single_instance(given) for key, given in input_dict.items()}
-        allowed = {}
-        for name in plan.models:
-            pushed = found.get(f"{name}_pushed_model")
-            if pushed is not None and pushed.get_int_custom_property("pushed") == 1:
-                allowed[name] = _allowed(pushed, found[f"{name}_evaluation"], found.get(f"{name}_tables"))
+        allowed = {} if _refused(found.get(REPLAY)) else _pushed_models(plan, found)
         examples = found["examples"]
         note = artifact_utils.get_single_instance(output_dict["release"])
         items = popular = None
@@ -72,21 +71,46 @@ class ReleasePusher(base_component.BaseComponent):
       examples: of LogIngest, with the catalogue of items.
       profiles: of UserProfiles.
       models: by name: `pushed_model`, `evaluation`, and `tables` of a ranker that reads some.
+      replay: of ReplayEvaluator: without its blessing there is no release. None: nothing was replayed.
     """
 
     SPEC_CLASS = ReleasePusherSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(ReleasePusherExecutor)
 
-    def __init__(self, plan: ReleasePlan, examples, profiles, models: Mapping[str, Mapping[str, types.BaseChannel]]):
+    def __init__(
+        self,
+        plan: ReleasePlan,
+        examples,
+        profiles,
+        models: Mapping[str, Mapping[str, types.BaseChannel]],
+        replay: types.BaseChannel | None = None,
+    ):
         given, inputs = {}, dict(ReleasePusherSpec.INPUTS)
         for name, parts in models.items():
             for part, channel in parts.items():
                 given[f"{name}_{part}"] = channel
                 inputs[f"{name}_{part}"] = component_spec.ChannelParameter(type=PARTS[part])
+        if replay is not None:
+            given[REPLAY], inputs[REPLAY] = replay, component_spec.ChannelParameter(type=ModelBlessing)
         spec = type("_Spec", (ReleasePusherSpec,), {"INPUTS": inputs})
         channel = types.Channel(type=ReleaseNote)
         given |= {"examples": examples, "profiles": profiles}
         super().__init__(spec(release_plan=plan.model_dump_json(), release=channel, **given))
+
+
+def _refused(blessing) -> bool:
+    """Whether a replay was asked and found what the profile refuses."""
+    return blessing is not None and blessing.get_int_custom_property("blessed") != 1
+
+
+def _pushed_models(plan: ReleasePlan, found) -> dict[str, Allowed]:
+    """The models that were pushed, by name."""
+    allowed = {}
+    for name in plan.models:
+        pushed = found.get(f"{name}_pushed_model")
+        if pushed is not None and pushed.get_int_custom_property("pushed") == 1:
+            allowed[name] = _allowed(pushed, found[f"{name}_evaluation"], found.get(f"{name}_tables"))
+    return allowed
 
 
 def _allowed(pushed, evaluation, tables) -> Allowed:

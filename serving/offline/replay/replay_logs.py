@@ -25,14 +25,14 @@ class ReplayPolicies:
     """What two policies are made of.
 
     Attributes:
-      candidate, baseline: as `serving.offline.replay.sources.open_source` reads them.
+      candidate, baseline: an open source, or a text as `serving.offline.replay.sources.open_source` reads them.
       policy: how the candidate makes a list of what its model scores (`evaluation.replay.policies.registry`).
       baseline_policy: the baseline's; None: the same.
       root: the serving root of releases.
     """
 
-    candidate: str
-    baseline: str = LOGGED
+    candidate: str | PolicySource
+    baseline: str | PolicySource = LOGGED
     policy: str = "top"
     baseline_policy: str | None = None
     root: storage.AnyPath = "serving_models"
@@ -71,14 +71,16 @@ def replay_logs(
     plan = plan or ReplayPlan()
     raw = find_raw_logs(logs[0], split, behaviors) if len(logs) == 1 else None
     if raw is None:
-        for text in (policies.candidate, policies.baseline):
-            if reads_models(text):
-                raise InputError(_no_requests(logs, text))
-    texts = {plan.candidate: policies.candidate, plan.baseline: policies.baseline}
+        for each in (policies.candidate, policies.baseline):
+            if reads_models(each):
+                raise InputError(_no_requests(logs, each if isinstance(each, str) else each.text))
+    given = {plan.candidate: policies.candidate, plan.baseline: policies.baseline}
     made = {plan.candidate: policies.policy, plan.baseline: policies.baseline_policy or policies.policy}
     sources = {
-        name: open_source(text, make_policy(made[name]), policies.root, columns.propensity)
-        for name, text in texts.items()
+        name: each
+        if isinstance(each, PolicySource)
+        else open_source(each, make_policy(made[name]), policies.root, columns.propensity)
+        for name, each in given.items()
     }
     items = check_catalogues(sources, exclude)
     if raw is not None:

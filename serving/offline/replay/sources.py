@@ -64,8 +64,10 @@ def open_source(text: str, policy: ListPolicy, root: storage.AnyPath, propensity
     return PolicySource(text, policy=policy, scorer=_cascade(root, text))
 
 
-def reads_models(text: str) -> bool:
-    """Whether a text stands for something that scores requests."""
+def reads_models(text: str | PolicySource) -> bool:
+    """Whether a source, or what a text stands for, scores requests."""
+    if isinstance(text, PolicySource):
+        return text.scorer is not None
     return text != LOGGED and not text.startswith(f"{COLUMN}:")
 
 

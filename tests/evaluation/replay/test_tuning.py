@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from evaluation.replay.estimators.registry import make_estimator
+from evaluation.replay.estimators.tuning import choose, choose_behavior, half_width, slope
 from evaluation.replay.logged import LoggedRewards
 from evaluation.replay.sums import UserSums
-from evaluation.replay.tuning import choose, choose_behavior, half_width, slope
 from features.errors import InputError
 
 

@@ -7,9 +7,9 @@ from tfx.types.standard_artifacts import ModelEvaluation, PushedModel
 
 from evaluation.results import Estimate, EvaluationResult, GateResult, LiveComparison
 from evaluation.retrieval import RecallComparison, RetrievalEvaluation, RetrievalScores
-from pipeline.anchor import read_anchors
 from pipeline.artifacts import AnchorNote
 from pipeline.components.evaluators.model_anchor import NOTE_FILE, ModelAnchor, why_anchor
+from pipeline.release.anchor import read_anchors
 from tests.builders.report_example import evaluation
 
 SCORES = RetrievalScores(name="model", slices={})
