@@ -11,7 +11,7 @@ import hashlib
 
 from features import storage
 from features.errors import InputError
-from pipeline.anchor import identity
+from pipeline.release.anchor import identity
 from serving.release.decisions import Decision, decide, read_decisions
 from serving.release.lock import locked
 
