@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from typing import Literal
 
 import numpy as np
 
@@ -12,6 +13,12 @@ from features.errors import InputError
 
 #: Optional columns of a policy, as `LoggedRewards` describes them.
 OPTIONAL = ("q_logged", "q_expected", "cascade_weights", "cluster_weights", "balanced_weights", "placements")
+
+
+PropensityKind = Literal["marginal", "conditional"]
+"""Of an item in its slot whatever stands in the others, or given the items above it."""
+
+_NOT_COLUMNS = ("excluded", "stratum_names")
 
 
 @dataclass(frozen=True)
@@ -38,12 +45,19 @@ class LoggedRewards:
       logger_placements: [N, L] the logger's probability of the item in each slot.
       behavior: [N] int codes of how the user is taken to read the list: 0 each slot by itself, 1 downwards, 2 as a
         whole.
+      propensity_kind: `marginal`, or `conditional` of a logger that filled its lists from the top and logged each
+        slot's probability given those above it. Then `propensity` is that, and `weights` are those of the slots down
+        to the row, whose mean is 1 too: what is estimated by impression stays right, and what needs a slot's own
+        marginal weight refuses (`Estimator.needs_marginals`).
+      candidates: [N] how many items the logger could have shown in the row's slot.
+      strata: kind → [N] int64 keys of parts of the log that diagnostics look at one by one, such as its days.
+      stratum_names: kind → key → how reports call it; keys without a name are their own.
       examination: [L] how likely each slot is looked at, up to a factor (`evaluation.replay.weights.examination`).
       excluded: fault → rows that were left out for it, of logs that were read with `exclude`.
 
     Raises:
       InputError: for columns of unequal lengths, rows in another order, a request of two users or with a slot twice,
-        propensities outside (0, 1], and weights or rewards that are not finite, or negative weights.
+        propensities outside (0, 1], weights or rewards that are not finite, negative weights.
     """
 
     user: Array
@@ -60,6 +74,10 @@ class LoggedRewards:
     placements: Mapping[str, Array] = field(default_factory=dict)
     logger_placements: Array | None = None
     behavior: Array | None = None
+    propensity_kind: PropensityKind = "marginal"
+    candidates: Array | None = None
+    strata: Mapping[str, Array] = field(default_factory=dict)
+    stratum_names: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     examination: Array | None = None
     excluded: Mapping[str, int] = field(default_factory=dict)
 
@@ -106,7 +124,7 @@ class LoggedRewards:
             value = getattr(self, each.name)
             if isinstance(value, np.ndarray) and each.name != "examination":
                 found[each.name] = value
-            elif isinstance(value, Mapping) and each.name != "excluded":
+            elif isinstance(value, Mapping) and each.name not in _NOT_COLUMNS:
                 found |= {f"{each.name}/{policy}": column for policy, column in value.items()}
         return found
 
@@ -117,7 +135,7 @@ class LoggedRewards:
             value = getattr(self, each.name)
             if isinstance(value, np.ndarray) and each.name != "examination":
                 changed[each.name] = value[rows]
-            elif isinstance(value, Mapping) and each.name != "excluded":
+            elif isinstance(value, Mapping) and each.name not in _NOT_COLUMNS:
                 changed[each.name] = {policy: column[rows] for policy, column in value.items()}
         return replace(self, **changed)  # type: ignore[arg-type]
 

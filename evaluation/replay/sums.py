@@ -37,6 +37,9 @@ class Summed(Protocol):
     @property
     def key(self) -> str: ...
 
+    def check(self, logged: LoggedRewards) -> None:
+        """Raises `InputError` for a log that it cannot be used on."""
+
     def terms(self, logged: LoggedRewards, policy: str) -> dict[str, Array]:
         """Columns [N] to sum by user; their names begin with the estimator's key."""
 
@@ -119,6 +122,8 @@ class UserSums:
           InputError: for an estimator that needs what the log does not have.
         """
         wanted = list({estimator.key: estimator for estimator in estimators}.values())
+        for estimator in wanted:
+            estimator.check(logged)
         by_user = SumTable.of_rows(logged.user, None, _columns(logged, wanted))
         slots = _slot_columns(logged, wanted)
         first = next(slots, None)

@@ -45,6 +45,10 @@ COMMANDS = {
         "pipeline.cli.serving.release:release",
         "Releases: list, show, promote, roll back, prune what is served together.",
     ),
+    "replay": (
+        "pipeline.cli.serving.replay:replay",
+        "Say from logs whether a candidate would have earned more than a baseline, and whether that can be told.",
+    ),
     "experiment": (
         "pipeline.cli.serving.experiment:experiment",
         "Experiments of a gateway: check a file of layers, variants and shares.",

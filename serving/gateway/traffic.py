@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from evaluation.replay.policies.greedy import Top
 from features.errors import ClickmillError, InputError
 from features.spec import FeatureSpec
 from serving.experiments.assignment import Assignment, Experiments
 from serving.experiments.config import ExperimentsConfig
 from serving.experiments.exploration.config import Exploration
 from serving.experiments.exploration.explorer import Explorer, explorer
-from serving.experiments.exploration.greedy import GreedyExplorer
 from serving.experiments.exposure import Exposure
 from serving.experiments.exposure_log import ExposureLog
 from serving.gateway.config import GatewayConfig
@@ -24,7 +24,7 @@ from serving.gateway.schema import RecommendRequest
 #: What orders a list that a failure made: no policy's propensities are its own.
 DEGRADED = "degraded"
 #: The fine ranker's own order.
-GREEDY = GreedyExplorer.policy
+GREEDY = Top().policy
 _NOBODY = Assignment({}, None, None, False)
 
 

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from evaluation.replay.experiment.sample_ratio import sample_ratio
+from evaluation.replay.policies import plackett_luce
+from evaluation.replay.policies.policy import ranked
 from serving.experiments.config import NUM_BUCKETS
-from serving.experiments.exploration import plackett_luce
-from serving.experiments.exploration.choice import ranked
 from serving.experiments.user_buckets import BucketHash
 from tests.serving.experiments import day, explored
 from tests.serving.experiments.test_day import TARGETS

@@ -44,6 +44,7 @@ class Estimator(abc.ABC):
       default: of the parameter; None where there is none.
       highest: that the parameter may be.
       self_normalised: whether the weights are divided by their mean.
+      needs_marginals: whether it needs each slot's own weight, which a log of conditional propensities does not have.
       modelled: whether it corrects a model's expected reward (`q_logged`, `q_expected`).
     """
 
@@ -53,6 +54,7 @@ class Estimator(abc.ABC):
     default: float | None = None
     highest: float = math.inf
     self_normalised: bool = False
+    needs_marginals: bool = False
     modelled: bool = False
 
     def __init__(self, parameter: float | None = None):
@@ -75,6 +77,15 @@ class Estimator(abc.ABC):
     def size(self) -> str:
         """The column that counts the units."""
         return "rows" if self.unit == "impression" else "requests"
+
+    def check(self, logged: LoggedRewards) -> None:
+        """Raises `InputError` for a log whose propensities are not what the estimator's weights are made of."""
+        if self.needs_marginals and logged.propensity_kind != "marginal":
+            raise InputError(
+                f"`{self.name}` needs the probability of an item in its slot whatever stands in the others, and this "
+                "log has it given the items above: read its first slot alone (`slots` 1), log marginals, or take an "
+                "estimator of impressions or cascades (ips, snips, dr, rips, snrips, sips)."
+            )
 
     @abc.abstractmethod
     def weight(self, logged: LoggedRewards, policy: str) -> Array:

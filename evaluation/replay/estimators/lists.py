@@ -26,6 +26,7 @@ class IndependentIps(Estimator):
     """Σ_l w_l r_l, by request. Weights of conditional propensities bias it: log or compute marginals."""
 
     name, title, unit = "iips", "Independent IPS", "request"
+    needs_marginals = True
 
     def weight(self, logged: LoggedRewards, policy: str) -> Array:
         return logged.weights[policy]
@@ -142,6 +143,7 @@ class PseudoInverse(Estimator):
     """
 
     name, title, unit = "pi", "Pseudo-inverse", "request"
+    needs_marginals = True
 
     def weight(self, logged: LoggedRewards, policy: str) -> Array:
         starts = np.flatnonzero(logged.first_of_request)
@@ -203,6 +205,7 @@ class AdaptiveIps(Estimator):
     """
 
     name, title, unit = "adaptive", "Adaptive IPS", "request"
+    needs_marginals = True
 
     def weight(self, logged: LoggedRewards, policy: str) -> Array:
         what = f"`{self.name}`"

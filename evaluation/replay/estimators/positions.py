@@ -19,6 +19,7 @@ class PositionBased(Estimator):
     """Σ_l w r_l with w = Σ_k θ_k π_k / Σ_k θ_k b_k of the item, by request (Li et al., KDD 2018)."""
 
     name, title, unit = "pbm", "Position-based", "request"
+    needs_marginals = True
 
     def weight(self, logged: LoggedRewards, policy: str) -> Array:
         what = f"`{self.name}`"
@@ -41,6 +42,7 @@ class Interpolated(Estimator):
     """
 
     name, title, unit, default = "interpol", "INTERPOL", "request", 1
+    needs_marginals = True
 
     def weight(self, logged: LoggedRewards, policy: str) -> Array:
         what = f"`{self.name}`"

@@ -21,6 +21,7 @@ class ReplayByRejection(Estimator):
     """
 
     name, title, self_normalised = "replay", "Replay by rejection", True
+    needs_marginals = True
 
     def weight(self, logged: LoggedRewards, policy: str) -> Array:
         return (logged.weights[policy] * logged.propensity > 1 - SURE).astype(np.float64)
@@ -101,6 +102,7 @@ class MarginalizedIps(Estimator):
     """
 
     name, title = "mips", "MIPS"
+    needs_marginals = True
 
     def weight(self, logged: LoggedRewards, policy: str) -> Array:
         return logged.needs("cluster_weights", policy, f"`{self.name}`")

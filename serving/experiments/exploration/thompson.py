@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from evaluation.replay.policies.policy import Choice, checked
 from features.errors import InputError
-from serving.experiments.exploration.choice import Choice, checked
 
 
 class ThompsonExplorer:

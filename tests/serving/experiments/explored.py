@@ -7,10 +7,10 @@ import itertools
 import numpy as np
 
 from evaluation.replay.experiment.sample_ratio import sample_ratio
+from evaluation.replay.policies.plackett_luce import marginals
 from serving.experiments.exploration.choice import Explorer
 from serving.experiments.exploration.config import EpsilonGreedy, PlackettLuce, Thompson
 from serving.experiments.exploration.explorer import explorer
-from serving.experiments.exploration.plackett_luce import marginals
 
 ITEMS, SLOTS, DRAWS = 7, 4, 16
 LOGITS = np.array([0.4, -1.0, 2.1, 0.4, 1.3, -0.2, 0.9])
