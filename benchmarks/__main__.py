@@ -58,6 +58,7 @@ BENCHMARKS = {
     "behaviors": "serving",
     "replay_oracles": "replay",
     "replay_cost": "replay",
+    "replay_cascade": "replay",
 }
 
 

@@ -127,16 +127,16 @@ def _predicted(rows: object, outcome: Array, fold: Array, folds: int, penalty: f
 
 
 def _hashed(logged: pa.Table, drawn: pa.Table, features: Sequence[str], crosses: Sequence[tuple[str, ...]]) -> object:
-    """A sparse matrix [2N, BUCKETS] of a 1 for each feature and cross."""
+    """A sparse matrix of a 1 for each feature and cross, a column a bucket that has any."""
     from scipy.sparse import csr_matrix
 
     names = {*features, *(name for cross in crosses for name in cross)}
     hashes = {name: _tokens(logged, drawn, name) for name in names}
     groups = [(name,) for name in features] + [tuple(cross) for cross in crosses]
-    columns = np.stack([_mixed(hashes, group) for group in groups], axis=1)
-    size = len(columns)
-    ones, ends = np.ones(columns.size), np.arange(0, columns.size + 1, len(groups))
-    return csr_matrix((ones, columns.ravel(), ends), shape=(size, BUCKETS))
+    buckets = np.stack([_mixed(hashes, group) for group in groups], axis=1)
+    column, count = dense_codes(buckets.ravel())
+    ones, ends = np.ones(buckets.size), np.arange(0, buckets.size + 1, len(groups))
+    return csr_matrix((ones, column, ends), shape=(len(buckets), count))
 
 
 def _mixed(hashes: dict[str, Array], group: tuple[str, ...]) -> Array:

@@ -18,8 +18,10 @@ ROWS, SEGMENTS, ITEMS = 8000, 6, 5
 def world():
     """Logged rows, drawn rows, rewards, true weights and the policy's true value."""
     rng = np.random.default_rng(0)
-    logger, policy = rng.dirichlet(np.full(ITEMS, 4.0), (2, SEGMENTS))
+    logger = rng.dirichlet(np.full(ITEMS, 4.0), SEGMENTS)
     earns = rng.uniform(0.1, 0.9, (SEGMENTS, ITEMS))
+    policy = logger * np.exp(2 * earns)
+    policy /= policy.sum(axis=1, keepdims=True)
     segment = rng.integers(0, SEGMENTS, ROWS)
     shown, wanted = ((of.cumsum(axis=1)[segment] < rng.random((ROWS, 1))).sum(axis=1) for of in (logger, policy))
     reward = (rng.random(ROWS) < earns[segment, shown]).astype(float)
@@ -42,7 +44,7 @@ def learn(world, crosses, **more):
 def test_weights_are_near_the_true_ones_and_so_is_the_value(world):
     found = learn(world, [("segment", "item")])
     _, _, reward, true, value = world
-    assert np.corrcoef(found.weights, true)[0, 1] > 0.97 and abs(found.weights.mean() - 1) < 0.03
+    assert np.corrcoef(found.weights, true)[0, 1] > 0.95 and abs(found.weights.mean() - 1) < 0.03
     sums = UserSums.of(log(found.weights, reward), []).policy("a")
     assert make_estimator("snips").estimate(sums) == pytest.approx(value, abs=0.02)
     assert found.calibration_error < Classifier.bound
@@ -58,10 +60,10 @@ def test_a_classifier_that_cannot_see_what_the_policy_does_is_not_calibrated(wor
 
 def test_calibration_counts_what_chance_alone_leaves():
     rng = np.random.default_rng(1)
-    chance = rng.random(20_000)
+    chance = 0.9 * rng.random(20_000)
     group = np.arange(20_000) % 500
     assert calibration_error(chance, (rng.random(20_000) < chance).astype(float), group) < 0.02
-    off = np.clip(chance + 0.1, 0, 1)
+    off = chance + 0.1
     assert calibration_error(chance, (rng.random(20_000) < off).astype(float), group) == pytest.approx(0.1, abs=0.01)
     assert calibration_error(np.array([0.2, 0.2]), np.array([1.0, 1.0]), np.zeros(2, int)) == pytest.approx(
         np.sqrt(0.64 - 0.08)

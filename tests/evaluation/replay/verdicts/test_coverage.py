@@ -45,8 +45,8 @@ def test_a_policy_is_never_better_than_itself():
 
 
 def test_a_growing_log_that_is_replayed_daily_raises_alarms_by_the_interval_for_one_look():
-    found = replay_effects.replayed_looks(range(30))
-    assert found["sequence"] <= 3 and found["linearised"] >= 3
+    found = replay_effects.replayed_looks(range(15))
+    assert found["sequence"] <= 1 < found["linearised"]
 
 
 @pytest.mark.parametrize("returning", [False, True])
