@@ -30,10 +30,11 @@ from evaluation.results import Estimate
 
 OPTIONS = {
     "seeds": (2000, "logs of each scenario"),
+    "rivals_seeds": (1000, "of them that the rivals get"),
     "rivals_python": ("python3.10", "3.10, of the rivals' environments; empty: without their columns"),
 }
-PIECE = 100
-RESAMPLES = 400
+PIECE = 250
+RESAMPLES = 300
 """Of the rivals' bootstraps; their default of 10,000 (100 of SCOPE-RL) would take hours."""
 
 RIVALS = Path(__file__).parent / "rivals"
@@ -48,21 +49,20 @@ COLUMNS: dict[str, tuple[str, type[Interval], bool]] = {
 
 def run(options) -> dict:
     """Measures all scenarios, piece by piece."""
-    sweep = Sweep("coverage")
+    sweep, found = Sweep("coverage"), {}
     for name, scenario in SCENARIOS.items():
+        pieces = []
         for first in range(0, options.seeds, PIECE):
             logs = range(first, min(first + PIECE, options.seeds))
             wanted = {"scenario": name, "world": asdict(scenario), "logs": [logs.start, logs.stop]}
             if sweep.find(wanted) is None:
-                sweep.add(wanted, {**wanted, **piece(scenario, logs, options.rivals_python)})
+                rivals = options.rivals_python if first < options.rivals_seeds else ""
+                sweep.add(wanted, {**wanted, **piece(scenario, logs, rivals)})
                 print(name, logs.stop, flush=True)
-    found = {}
-    for name, scenario in SCENARIOS.items():
-        of = {"scenario": name, "world": asdict(scenario)}
-        pieces = [sweep.find({**of, "logs": [first, min(first + PIECE, options.seeds)]})
-                  for first in range(0, options.seeds, PIECE)]  # fmt: skip
+            pieces.append(sweep.find(wanted))
         found[name] = summed(pieces)
-    return {"seeds": options.seeds, "rivals_resamples": RESAMPLES, "coverage": found}
+    rivals = {"seeds": options.rivals_seeds, "resamples": RESAMPLES} if options.rivals_python else {}
+    return {"seeds": options.seeds, "rivals": rivals, "coverage": found}
 
 
 def figures(record: dict) -> list[tuple[str, str]]:
@@ -139,11 +139,15 @@ def rivals_intervals(world: World, draws: list[Draw], interpreter: str) -> dict[
 
 def summed(pieces: list[dict]) -> dict:
     """Shares and mean widths of all pieces' logs."""
-    count = sum(each["count"] for each in pieces)
+
+    def share(what: str, column: str) -> float:
+        having = [each for each in pieces if column in each[what]]
+        return sum(each[what][column] for each in having) / sum(each["count"] for each in having)
+
     return {
-        "covers": {c: sum(each["held"][c] for each in pieces) / count for c in pieces[0]["held"]},
-        "width": {c: sum(each["wide"][c] for each in pieces) / count for c in pieces[0]["wide"]},
-        "withheld": sum(each["withheld"] for each in pieces) / count,
+        "covers": {column: share("held", column) for column in pieces[0]["held"]},
+        "width": {column: share("wide", column) for column in pieces[0]["wide"]},
+        "withheld": sum(each["withheld"] for each in pieces) / sum(each["count"] for each in pieces),
     }
 
 
