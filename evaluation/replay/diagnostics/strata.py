@@ -80,7 +80,7 @@ class StrataSums:
 
 def _balance(logged: LoggedRewards, policy: str) -> dict[str, Array]:
     expected = logged.q_expected[policy]
-    apart = logged.weights[policy] * logged.q_logged[policy] - expected
+    apart: Array = logged.weights[policy] * logged.q_logged[policy] - expected
     return {f"balance/{policy}": apart, f"balance²/{policy}": apart**2, f"expected/{policy}": expected}
 
 
