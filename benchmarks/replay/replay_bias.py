@@ -57,10 +57,11 @@ def worlds() -> dict[str, ListWorld]:
 def run(options) -> dict:
     """Estimates all logs, piece by piece; finished pieces are kept."""
     sweep, found = Sweep("replay_bias"), {}
-    for name, world in worlds().items():
-        estimates = []
-        for first in range(0, options.seeds, PIECE):
-            logs = range(first, min(first + PIECE, options.seeds))
+    for number, (name, world) in enumerate(worlds().items(), 1):
+        # Seeds of its own: with common ones, all worlds would share the luck of who came.
+        estimates, begin = [], number * 10_000
+        for first in range(begin, begin + options.seeds, PIECE):
+            logs = range(first, min(first + PIECE, begin + options.seeds))
             wanted = {"world": name, "estimators": list(ESTIMATORS[name]), "logs": [logs.start, logs.stop]}
             if sweep.find(wanted) is None:
                 sweep.add(wanted, {**wanted, "estimates": estimate(world, ESTIMATORS[name], logs)})
