@@ -100,9 +100,10 @@ def figures(record: dict) -> list[tuple[str, str]]:
     for name, found in record["failures"].items():
         held, refused = ([each[key] for each in found.values()] for key in ("covers", "withheld"))
         reasons = Counter(reason for each in found.values() for reason in each["reasons"])
-        shown = f"intervals at 95 % hold in {100 * min(held):.0f} to {100 * max(held):.0f} %, withheld in "
-        shown += (
-            f"{100 * min(refused):.0f} % or more, by {' and '.join(reason for reason, _ in reasons.most_common(3))}"
+        often = "all" if min(refused) == 1 else f"{100 * min(refused):.0f} % or more"
+        why = " and ".join(reason for reason, _ in reasons.most_common(3))
+        shown = (
+            f"intervals at 95 % hold in {100 * min(held):.0f} to {100 * max(held):.0f} %, withheld in {often}, by {why}"
         )
         rows.append((f"replay where it fails: {name}, {len(found)} estimators", shown))
     return rows
