@@ -25,7 +25,8 @@ class Evidence:
       positions: how many slots the policy fills.
       users_by_variant: different users seen, by variant or logger.
       shares: of the variants.
-      classifier_error: how far the classifier of `balanced_ips` is from calibrated (`evaluation.replay.estimators.classifier`).
+      classifier_error: how far the classifier of `balanced_ips` is from calibrated
+        (`evaluation.replay.estimators.classifier`).
     """
 
     sums: PolicySums

@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from evaluation.replay.estimators.classifier import balanced_weights, calibration_error
 from evaluation.replay.diagnostics.weights import Classifier
+from evaluation.replay.estimators.classifier import balanced_weights, calibration_error
 from evaluation.replay.estimators.registry import make_estimator
 from evaluation.replay.sums import UserSums
 from features.errors import InputError
