@@ -107,7 +107,7 @@ def _scored(options) -> dict[str, np.ndarray]:
     """Scores requests of the test split by both cascades."""
     from benchmarks.replay.marketplace import Marketplace
     from serving.offline.cascade_scoring import sample_requests
-    from serving.replay.log_files import find_raw_logs
+    from serving.offline.replay.log_files import find_raw_logs
 
     logs = find_raw_logs(options.run / "runs" / "simulated", "test")
     market = Marketplace(options.run / "data" / "simulated")
@@ -159,7 +159,7 @@ def _cascade(root: Path, ranker: str):
 def _candidates(cascade, row: pa.Table) -> tuple[np.ndarray, np.ndarray]:
     """Rows of the catalogue that a cascade leaves to its fine ranker, rising, and that one's logits."""
     from serving.cascade import best_items
-    from serving.replay.scorers import CascadeScorer
+    from serving.offline.replay.scorers import CascadeScorer
 
     passed, _ = cascade.retrieve(row, RETRIEVE)
     passed = np.sort(best_items(cascade.coarse_scores(row, passed), passed, COARSE))

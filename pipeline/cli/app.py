@@ -46,7 +46,7 @@ COMMANDS = {
         "Releases: list, show, promote, roll back, prune what is served together.",
     ),
     "replay": (
-        "pipeline.cli.serving.replay:replay",
+        "pipeline.cli.serving.replay_command:replay",
         "Say from logs whether a candidate would have earned more than a baseline, and whether that can be told.",
     ),
     "experiment": (

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.replay.policies.greedy import Top
+from evaluation.replay.policies.greedy import TopPolicy
 from features.errors import ClickmillError, InputError
 from features.spec import FeatureSpec
 from serving.experiments.assignment import Assignment, Experiments
@@ -24,7 +24,7 @@ from serving.gateway.schema import RecommendRequest
 #: What orders a list that a failure made: no policy's propensities are its own.
 DEGRADED = "degraded"
 #: The fine ranker's own order.
-GREEDY = Top().policy
+GREEDY = TopPolicy().policy
 _NOBODY = Assignment({}, None, None, False)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from evaluation.replay.policies.registry import POLICIES, make_policy
-from evaluation.replay.policies.slates import Slates
+from evaluation.replay.policies.slates import LoggedSlates
 from features.errors import InputError
 
 #: Two candidates tie, one is far below: Plackett-Luce's second group.
@@ -28,7 +28,7 @@ def lists(name):
     orders = itertools.product(range(len(LOGITS)), repeat=SLOTS)
     kept = [order for order in orders if repeats or len(set(order)) == SLOTS]
     rows = np.arange(len(kept) + 1)
-    slates = Slates(
+    slates = LoggedSlates(
         offsets=rows * len(LOGITS),
         logits=np.tile(LOGITS, len(kept)),
         row_offsets=rows * SLOTS,
@@ -75,7 +75,7 @@ def test_lists_are_drawn_as_often_as_is_said(name):
 def test_a_choice_says_what_the_policy_says_of_its_list(name):
     policy = make_policy(SPECS[name])
     choice = policy.choose(LOGITS, SLOTS, np.random.default_rng(3))
-    slates = Slates.of_list(LOGITS, choice.order)
+    slates = LoggedSlates.of_list(LOGITS, choice.order)
     np.testing.assert_allclose(choice.propensities, policy.marginals(slates), rtol=1e-12)
     np.testing.assert_allclose(choice.conditionals, policy.conditionals(slates), rtol=1e-12)
     assert choice.policy == policy.policy
@@ -85,14 +85,14 @@ def test_a_choice_says_what_the_policy_says_of_its_list(name):
 def test_requests_of_other_sizes_beside_it_change_nothing(name):
     """Ragged: no candidate, one, many; an item that is no candidate; slots that were not logged."""
     policy = make_policy(SPECS[name])
-    slates = Slates(
+    slates = LoggedSlates(
         offsets=np.array([0, 0, 6, 7]),
         logits=np.append(LOGITS, 3.0),
         row_offsets=np.array([0, 1, 4, 6]),
         place=np.array([-1, 4, -1, 0, 0, -1]),
         slot=np.array([0, 0, 1, 2, 0, 1]),
     )
-    alone = Slates.of_list(LOGITS, np.array([4, -1, 0]))
+    alone = LoggedSlates.of_list(LOGITS, np.array([4, -1, 0]))
     for found, of_one in (
         (policy.marginals(slates), policy.marginals(alone)),
         (policy.conditionals(slates), policy.conditionals(alone)),
@@ -105,7 +105,7 @@ def test_requests_of_other_sizes_beside_it_change_nothing(name):
 
 @each
 def test_what_is_above_a_slot_must_be_logged(name):
-    slates = Slates(np.array([0, 6]), LOGITS, np.array([0, 1]), np.array([0]), np.array([1]))
+    slates = LoggedSlates(np.array([0, 6]), LOGITS, np.array([0, 1]), np.array([0]), np.array([1]))
     assert make_policy(SPECS[name]).marginals(slates).shape == (1,)
     with pytest.raises(InputError, match="slot 1 in its place"):
         make_policy(SPECS[name]).conditionals(slates)
@@ -141,4 +141,4 @@ def test_what_is_no_policy_is_refused(spec, said):
 def test_slates_that_do_not_fit_are_refused(change, said):
     good = {"offsets": np.array([0, 2]), "logits": np.zeros(2), "row_offsets": np.array([0, 1])}
     with pytest.raises(InputError, match=said):
-        Slates(**(good | {"place": np.zeros(1, int), "slot": np.zeros(1, int)} | change))
+        LoggedSlates(**(good | {"place": np.zeros(1, int), "slot": np.zeros(1, int)} | change))

@@ -18,7 +18,7 @@ import numpy as np
 
 from evaluation.replay.experiment.sample_ratio import sample_ratio
 from evaluation.replay.policies import plackett_luce
-from evaluation.replay.policies.policy import ranked
+from evaluation.replay.policies.list_policy import ranked
 from serving.experiments.config import NUM_BUCKETS
 from serving.experiments.user_buckets import BucketHash
 from tests.serving.experiments import day, explored

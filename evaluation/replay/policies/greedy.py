@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from evaluation.metrics.rows import Array
-from evaluation.replay.policies.policy import Policy, number_in, ranked
-from evaluation.replay.policies.slates import Slates
+from evaluation.replay.policies.list_policy import Choice, ListPolicy, checked, number_in, ranked
+from evaluation.replay.policies.slates import LoggedSlates
 
 
-class Top(Policy):
+class TopPolicy(ListPolicy):
     """The ranker's own order, which explores nothing: every probability is 0 or 1."""
 
     name, title = "top", "Best first"
@@ -21,15 +21,20 @@ class Top(Policy):
     def draw(self, logits: Array, k: int, rng: np.random.Generator) -> Array:
         return ranked(logits)[:k]
 
-    def probabilities(self, slates: Slates, candidate: Array, slot: Array) -> Array:
+    def probabilities(self, slates: LoggedSlates, candidate: Array, slot: Array) -> Array:
         return (slates.rank[candidate] == slot).astype(np.float64)
 
-    def conditionals(self, slates: Slates) -> Array:
+    def conditionals(self, slates: LoggedSlates) -> Array:
         slates.check_lists()
         return self.marginals(slates)
 
+    def choose(self, logits: Array, k: int, rng: np.random.Generator, deviations: Array | None = None) -> Choice:
+        """As of every policy; most requests of a gateway come here, and nothing is to be computed of them."""
+        order = self.draw(checked(logits, k), k, rng)
+        return Choice(order, np.ones(len(order)), np.ones(len(order)), self.policy)
 
-class EpsilonGreedy(Policy):
+
+class EpsilonPolicy(ListPolicy):
     """With probability epsilon a list drawn uniformly, without replacement, from the best `top`; else the best k.
 
     With m the smaller of `top` and the candidates, an item of the best m stands in a slot l < m with probability
@@ -61,12 +66,12 @@ class EpsilonGreedy(Policy):
             order = np.concatenate([rng.permutation(best[:drawn_from])[:drawn], order[drawn:]])
         return order
 
-    def probabilities(self, slates: Slates, candidate: Array, slot: Array) -> Array:
+    def probabilities(self, slates: LoggedSlates, candidate: Array, slot: Array) -> Array:
         rank, drawn_from = slates.rank[candidate], self._drawn_from(slates, slates.request_of[candidate])
         own, drawn = rank == slot, (rank < drawn_from) & (slot < drawn_from)
         return np.where(slot < drawn_from, (1 - self._epsilon) * own + self._epsilon * drawn / drawn_from, own)
 
-    def conditionals(self, slates: Slates) -> Array:
+    def conditionals(self, slates: LoggedSlates) -> Array:
         slates.check_lists()
         rank, slot, drawn_from = slates.logged_rank, slates.slot, self._drawn_from(slates, slates.row_request)
         own, within = rank == slot, slot < drawn_from
@@ -80,5 +85,5 @@ class EpsilonGreedy(Policy):
         by_list = ((1 - self._epsilon) * own + so_far) / ((1 - self._epsilon) + above)
         return np.where(within, np.where(above_own > 0, by_list, drawn / left), own)
 
-    def _drawn_from(self, slates: Slates, request: Array) -> Array:
+    def _drawn_from(self, slates: LoggedSlates, request: Array) -> Array:
         return np.maximum(np.minimum(self._top, slates.sizes[request]), 1)

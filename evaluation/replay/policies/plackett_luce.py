@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from evaluation.metrics.rows import Array
-from evaluation.replay.policies.policy import Policy, number_in, ranked
-from evaluation.replay.policies.slates import Slates
+from evaluation.replay.policies.list_policy import ListPolicy, number_in, ranked
+from evaluation.replay.policies.slates import LoggedSlates
 
 #: Neighbours further apart than this many temperatures change places less often than doubles can tell: exp(-37).
 _APART = 37.0
@@ -20,7 +20,7 @@ _BEYOND_NOISE = 100.0
 _BLOCK = 1 << 22
 
 
-class PlackettLuce(Policy):
+class PlackettLucePolicy(ListPolicy):
     """Draws each slot by the softmax of `logit / temperature` over what is left of the best `top` items.
 
     Args:
@@ -48,7 +48,7 @@ class PlackettLuce(Policy):
         order[: len(shown)] = best[shown]
         return order
 
-    def probabilities(self, slates: Slates, candidate: Array, slot: Array) -> Array:
+    def probabilities(self, slates: LoggedSlates, candidate: Array, slot: Array) -> Array:
         rank, request = slates.rank[candidate], slates.request_of[candidate]
         found = (rank == slot).astype(np.float64)  # right of what keeps the ranker's order
         order = np.argsort(request, kind="stable")
@@ -61,7 +61,7 @@ class PlackettLuce(Policy):
                         found[inside] = marginals(rates, rank[inside] - start, slot[inside] - start)
         return found
 
-    def conditionals(self, slates: Slates) -> Array:
+    def conditionals(self, slates: LoggedSlates) -> Array:
         slates.check_lists()
         found = (slates.logged_rank == slates.slot).astype(np.float64)
         for request in range(len(slates.sizes)):
@@ -76,7 +76,7 @@ class PlackettLuce(Policy):
                     found[part[inside]] = _conditionals(rates, place[inside])
         return found
 
-    def _groups_of(self, slates: Slates, request: int) -> list[tuple[int, int, Array]]:
+    def _groups_of(self, slates: LoggedSlates, request: int) -> list[tuple[int, int, Array]]:
         """Groups of at least two of a request's best items that change places, as ranks from and to, with log rates.
 
         What is apart from all better items never comes before them: lists are independent lists side by side.

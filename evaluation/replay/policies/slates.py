@@ -12,7 +12,7 @@ from features.errors import InputError
 
 
 @dataclass(frozen=True)
-class Slates:
+class LoggedSlates:
     """R requests, their C candidates and the N rows that were logged of them.
 
     Attributes:
@@ -53,7 +53,7 @@ class Slates:
             raise InputError("a logged item's place lies beyond its request's candidates.")
 
     @classmethod
-    def of_list(cls, logits: Array, order: Array) -> Slates:
+    def of_list(cls, logits: Array, order: Array) -> LoggedSlates:
         """One request with its list: `order` [k] are the places of what it shows, the first slot first."""
         ends = np.array([0, len(logits)]), np.array([0, len(order)])
         return cls(ends[0], np.asarray(logits, np.float64), ends[1], np.asarray(order), np.arange(len(order)))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from evaluation.metrics.rows import Array
-from evaluation.replay.policies.policy import Policy, number_in
-from evaluation.replay.policies.slates import Slates
+from evaluation.replay.policies.list_policy import ListPolicy, number_in
+from evaluation.replay.policies.slates import LoggedSlates
 
 
-class Softmax(Policy):
+class SoftmaxPolicy(ListPolicy):
     """Each slot shows an item with probability `softmax(logit / temperature)`, whatever stands in the others.
 
     An item may stand in several slots: it is a policy of one slot, or of slots that are drawn independently. Of lists
@@ -38,12 +38,12 @@ class Softmax(Policy):
         chances = np.exp(scaled - scaled.max())
         return rng.choice(len(logits), min(k, len(logits)), p=chances / chances.sum())
 
-    def probabilities(self, slates: Slates, candidate: Array, slot: Array) -> Array:
+    def probabilities(self, slates: LoggedSlates, candidate: Array, slot: Array) -> Array:
         request, best = slates.request_of, np.zeros(len(slates.sizes))
         best[request[slates.rank == 0]] = slates.logits[slates.rank == 0]
         rates = np.exp((slates.logits - best[request]) / self._temperature)
         return rates[candidate] / np.bincount(request, rates, len(best))[request[candidate]]
 
-    def conditionals(self, slates: Slates) -> Array:
+    def conditionals(self, slates: LoggedSlates) -> Array:
         slates.check_lists()
         return self.marginals(slates)

@@ -9,7 +9,6 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import reduce
 from typing import Literal
 
 import numpy as np
@@ -175,10 +174,10 @@ class ReplaySums:
         excluded: Counter[str] = Counter()
         for part in parts:
             excluded.update(part.excluded)
-        names = {
-            kind: reduce(lambda found, part: found | dict(part.stratum_names.get(kind, {})), parts, {})
-            for kind in {kind for part in parts for kind in part.stratum_names}
-        }
+        names: dict[str, dict[int, str]] = {}
+        for part in parts:
+            for kind, each in part.stratum_names.items():
+                names.setdefault(kind, {}).update(each)
         strata = {kind: self.strata[kind].merge(*(each.strata[kind] for each in others)) for kind in self.strata}
         sums = self.sums.merge(*(each.sums for each in others))
         return ReplaySums(sums, strata, self.estimators, self.propensity_kind, dict(sorted(excluded.items())), names)
@@ -285,10 +284,19 @@ def report_of(found: ReplaySums, plan: ReplayPlan) -> ReplayReport:
     def diagnoses_of(policy: PolicySums, estimator: Estimator) -> list[Diagnosis]:
         return diagnose(Evidence(policy, estimator, found.strata, positions=plan.positions), plan.bounds)
 
-    options = {"margin": plan.margin, "lower_is_better": plan.lower_is_better}
-    options |= {"effect": plan.effect, "power": plan.power}
     both = (plan.candidate, plan.baseline)
-    table = sensitivity(sums, *both, estimators, plan.tier(), diagnoses_of, **options)
+    table = sensitivity(
+        sums,
+        plan.candidate,
+        plan.baseline,
+        estimators,
+        plan.tier(),
+        diagnoses_of,
+        margin=plan.margin,
+        lower_is_better=plan.lower_is_better,
+        effect=plan.effect,
+        power=plan.power,
+    )
     first = table.rows[0].comparison
     return ReplayReport(
         plan=plan.model_copy(update={"estimators": found.estimators}),

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from evaluation.replay.policies.policy import Choice
+from evaluation.replay.policies.list_policy import Choice
 
 
 class Explorer(Protocol):

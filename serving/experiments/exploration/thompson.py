@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from evaluation.replay.policies.policy import Choice, checked
+from evaluation.replay.policies.list_policy import Choice, checked
 from features.errors import InputError
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from evaluation.replay.experiment.sample_ratio import sample_ratio
-from evaluation.replay.policies.policy import ranked
+from evaluation.replay.policies.list_policy import ranked
 from tests.serving.experiments.day import (
     CONFIG,
     DEVIATIONS,

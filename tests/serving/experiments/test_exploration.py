@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evaluation.replay.policies.list_policy import ranked
 from evaluation.replay.policies.plackett_luce import marginals
-from evaluation.replay.policies.policy import ranked
 from features.errors import InputError
 from serving.experiments.exploration.config import EpsilonGreedy, PlackettLuce, Thompson
 from serving.experiments.exploration.explorer import explorer

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow.dataset as ds
 import pytest
 
-from evaluation.replay.policies.greedy import EpsilonGreedy, Top
+from evaluation.replay.policies.greedy import EpsilonPolicy, TopPolicy
 from serving.gateway.refusal import GatewayError
 from serving.gateway.schema import Flag, RankRequest, RecommendRequest
 from serving.gateway.traffic import draw
@@ -114,9 +114,9 @@ def test_a_caller_s_own_candidates_are_drawn_too(experimenting, on_loop):
 
 def test_what_is_no_number_is_not_drawn():
     items, logits = np.array([7, 3, 9, 1]), np.array([1.0, np.nan, 1.0, -np.inf], np.float32)
-    drawn = draw(items, logits, 3, Top(), np.random.default_rng(0))
+    drawn = draw(items, logits, 3, TopPolicy(), np.random.default_rng(0))
     assert drawn.places.tolist() == [0, 2] and drawn.propensities.tolist() == [1, 1]
-    tied = draw(items[::-1], np.zeros(4), 4, Top(), np.random.default_rng(0))
+    tied = draw(items[::-1], np.zeros(4), 4, TopPolicy(), np.random.default_rng(0))
     assert items[::-1][tied.places].tolist() == [1, 3, 7, 9], "of equal logits the earlier item of the catalogue"
-    nothing = draw(items, np.full(4, np.nan), 3, EpsilonGreedy(0.5, 2), np.random.default_rng(0))
+    nothing = draw(items, np.full(4, np.nan), 3, EpsilonPolicy(0.5, 2), np.random.default_rng(0))
     assert nothing.places.tolist() == [] and not nothing.explored

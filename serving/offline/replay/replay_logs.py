@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from evaluation.replay.log_table import LogColumns
@@ -12,9 +12,9 @@ from evaluation.replay.replay import replay
 from evaluation.replay.verdicts.replay_report import ReplayPlan, ReplayReport
 from features import storage
 from features.errors import InputError
-from serving.replay.log_files import RawLogs, find_raw_logs, read_impressions
-from serving.replay.policy_columns import Impressions, score_logs, with_columns
-from serving.replay.sources import LOGGED, check_catalogues, open_source, reads_models
+from serving.offline.replay.log_files import RawLogs, find_raw_logs, read_impressions
+from serving.offline.replay.policy_columns import Impressions, score_logs, with_columns
+from serving.offline.replay.sources import LOGGED, PolicySource, check_catalogues, open_source, reads_models
 
 Progress = Callable[[int, int], None]
 """Called with the requests done and how many there are."""
@@ -25,7 +25,7 @@ class ReplayPolicies:
     """What two policies are made of.
 
     Attributes:
-      candidate, baseline: as `serving.replay.sources.open_source` reads them.
+      candidate, baseline: as `serving.offline.replay.sources.open_source` reads them.
       policy: how the candidate makes a list of what its model scores (`evaluation.replay.policies.registry`).
       baseline_policy: the baseline's; None: the same.
       root: the serving root of releases.
@@ -58,7 +58,7 @@ def replay_logs(
       policies: what is compared.
       columns: of the log; those of policies are filled here. No more slots are read than both policies fill.
       plan: how they are compared; its policies are named `candidate` and `baseline`, or as it says.
-      split, behaviors: of raw examples (`serving.replay.log_files.find_raw_logs`).
+      split, behaviors: of raw examples (`serving.offline.replay.log_files.find_raw_logs`).
       exclude, looks: as of `evaluation.replay.replay.replay`.
       progress: of the scoring.
 
@@ -81,15 +81,15 @@ def replay_logs(
         for name, text in texts.items()
     }
     items = check_catalogues(sources, exclude)
-    if items is not None and columns.item is None:
-        columns = replace(columns, item="item_id")
+    if raw is not None:
+        columns = replace(columns, item=columns.item or "item_id", time=columns.time or "timestamp")
     filled = [source.scorer.slots for source in sources.values() if source.scorer and source.scorer.slots]
     columns = replace(columns, slots=min([*filled, *([columns.slots] if columns.slots else [])], default=None))
-    found = with_columns(read_impressions(logs), sources, columns) if raw is None else None
-    if raw is not None:
+    if raw is None:
+        found = with_columns(read_impressions(logs), sources, columns)
+    else:
         found = _scored(raw, sources, columns, exclude, progress)
     described = {name: source.described for name, source in sources.items()} | plan.described
-    assert found is not None
     return replay(
         found.table,
         found.columns,
@@ -120,7 +120,9 @@ def parse_reward(text: str) -> str | dict[str, float]:
     return only if found == {only: 1.0} else found
 
 
-def _scored(raw: RawLogs, sources: dict, columns: LogColumns, exclude: bool, progress: Progress | None) -> Impressions:
+def _scored(
+    raw: RawLogs, sources: Mapping[str, PolicySource], columns: LogColumns, exclude: bool, progress: Progress | None
+) -> Impressions:
     total = raw.num_requests
     told = None if progress is None else lambda done: progress(done, total)
     return score_logs(raw, sources, columns, exclude=exclude, progress=told)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from evaluation.cascade.config import CascadeConfig
-from evaluation.replay.policies.policy import Policy
+from evaluation.replay.policies.list_policy import ListPolicy
 from features import storage
 from features.config import parse_model
 from features.errors import InputError, RunError
+from serving.offline.replay.scorers import CascadeScorer, RankerScorer, Scorer
 from serving.release.cascade_options import cascade_options
 from serving.release.contents import model_problems
 from serving.release.registry import Releases
-from serving.replay.scorers import CascadeScorer, RankerScorer, Scorer
 
 LOGGED, COLUMN, MODEL = "logged", "column", "model"
 
@@ -30,7 +30,7 @@ class PolicySource:
 
     text: str
     column: str | None = None
-    policy: Policy | None = None
+    policy: ListPolicy | None = None
     scorer: Scorer | None = None
 
     @property
@@ -39,7 +39,7 @@ class PolicySource:
         return self.text if self.policy is None else f"{self.text} by {self.policy.policy}"
 
 
-def open_source(text: str, policy: Policy, root: storage.AnyPath, propensity: str = "propensity") -> PolicySource:
+def open_source(text: str, policy: ListPolicy, root: storage.AnyPath, propensity: str = "propensity") -> PolicySource:
     """Opens what a policy is made of.
 
     Args:

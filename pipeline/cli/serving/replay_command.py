@@ -77,14 +77,12 @@ def replay(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say from logs whether a candidate would have earned more than a baseline, and whether that can be told."""
-    from rich.progress import Progress
-
-    with err().status("Reading …"):
+    with err().status("Reading …") as status:
         from evaluation.replay.log_table import LogColumns
         from evaluation.replay.verdicts.replay_report import ReplayPlan
         from features import storage
         from features.config import parse_model
-        from serving.replay.replay_logs import ReplayPolicies, parse_reward, replay_logs
+        from serving.offline.replay.replay_logs import ReplayPolicies, parse_reward, replay_logs
 
         values = {
             "estimators": tuple(estimator or ()),
@@ -105,8 +103,6 @@ def replay(
             **_columns(column or []),  # type: ignore[arg-type]
         )
         policies = ReplayPolicies(candidate, baseline, policy, baseline_policy, root)
-    with Progress(console=err(), transient=True) as shown:
-        task = shown.add_task("Scoring requests", total=None)
         report = replay_logs(
             logs,
             policies,
@@ -116,7 +112,7 @@ def replay(
             behaviors=behaviors,
             exclude=exclude,
             looks=looks or storage.join(output, "looks.json"),
-            progress=lambda done, total: shown.update(task, completed=done, total=total),
+            progress=lambda done, total: status.update(f"Scoring requests: {done:,} of {total:,} …"),
         )
     report.write(storage.join(output, REPORT_FILE))
     print(report.to_json(), end="") if as_json else _show(report)
@@ -134,7 +130,7 @@ def _columns(given: list[str]) -> dict[str, str | None]:
 
 
 def _show(report: ReplayReport) -> None:
-    from rich.table import Table
+    from rich.table import Column, Table
 
     names = (report.plan.candidate, report.plan.baseline)
     for name in names:
@@ -145,7 +141,8 @@ def _show(report: ReplayReport) -> None:
         f"({report.propensity_kind} propensities){left}",
         soft_wrap=True,
     )
-    table = Table("estimator", *names, "difference", f"{report.plan.level:.0%} interval", "relative", "verdict")
+    heads = ("estimator", *names, "difference", f"{report.plan.level:.0%} interval", "relative", "verdict")
+    table = Table(*(Column(head, no_wrap=True) for head in heads), padding=(0, 0))
     for row in report.sensitivity.rows:
         each = row.comparison
         low, high = each.difference.low, each.difference.high
@@ -154,7 +151,7 @@ def _show(report: ReplayReport) -> None:
             _number(each.candidate_value.value),
             _number(each.baseline_value.value),
             _number(each.difference.value),
-            "" if low is None or high is None else f"{low:+.5f} … {high:+.5f}",
+            "" if low is None or high is None else f"{low:+.5f}\n{high:+.5f}",
             "" if row.relative is None else f"{row.relative:+.1%}",
             each.outcome.replace("_", " "),
         )

@@ -19,7 +19,7 @@ from serving.saved.signature_specs import RANK_REQUESTS
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredRequest:
     """One request by a model.
 
     Attributes:
@@ -48,7 +48,7 @@ class Scorer(Protocol):
     items: pa.Array | None
     slots: int | None
 
-    def __call__(self, row: pa.Table) -> Scored:
+    def __call__(self, row: pa.Table) -> ScoredRequest:
         """Scores a raw request of one row, with its windows. Raises whatever keeps the model from it."""
 
 
@@ -65,7 +65,7 @@ class CascadeScorer:
         self.items: pa.Array = cascade.catalogue.item_ids
         self.slots: int = cascade.config.top_k
 
-    def __call__(self, row: pa.Table) -> Scored:
+    def __call__(self, row: pa.Table) -> ScoredRequest:
         cascade, config = self._cascade, self._cascade.config
         passed, _ = cascade.retrieve(row, config.retrieve)
         if cascade.coarse is not None:
@@ -79,7 +79,7 @@ class CascadeScorer:
         q_logged = np.full(len(logged), np.nan)
         q_logged[known] = outputs["score"][len(passed) :]
         logits, probability = (outputs[name][: len(passed)].astype(np.float64) for name in ("logit", "score"))
-        return Scored(logits, probability, np.where(found & known, place, -1), q_logged)
+        return ScoredRequest(logits, probability, np.where(found & known, place, -1), q_logged)
 
 
 class RankerScorer:
@@ -96,9 +96,9 @@ class RankerScorer:
         self._ranker = SavedRanker(model_dir)
         self.history = self._ranker.spec.history if self._ranker.history else None
 
-    def __call__(self, row: pa.Table) -> Scored:
+    def __call__(self, row: pa.Table) -> ScoredRequest:
         ranker = self._ranker
         tensors = tensors_from_table(ranker.spec, row, ranker.history, ranker.inputs(RANK_REQUESTS))
         outputs = ranker.run(RANK_REQUESTS, tensors)
         logits, probability = (outputs[name].astype(np.float64) for name in ("logit", "score"))
-        return Scored(logits, probability, np.arange(len(logits)), probability)
+        return ScoredRequest(logits, probability, np.arange(len(logits)), probability)

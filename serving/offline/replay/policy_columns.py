@@ -11,12 +11,12 @@ import pyarrow as pa
 
 from evaluation.metrics.rows import Array
 from evaluation.replay.log_table import LogColumns
-from evaluation.replay.policies.slates import Slates
+from evaluation.replay.policies.slates import LoggedSlates
 from features.errors import ClickmillError, InputError
 from serving.offline.in_order import in_order
-from serving.replay.log_files import RawBatch, RawLogs, impressions_of
-from serving.replay.scorers import Scored, Scorer
-from serving.replay.sources import PolicySource
+from serving.offline.replay.log_files import RawLogs, RequestBatch, impressions_of
+from serving.offline.replay.scorers import ScoredRequest, Scorer
+from serving.offline.replay.sources import PolicySource
 from serving.requests.tensors import candidate_counts
 
 MARGINAL, CONDITIONAL, Q_LOGGED, Q_EXPECTED = "propensity", "conditional", "q_logged", "q_expected"
@@ -95,7 +95,7 @@ def score_logs(
             progress(done)
     if not tables:
         raise InputError(f"{logs.examples_dir}: split `{logs.split}` holds no request.")
-    joined = pa.concat_tables(tables, promote_options="permissive")
+    joined = pa.concat_tables(tables)
     return Impressions(joined, _named(columns, sources, joined))
 
 
@@ -108,7 +108,12 @@ def _first_slots(requests: pa.Table, columns: LogColumns) -> pa.Table:
     table = impressions_of(requests).append_column(_ROW, pa.array(row))
     if columns.slots is None or columns.slot is None:
         return table
-    return table.filter(pa.array(table[columns.slot].to_numpy(zero_copy_only=False) < columns.slots))
+    return table.filter(pa.array(~(_numbers(table, columns.slot) >= columns.slots)))  # a missing one is a fault
+
+
+def _numbers(table: pa.Table, name: str) -> Array:
+    """[N] doubles, NaN of nulls."""
+    return np.asarray(table[name].cast(pa.float64()).to_numpy())
 
 
 def _named(columns: LogColumns, sources: Mapping[str, PolicySource], table: pa.Table) -> LogColumns:
@@ -143,7 +148,7 @@ class _Job:
     columns: LogColumns
     exclude: bool
 
-    def columns_of(self, batch: RawBatch, read: dict[str, pa.Table], table: pa.Table) -> dict[str, Array]:
+    def columns_of(self, batch: RequestBatch, read: dict[str, pa.Table], table: pa.Table) -> dict[str, Array]:
         """The policy's columns of the impressions, NaN where the model failed."""
         assert self.source.scorer is not None and self.source.policy is not None
         requests = batch.with_windows(self.source.scorer.history, read)
@@ -151,20 +156,24 @@ class _Job:
         scored = list(in_order(_Tried(self.source.scorer), rows))
         if not self.exclude:
             self._refuse(scored, requests)
-        row, place, slot = self._logged(scored, table)
-        policy = self.source.policy
-        whole = np.ones(len(row), bool) if self.columns.slot is None else _whole(row, slot)
-        fine = np.array([isinstance(each, Scored) for each in scored], bool)[row]
-        slates, values, kept = _slates(scored, row, place, slot, fine)
-        found = {MARGINAL: policy.marginals(slates), Q_EXPECTED: policy.expected(slates, values)}
-        found = {name: _spread(each, kept) for name, each in found.items()}
-        found[Q_LOGGED] = self._q_logged(scored, table)
+        row = table[_ROW].to_numpy()
+        place = self._of_rows(row, [each.place if isinstance(each, ScoredRequest) else None for each in scored], -1)
+        q_logged = self._of_rows(
+            row, [each.q_logged if isinstance(each, ScoredRequest) else None for each in scored], np.nan
+        )
+        slot = np.zeros(len(row), np.int64)
+        if self.columns.slot is not None:
+            slot = np.nan_to_num(_numbers(table, self.columns.slot)).astype(np.int64)
+        policy, done = self.source.policy, np.array([isinstance(each, ScoredRequest) for each in scored], bool)[row]
+        slates, values = _slates(scored, row, place, slot, done)
+        found = {MARGINAL: _spread(policy.marginals(slates), done), Q_LOGGED: q_logged}
+        found[Q_EXPECTED] = _spread(policy.expected(slates, values), done)
         if self.columns.whole_lists:
-            slates, _, kept = _slates(scored, row, place, slot, fine & whole)
-            found[CONDITIONAL] = _spread(policy.conditionals(slates), kept)
+            whole = done & _whole(row, slot)
+            found[CONDITIONAL] = _spread(policy.conditionals(_slates(scored, row, place, slot, whole)[0]), whole)
         return found
 
-    def _refuse(self, scored: list[Scored | Exception], requests: pa.Table) -> None:
+    def _refuse(self, scored: list[ScoredRequest | Exception], requests: pa.Table) -> None:
         for at, each in enumerate(scored):
             if isinstance(each, Exception):
                 key = requests[self.columns.request][at].as_py()
@@ -173,31 +182,15 @@ class _Job:
                     "log, or leave such requests out with `exclude`."
                 ) from each
 
-    def _logged(self, scored: list[Scored | Exception], table: pa.Table) -> tuple[Array, Array, Array]:
-        """Of each impression: its request in the batch, its item's place among the candidates, its slot."""
-        row = table[_ROW].to_numpy()
-        place = np.full(len(row), -1)
-        for at, index in self._spans(row):
-            if isinstance(scored[at], Scored):
-                place[index] = scored[at].place[: len(index)]  # type: ignore[union-attr]
-        slot = np.zeros(len(row), np.int64)
-        if self.columns.slot is not None:
-            slot = np.nan_to_num(table[self.columns.slot].to_numpy(zero_copy_only=False)).astype(np.int64)
-        return row, place, slot
-
-    def _q_logged(self, scored: list[Scored | Exception], table: pa.Table) -> Array:
-        row = table[_ROW].to_numpy()
-        found = np.full(len(row), np.nan)
-        for at, index in self._spans(row):
-            if isinstance(scored[at], Scored):
-                found[index] = scored[at].q_logged[: len(index)]  # type: ignore[union-attr]
-        return found
-
     @staticmethod
-    def _spans(row: Array) -> list[tuple[int, Array]]:
-        """Each request that has impressions, with theirs."""
-        starts = np.flatnonzero(np.append(True, row[1:] != row[:-1])[: len(row)])
-        return [(int(row[index[0]]), index) for index in np.split(np.arange(len(row)), starts[1:]) if len(index)]
+    def _of_rows(row: Array, values: list[Array | None], missing: float) -> Array:
+        """What requests say of their logged items, of the rows that are read: the first ones of each request."""
+        found = np.full(len(row), missing)
+        starts = np.searchsorted(row, np.arange(len(values) + 1))
+        for each, begin, end in zip(values, starts, starts[1:], strict=False):
+            if each is not None:
+                found[begin:end] = each[: end - begin]
+        return found
 
 
 class _Tried:
@@ -206,7 +199,7 @@ class _Tried:
     def __init__(self, scorer: Scorer):
         self._scorer = scorer
 
-    def __call__(self, row: pa.Table) -> Scored | Exception:
+    def __call__(self, row: pa.Table) -> ScoredRequest | Exception:
         try:
             found = self._scorer(row)
         except Exception as error:  # noqa: BLE001  whatever a model says of a row, the others are scored
@@ -231,21 +224,19 @@ def _whole(row: Array, slot: Array) -> Array:
 
 
 def _slates(
-    scored: list[Scored | Exception], row: Array, place: Array, slot: Array, keep: Array
-) -> tuple[Slates, Array, Array]:
-    """The requests of kept impressions, their candidates' probabilities [C], and which impressions are kept."""
+    scored: list[ScoredRequest | Exception], row: Array, place: Array, slot: Array, keep: Array
+) -> tuple[LoggedSlates, Array]:
+    """The requests of kept impressions, and their candidates' probabilities [C]."""
     requests, counts = np.unique(row[keep], return_counts=True)
-    chosen = [scored[at] for at in requests]
-    logits = [each.logits for each in chosen if isinstance(each, Scored)]
-    values = [each.probability for each in chosen if isinstance(each, Scored)]
-    slates = Slates(
-        offsets=np.append(0, np.cumsum([len(each) for each in logits])).astype(np.int64),
-        logits=np.concatenate([np.zeros(0), *logits]),
+    chosen = [each for each in (scored[at] for at in requests) if isinstance(each, ScoredRequest)]
+    slates = LoggedSlates(
+        offsets=np.append(0, np.cumsum([len(each.logits) for each in chosen])).astype(np.int64),
+        logits=np.concatenate([np.zeros(0), *(each.logits for each in chosen)]),
         row_offsets=np.append(0, np.cumsum(counts)).astype(np.int64),
-        place=place[keep],
+        place=place[keep].astype(np.int64),
         slot=slot[keep],
     )
-    return slates, np.concatenate([np.zeros(0), *values]), keep
+    return slates, np.concatenate([np.zeros(0), *(each.probability for each in chosen)])
 
 
 def _spread(values: Array, kept: Array) -> Array:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from evaluation.metrics.rows import Array
-from evaluation.replay.policies.slates import Slates
+from evaluation.replay.policies.slates import LoggedSlates
 from features.errors import InputError
 
 _PAIRS = 1 << 22  # of candidates and slots that an expectation is computed of at a time
@@ -33,7 +33,7 @@ class Choice:
     policy: str
 
 
-class Policy(abc.ABC):
+class ListPolicy(abc.ABC):
     """Ranks all candidates of a request by their logits; of equal logits the earlier candidate stands first.
 
     The same object serves lists (`choose`) and judges lists that another policy showed (`marginals`, `conditionals`).
@@ -68,7 +68,7 @@ class Policy(abc.ABC):
         """
 
     @abc.abstractmethod
-    def probabilities(self, slates: Slates, candidate: Array, slot: Array) -> Array:
+    def probabilities(self, slates: LoggedSlates, candidate: Array, slot: Array) -> Array:
         """The marginal probability of candidates in slots, whatever stands in the others.
 
         Args:
@@ -81,7 +81,7 @@ class Policy(abc.ABC):
         """
 
     @abc.abstractmethod
-    def conditionals(self, slates: Slates) -> Array:
+    def conditionals(self, slates: LoggedSlates) -> Array:
         """The probability of each logged item in its slot given the items above it, [N].
 
         Its product down a request's rows is the probability of these slots as logged: 0 from the first item on that
@@ -91,13 +91,13 @@ class Policy(abc.ABC):
           InputError: for a request whose logged slots are not 0, 1, 2, …
         """
 
-    def marginals(self, slates: Slates) -> Array:
+    def marginals(self, slates: LoggedSlates) -> Array:
         """The probability of each logged item in its slot, [N]; 0 of an item that is no candidate."""
         found, known = np.zeros(len(slates.slot)), slates.place >= 0
         found[known] = self.probabilities(slates, slates.logged[known], slates.slot[known])
         return found
 
-    def placements(self, slates: Slates, length: int) -> Array:
+    def placements(self, slates: LoggedSlates, length: int) -> Array:
         """The probability of each logged item in each of `length` slots, [N, length]; 0 of one that is no candidate."""
         found, known = np.zeros((len(slates.slot), length)), slates.place >= 0
         slots = np.tile(np.arange(length), int(known.sum()))
@@ -105,7 +105,7 @@ class Policy(abc.ABC):
         found[known] = pairs.reshape(-1, length)
         return found
 
-    def expected(self, slates: Slates, values: Array) -> Array:
+    def expected(self, slates: LoggedSlates, values: Array) -> Array:
         """What the policy's item in each logged slot is worth in expectation, [N]; 0 where it shows none.
 
         Args:
@@ -140,7 +140,7 @@ class Policy(abc.ABC):
         """
         logits = checked(logits, k)
         order = self.draw(logits, k, rng)
-        slates = Slates.of_list(logits, order)
+        slates = LoggedSlates.of_list(logits, order)
         tiny = np.finfo(np.float64).tiny  # what was drawn is possible, however seldom
         marginals, conditionals = (
             np.clip(each, tiny, 1.0) for each in (self.marginals(slates), self.conditionals(slates))

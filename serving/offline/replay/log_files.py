@@ -22,7 +22,7 @@ _INGEST = ("artifacts", "LogIngest")
 
 
 @dataclass(frozen=True)
-class RawBatch:
+class RequestBatch:
     """Some raw requests, and what their windows are cut from.
 
     Attributes:
@@ -69,13 +69,13 @@ class RawLogs:
                 total += file.metadata.num_rows
         return total
 
-    def batches(self) -> Iterator[RawBatch]:
+    def batches(self) -> Iterator[RequestBatch]:
         """The requests, file after file."""
         for path in list_shards(self.examples_dir, self.split):
             with arrow.open_parquet(path) as file:
                 for batch in file.iter_batches(_BATCH_REQUESTS):
                     if batch.num_rows:
-                        yield RawBatch(pa.Table.from_batches([batch]), path, self.behaviors_dir)
+                        yield RequestBatch(pa.Table.from_batches([batch]), path, self.behaviors_dir)
 
 
 def find_raw_logs(path: storage.AnyPath, split: str, behaviors: storage.AnyPath | None = None) -> RawLogs | None:
@@ -119,8 +119,8 @@ def read_impressions(paths: Sequence[str]) -> pa.Table:
         files += sorted(found)
     try:
         tables = [_READERS[path.rpartition(".")[2]](path) for path in files]
-        return pa.concat_tables(tables, promote_options="permissive")
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        return _joined(tables, files)
+    except pa.ArrowException as error:
         raise InputError(f"{', '.join(files[:3])}: not a table of impressions: {error}") from None
 
 
@@ -139,6 +139,21 @@ def impressions_of(requests: pa.Table) -> pa.Table:
         elif not arrow.is_list(values.type.value_type) and np.array_equal(arrow.list_lengths(values), counts):
             columns[name] = values.flatten()
     return pa.table(columns)
+
+
+def _joined(tables: list[pa.Table], files: list[str]) -> pa.Table:
+    """All rows; columns whose types differ between files are numbers, or of the first file's type."""
+    kinds: dict[str, pa.DataType] = {}
+    for table, path in zip(tables, files, strict=True):
+        other = set(table.column_names) ^ set(tables[0].column_names)
+        if other:
+            raise InputError(f"{path} and {files[0]} have other columns: `{min(other)}` stands in one of them alone.")
+        for column in table.schema:
+            known = kinds.setdefault(column.name, column.type)
+            if known != column.type and (pa.types.is_floating(known) or pa.types.is_floating(column.type)):
+                kinds[column.name] = pa.float64()
+    schema = pa.schema(list(kinds.items()))
+    return pa.concat_tables([table.select(list(kinds)).cast(schema) for table in tables])
 
 
 def _read_csv(path: str) -> pa.Table:
