@@ -168,13 +168,13 @@ def _candidates(cascade, row: pa.Table) -> tuple[np.ndarray, np.ndarray]:
 
 def slates(pool: Pool, name: str, request: np.ndarray, shown: np.ndarray):
     """What was shown of requests, as a policy of a release sees it: `shown` [R, L] are columns of the pool."""
-    from evaluation.replay.policies.slates import Slates
+    from evaluation.replay.policies.slates import LoggedSlates
 
     logits = pool.logits[name][request]
     there = ~np.isnan(logits)
     place = np.where(there, np.cumsum(there, axis=1) - 1, -1)
     count, length = shown.shape
-    return Slates(
+    return LoggedSlates(
         offsets=np.append(0, np.cumsum(there.sum(axis=1))),
         logits=logits[there],
         row_offsets=np.arange(count + 1) * length,
