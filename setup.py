@@ -40,6 +40,8 @@ REQUIRES = [
     "pydantic-core",
     "pyyaml",
     "rich",
+    "scikit-learn",
+    "scipy",
     "setuptools",  # builds the editable install from the lock alone
     "starlette",
     "tensorboard",

@@ -29,6 +29,9 @@ BENCHMARKS = {
     "ranking_evaluation": "evaluation",
     "verdicts": "evaluation",
     "coverage": "replay",
+    "replay_bias": "replay",
+    "replay_failures": "replay",
+    "replay_effects": "replay",
     "json_request": "throughput",
     "ranking_request": "throughput",
     "large_vocabulary": "throughput",
@@ -54,6 +57,8 @@ BENCHMARKS = {
     "gateway": "serving",
     "behaviors": "serving",
     "replay_oracles": "replay",
+    "replay_cost": "replay",
+    "replay_cascade": "replay",
 }
 
 

@@ -1,33 +1,43 @@
 """How often the intervals of replay hold the truth, on logs whose truth is known, and what the diagnostics withhold.
 
 Each scenario is a world of `benchmarks.replay.worlds`, and each seed a log of it. `by row` is the linearised interval
-that takes rows for independent, which is what is wrong where users come again. Two policies of equal worth (A/A) are
-compared on as many logs, and looked at on thirty days by the confidence sequence and by the interval for one look.
+that takes rows for independent, which is what is wrong where users come again. Open Bandit Pipeline's and SCOPE-RL's
+intervals of the same logs stand beside (`--rivals-python`), each in an environment of its own. Finished pieces are
+kept: a run goes on where the last was stopped.
 """
 
 from __future__ import annotations
 
+import subprocess
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
 import numpy as np
 
-from benchmarks.replay.worlds import SCENARIOS, Scenario, World
+from benchmarks.records import Sweep
+from benchmarks.replay.worlds import SCENARIOS, Draw, Scenario, World
+from benchmarks.throughput import environments
 from evaluation.replay.diagnostics.diagnostic import Evidence
 from evaluation.replay.diagnostics.registry import diagnose
 from evaluation.replay.estimators.registry import make_estimator
-from evaluation.replay.intervals.confidence_sequence import ConfidenceSequence
 from evaluation.replay.intervals.cressie_read import CressieRead
-from evaluation.replay.intervals.interval import Interval, LinearInterval
+from evaluation.replay.intervals.interval import Interval
 from evaluation.replay.intervals.linearised import Linearised
 from evaluation.replay.logged import LoggedRewards
 from evaluation.replay.sums import UserSums
-from evaluation.replay.verdicts.verdict import compare
 from evaluation.results import Estimate
 
 OPTIONS = {
     "seeds": (2000, "logs of each scenario"),
-    "sequences": (1000, "of thirty daily looks"),
+    "rivals_seeds": (1000, "of them that the rivals get"),
+    "rivals_python": ("python3.10", "3.10, of the rivals' environments; empty: without their columns"),
 }
-DAYS = 30
-AA = Scenario(rows=4000, rows_a_user=4, spread=0.5, near=0.3)
+PIECE = 250
+RESAMPLES = 300
+"""Of the rivals' bootstraps; their default of 10,000 (100 of SCOPE-RL) would take hours."""
+
+RIVALS = Path(__file__).parent / "rivals"
 COLUMNS: dict[str, tuple[str, type[Interval], bool]] = {
     "ips": ("ips", Linearised, False),
     "snips": ("snips", Linearised, False),
@@ -38,99 +48,115 @@ COLUMNS: dict[str, tuple[str, type[Interval], bool]] = {
 
 
 def run(options) -> dict:
-    """Measures all scenarios, A/A comparisons and daily looks."""
-    return {
-        "seeds": options.seeds,
-        "coverage": {name: coverage(scenario, options.seeds) for name, scenario in SCENARIOS.items()},
-        "aa": equal_policies(options.seeds),
-        "sequences": options.sequences,
-        "looks": daily_looks(options.sequences),
-    }
+    """Measures all scenarios, piece by piece."""
+    sweep, found = Sweep("coverage"), {}
+    for name, scenario in SCENARIOS.items():
+        pieces = []
+        for first in range(0, options.seeds, PIECE):
+            logs = range(first, min(first + PIECE, options.seeds))
+            wanted = {"scenario": name, "world": asdict(scenario), "logs": [logs.start, logs.stop]}
+            if sweep.find(wanted) is None:
+                rivals = options.rivals_python if first < options.rivals_seeds else ""
+                sweep.add(wanted, {**wanted, **piece(scenario, logs, rivals)})
+                print(name, logs.stop, flush=True)
+            pieces.append(sweep.find(wanted))
+        found[name] = summed(pieces)
+    rivals = {"seeds": options.rivals_seeds, "resamples": RESAMPLES} if options.rivals_python else {}
+    return {"seeds": options.seeds, "rivals": rivals, "coverage": found}
 
 
 def figures(record: dict) -> list[tuple[str, str]]:
-    """Coverage by scenario, and false verdicts of equal policies."""
+    """Coverage by scenario."""
     rows = []
     for name, found in record["coverage"].items():
-        shown = ", ".join(f"{column} {100 * share:.1f}" for column, share in found["covers"].items())
-        rows.append((f"replay intervals at 95 %, {name}", f"cover {shown}; withheld {100 * found['withheld']:.0f} %"))
-    rows.append(("replay of equal policies", f"{100 * record['aa']['false']:.1f} % better or worse, at a level of 5 %"))
-    looks = record["looks"]
-    shown = (
-        f"confidence sequence {100 * looks['sequence']:.1f} %, interval for one look {100 * looks['linearised']:.1f} %"
-    )
-    rows.append(("thirty daily looks at equal policies, ever better or worse", shown))
+        ours = {column: share for column, share in found["covers"].items() if not _is_rivals(column)}
+        theirs = {column: share for column, share in found["covers"].items() if _is_rivals(column)}
+        shown = f"cover {_shares(ours)}; withheld {100 * found['withheld']:.0f} %"
+        rows.append((f"replay intervals at 95 %, {name}", shown))
+        if theirs:
+            rows.append((f"rivals' intervals at 95 % of the same logs, {name}", f"cover {_shares(theirs)}"))
     return rows
 
 
 def coverage(scenario: Scenario, seeds: int) -> dict:
-    """How often each column's interval holds the candidate's truth, and the paired one the difference's."""
-    world, held, wide = (
-        World(scenario),
-        dict.fromkeys((*COLUMNS, "paired"), 0),
-        dict.fromkeys((*COLUMNS, "paired"), 0.0),
-    )
-    truth, withheld = world.truth["candidate"], 0
-    for seed in range(seeds):
-        log = world.log(seed)
-        by_user, by_row = UserSums.of(log), UserSums.of(_rows_as_users(log)) if scenario.rows_a_user > 1 else None
-        for column, (name, tier, rows) in COLUMNS.items():
-            sums = by_row if rows and by_row else by_user
-            found = tier().of(make_estimator(name), sums.policy("candidate"))
-            held[column] += _holds(found, truth)
-            wide[column] += found.high - found.low
-        snips = make_estimator("snips")
-        found = Linearised().difference(snips, by_user.policy("candidate"), by_user.policy("baseline"))
-        held["paired"] += _holds(found, truth - world.truth["baseline"])
-        wide["paired"] += found.high - found.low
-        withheld += not all(each.passed for each in diagnose(Evidence(by_user.policy("candidate"), snips)))
+    """As the record of one scenario, of our columns alone."""
+    return summed([piece(scenario, range(seeds), "")])
+
+
+def piece(scenario: Scenario, seeds: range, rivals_python: str) -> dict:
+    """Counts of the logs of some seeds: how often each column's interval holds the candidate's truth, and the paired
+    one the difference's; sums of widths."""
+    world = World(scenario)
+    draws = [world.draw(seed) for seed in seeds]
+    ends: dict[str, list] = {column: [] for column in (*COLUMNS, "paired")}
+    withheld = 0
+    for draw in draws:
+        found, refused = intervals(world.logged(draw), scenario.rows_a_user > 1)
+        withheld += refused
+        for column, each in found.items():
+            ends[column].append([each.low, each.high])
+    by_column = {column: np.array(each, np.float64) for column, each in ends.items()}
+    if rivals_python:
+        by_column |= rivals_intervals(world, draws, rivals_python)
+    truth = dict.fromkeys(by_column, world.truth["candidate"])
+    truth["paired"] -= world.truth["baseline"]
     return {
-        "covers": {column: count / seeds for column, count in held.items()},
-        "width": {column: total / seeds for column, total in wide.items()},
-        "withheld": withheld / seeds,
+        "count": len(draws),
+        "withheld": withheld,
+        "held": {c: int(((e[:, 0] <= truth[c]) & (truth[c] <= e[:, 1])).sum()) for c, e in by_column.items()},
+        "wide": {c: float((e[:, 1] - e[:, 0]).sum()) for c, e in by_column.items()},
     }
 
 
-def equal_policies(seeds: int) -> dict:
-    """The share of verdicts, all false, on two policies of equal worth."""
-    world, snips, outcomes = World(AA, equal=True), make_estimator("snips"), []
-    for seed in range(seeds):
-        sums = UserSums.of(world.log(seed))
-        found = [each for name in sums.policies for each in diagnose(Evidence(sums.policy(name), snips))]
-        outcomes.append(compare(sums, "candidate", "baseline", snips, Linearised(), found).outcome)
-    shares = {name: outcomes.count(name) / seeds for name in ("better", "worse", "cannot_tell", "withheld")}
-    return shares | {"false": shares["better"] + shares["worse"]}
+def intervals(log: LoggedRewards, returning: bool) -> tuple[dict[str, Estimate], bool]:
+    """The interval of each column of a log, and whether a verdict on the candidate is withheld."""
+    by_user = UserSums.of(log)
+    by_row = UserSums.of(_rows_as_users(log)) if returning else by_user
+    found = {}
+    for column, (name, tier, rows) in COLUMNS.items():
+        found[column] = tier().of(make_estimator(name), (by_row if rows else by_user).policy("candidate"))
+    snips, candidate = make_estimator("snips"), by_user.policy("candidate")
+    found["paired"] = Linearised().difference(snips, candidate, by_user.policy("baseline"))
+    return found, not all(each.passed for each in diagnose(Evidence(candidate, snips)))
 
 
-def daily_looks(sequences: int, users: int = 300, days: int = DAYS, returning: bool = True) -> dict[str, float]:
-    """The share of sequences in which some look at a difference of 0 is better or worse.
-
-    Args:
-      sequences: how many.
-      users: of each sequence; where they return, all are there each day, with a taste of their own for each policy.
-      days: looks.
-      returning: False: each day has users of its own.
-    """
-    tiers: tuple[LinearInterval, ...] = (ConfidenceSequence(planned=users * days), Linearised())
-    alarms = {tier.name: 0 for tier in tiers}
-    for seed in range(sequences):
-        rng = np.random.default_rng((2, seed))
-        effect = rng.normal(size=(users, days)) + 0.3 * rng.normal(size=(users, 1)) * returning
-        for tier in tiers:
-            looks = (_look(tier, effect[:, : day + 1], returning) for day in range(days))
-            alarms[tier.name] += any(not _holds(look, 0.0) for look in looks)
-    return {name: count / sequences for name, count in alarms.items()}
+def rivals_intervals(world: World, draws: list[Draw], interpreter: str) -> dict[str, np.ndarray]:
+    """The ends [K, 2] of each of the rivals' columns."""
+    columns = {name: np.array([getattr(draw, name) for draw in draws]) for name in ("context", "action", "reward")}
+    columns["propensity"] = world.logger[columns["context"], columns["action"]]
+    found: dict[str, np.ndarray] = {}
+    with tempfile.TemporaryDirectory() as work:
+        logs, answer = f"{work}/logs.npz", f"{work}/found.npz"
+        np.savez(logs, policy=world.policy[0], **columns)
+        for python, script in (
+            (environments.open_bandit(interpreter), "obp_intervals.py"),
+            (environments.scope_rl(interpreter), "scope_intervals.py"),
+        ):
+            subprocess.run([str(python), "-W", "ignore", RIVALS / script, logs, answer, str(RESAMPLES)], check=True)
+            found |= dict(np.load(answer))
+    return found
 
 
-def _look(tier: LinearInterval, effect: np.ndarray, returning: bool) -> Estimate:
-    """The interval of the mean of what was seen so far."""
-    by_user = effect.sum(axis=1) if returning else effect.ravel()
-    value, units = effect.mean(), effect.size
-    return tier.around(value, (by_user - value * units / len(by_user)) / units, units)
+def summed(pieces: list[dict]) -> dict:
+    """Shares and mean widths of all pieces' logs."""
+
+    def share(what: str, column: str) -> float:
+        having = [each for each in pieces if column in each[what]]
+        return sum(each[what][column] for each in having) / sum(each["count"] for each in having)
+
+    return {
+        "covers": {column: share("held", column) for column in pieces[0]["held"]},
+        "width": {column: share("wide", column) for column in pieces[0]["wide"]},
+        "withheld": sum(each["withheld"] for each in pieces) / sum(each["count"] for each in pieces),
+    }
 
 
-def _holds(found: Estimate, truth: float) -> bool:
-    return found.low is not None and found.high is not None and found.low <= truth <= found.high
+def _is_rivals(column: str) -> bool:
+    return column.startswith(("obp ", "scope "))
+
+
+def _shares(found: dict[str, float]) -> str:
+    return ", ".join(f"{column} {100 * share:.1f}" for column, share in found.items())
 
 
 def _rows_as_users(log: LoggedRewards) -> LoggedRewards:

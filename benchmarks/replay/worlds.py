@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +44,16 @@ SCENARIOS = {
 }
 
 
+@dataclass(frozen=True)
+class Draw:
+    """What happened: user, context, action and reward, each [N]."""
+
+    user: np.ndarray
+    context: np.ndarray
+    action: np.ndarray
+    reward: np.ndarray
+
+
 class World:
     """A logger, two policies and their rewards, drawn once; `log` draws a log of it, `truth` is exact.
 
@@ -69,10 +80,26 @@ class World:
         if equal:
             taste[1, :, ::2], taste[1, :, 1::2] = taste[0, :, 1::2], taste[0, :, ::2]
         self.policy = _softmax(scenario.near * logits + taste)
-        self.truth = dict(zip(POLICIES, (self.policy * self.reward).sum(axis=2).mean(axis=1).tolist(), strict=True))
+        self.truth = {name: _value(policy, self.reward) for name, policy in zip(POLICIES, self.policy, strict=True)}
 
-    def log(self, seed: int, rows: int | None = None) -> LoggedRewards:
-        """Draws a log."""
+    def planted(self, lift: float) -> World:
+        """The same world with a candidate of its own tastes that is worth (1 + lift) times the baseline.
+
+        Its probabilities are tilted by exp(c · reward), with c by bisection.
+        """
+        wanted, low, high = (1 + lift) * self.truth["baseline"], -50.0, 50.0
+        tilted = self.policy[0]
+        for _ in range(60):
+            middle = (low + high) / 2
+            tilted = _softmax(np.log(self.policy[0]) + middle * self.reward)
+            low, high = (middle, high) if _value(tilted, self.reward) < wanted else (low, middle)
+        found = copy.copy(self)
+        found.policy = np.stack([tilted, self.policy[1]])
+        found.truth = self.truth | {"candidate": _value(tilted, self.reward)}
+        return found
+
+    def draw(self, seed: int, rows: int | None = None) -> Draw:
+        """Draws what the logger showed, and what came of it."""
         rng, size, each = np.random.default_rng((1, seed)), rows or self.scenario.rows, self.scenario.rows_a_user
         user = np.arange(size) // each
         context = rng.integers(0, CONTEXTS, size)
@@ -82,10 +109,22 @@ class World:
             rate = rng.beta(self.scenario.rate, 6 * self.scenario.rate, user[-1] + 1) * 7
             # Means of users are kept below 1 by the low rewards that this is used with.
             chance = np.minimum(chance * rate[user], 1.0)
-        propensity = self.logger[context, action]
-        weights = {name: self.policy[i, context, action] / propensity for i, name in enumerate(POLICIES)}
-        reward = (rng.random(size) < chance).astype(np.float64)
-        return LoggedRewards(user, np.arange(size), np.zeros(size, np.int64), reward, propensity, weights)
+        return Draw(user, context, action, (rng.random(size) < chance).astype(np.float64))
+
+    def logged(self, draw: Draw) -> LoggedRewards:
+        """The log of a draw, with the weights of both policies."""
+        at, rows = (draw.context, draw.action), np.arange(len(draw.user))
+        propensity = self.logger[at]
+        weights = {name: self.policy[i][at] / propensity for i, name in enumerate(POLICIES)}
+        return LoggedRewards(draw.user, rows, np.zeros_like(rows), draw.reward, propensity, weights)
+
+    def log(self, seed: int, rows: int | None = None) -> LoggedRewards:
+        """Draws a log."""
+        return self.logged(self.draw(seed, rows))
+
+
+def _value(policy: np.ndarray, reward: np.ndarray) -> float:
+    return float((policy * reward).sum(axis=1).mean())
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

@@ -16,6 +16,9 @@ FUXICTR = ["fuxictr==2.3.10"]
 # Open Bandit Pipeline reads with scikit-learn and draws with matplotlib as they were.
 OPEN_BANDIT = ["obp==0.5.7", "scikit-learn==1.1.3", "matplotlib<3.9", "numpy<2", "vw-estimators==0.2.2"]
 
+# Its intervals are functions of arrays; the rest of it would bring PyTorch and d3rlpy.
+SCOPE_RL = (["gym==0.26.2", "scikit-learn==1.1.3", "scipy", "numpy<2"], ["scope-rl==0.2.1"])
+
 
 def deepctr(interpreter: str) -> Path:
     """Returns the Python of DeepCTR's environment, made with `interpreter` (Python 3.9 to 3.11) where it is missing."""
@@ -42,6 +45,16 @@ def open_bandit(interpreter: str) -> Path:
     python, made = _venv("open_bandit", interpreter)
     if not made.exists():
         _pip(python, *OPEN_BANDIT)
+        made.touch()
+    return python
+
+
+def scope_rl(interpreter: str) -> Path:
+    """Returns the Python of SCOPE-RL's environment (Python 3.10)."""
+    python, made = _venv("scope_rl", interpreter)
+    if not made.exists():
+        _pip(python, *SCOPE_RL[0])
+        _pip(python, "--no-deps", *SCOPE_RL[1])
         made.touch()
     return python
 

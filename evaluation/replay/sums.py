@@ -76,9 +76,11 @@ class SumTable:
     def merged(cls, tables: list[SumTable]) -> SumTable:
         """The table of all rows of tables with the same columns."""
         order, starts, keys = _groups(*(np.concatenate([getattr(t, key) for t in tables]) for key in ("user", "slot")))
-        names = tables[0].columns
-        joined = {name: np.concatenate([table.columns[name] for table in tables], axis=1)[:, order] for name in names}
-        return cls(*keys, {name: add_groups(limbs, starts) for name, limbs in joined.items()})
+        found = {}
+        for name in tables[0].columns:  # one after the other: all of them joined would be as large as the parts again
+            limbs = np.concatenate([table.columns[name] for table in tables], axis=1)
+            found[name] = add_groups(np.take(limbs, order, axis=1), starts)
+        return cls(*keys, found)
 
     def values(self, name: str) -> Array:
         """[K] doubles."""
@@ -151,6 +153,30 @@ class UserSums:
         ranges = np.array([part.reward_range for part in parts])
         span = (float(ranges[:, 0].min()), float(ranges[:, 1].max()))
         return UserSums(self.policies, by_user, SumTable.merged(slots) if slots else None, largest, span)
+
+    @classmethod
+    def merged(cls, parts: Iterable[UserSums]) -> UserSums:
+        """The sums of many parts, such as the batches of a file, read one after the other.
+
+        A part is merged about log₂ P times in all, parts of like size first, where merging each into what there is
+        would take the users' number of steps P times. The stack holds at most log₂ P parts.
+
+        Raises:
+          InputError: without a part, and as `merge`.
+        """
+        stack: list[tuple[int, UserSums]] = []
+        for part in parts:
+            size = 1
+            while stack and stack[-1][0] <= size:
+                below, other = stack.pop()
+                part, size = other.merge(part), size + below
+            stack.append((size, part))
+        if not stack:
+            raise InputError("there is no part to merge: the log has no rows.")
+        while len(stack) > 1:
+            (size, part), (below, other) = stack.pop(), stack.pop()
+            stack.append((size + below, other.merge(part)))
+        return stack[0][1]
 
     @property
     def users(self) -> Array:

@@ -22,7 +22,7 @@ DISTRIBUTIONS = {
     "yaml": "pyyaml",
 }
 # Of environments that the benchmarks make for rivals (benchmarks/throughput/environments.py), or done without.
-OF_RIVALS = {"deepctr", "estimators", "fuxictr", "obp", "torch", "worker", "scikit-learn"}
+OF_RIVALS = {"deepctr", "estimators", "fuxictr", "obp", "scope-rl", "torch", "worker"}
 # Of the tests that look at pages in a browser, in a folder of its own (.ci/browser).
 OF_BROWSER = {"playwright"}
 # Of an environment of its own, in which a DAG file is read (.ci/airflow).

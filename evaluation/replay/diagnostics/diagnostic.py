@@ -25,6 +25,8 @@ class Evidence:
       positions: how many slots the policy fills.
       users_by_variant: different users seen, by variant or logger.
       shares: of the variants.
+      classifier_error: how far the classifier of `balanced_ips` is from calibrated
+        (`evaluation.replay.estimators.classifier`).
     """
 
     sums: PolicySums
@@ -34,6 +36,7 @@ class Evidence:
     positions: int | None = None
     users_by_variant: Mapping[str, int] = field(default_factory=dict)
     shares: Mapping[str, float] = field(default_factory=dict)
+    classifier_error: float | None = None
 
 
 class Diagnosis(Strict):

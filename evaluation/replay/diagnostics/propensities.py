@@ -53,6 +53,31 @@ class StratumWeight(Diagnostic):
         return max(found, default=None)
 
 
+class Balance(Diagnostic):
+    """The largest |Σ (w q − e)| over strata and over all rows, by the mean e of all.
+
+    Weighted, a model's rewards q of what was shown have the mean of those e of what the policy shows, however bad the
+    model is. Wrong propensities whose weights still have mean 1 are found where they go along with the model.
+    """
+
+    name, title, bound = "balance", "Balance (a model's rewards, weighted)", 0.05
+    reason = (
+        "Weighted, the model's rewards of what was shown are {value} away from those of what the policy shows "
+        "(at most {bound}): the propensities are wrong, or the logger was changed."
+    )
+    remedy = "Look at the strata one by one (slots, days), and log the propensity where the item is drawn."
+
+    def measure(self, evidence: Evidence) -> float | None:
+        policy, found = evidence.sums.name, []
+        for strata in evidence.strata.values():
+            if strata.has(f"balance/{policy}"):
+                scale = abs(strata.table.total(f"expected/{policy}")) / max(strata.table.total("rows"), 1)
+                for means in (strata.means, strata.mean):
+                    away = _furthest(means(f"balance/{policy}", f"balance²/{policy}"), 0.0)
+                    found.append(away / scale if scale else 0.0)
+        return max(found, default=None)
+
+
 class Drift(Diagnostic):
     """How far the mean log p of a day is from the window's: another logger spreads its propensities otherwise."""
 

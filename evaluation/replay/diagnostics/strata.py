@@ -27,7 +27,8 @@ class StrataSums:
 
     Attributes:
       table: keyed by stratum; columns `rows`, of v = Σ 1/p over the number of candidates `inverse` and `inverse²`
-        where candidates are known, `log` and `log²` of log p, and `w/policy`, `w²/policy`.
+        where candidates are known, `log` and `log²` of log p, `w/policy`, `w²/policy`, and, of policies with a model,
+        `balance/policy`, `balance²/policy` of w q − e and `expected/policy` of e.
     """
 
     table: SumTable
@@ -49,6 +50,8 @@ class StrataSums:
             columns |= {"inverse": inverse, "inverse²": inverse**2}
         for policy, weight in logged.weights.items():
             columns |= {f"w/{policy}": weight, f"w²/{policy}": weight**2}
+            if policy in logged.q_logged and policy in logged.q_expected:
+                columns |= _balance(logged, policy)
         return cls(SumTable.of_rows(stratum, None, columns.items()))
 
     def merge(self, *others: StrataSums) -> StrataSums:
@@ -73,6 +76,12 @@ class StrataSums:
         """The mean over all strata, each [1]."""
         totals = (np.array([self.table.total(each)]) for each in (column, square, "rows"))
         return _means(*totals)
+
+
+def _balance(logged: LoggedRewards, policy: str) -> dict[str, Array]:
+    expected = logged.q_expected[policy]
+    apart: Array = logged.weights[policy] * logged.q_logged[policy] - expected
+    return {f"balance/{policy}": apart, f"balance²/{policy}": apart**2, f"expected/{policy}": expected}
 
 
 def _means(total: Array, square: Array, rows: Array) -> Means:

@@ -93,13 +93,17 @@ class Contributions(Diagnostic):
 class WeightTail(Diagnostic):
     """k̂, the generalised Pareto shape of the largest weights (one a user): above 1/2 their variance has no limit.
 
-    Fitted to the largest 3 √U, at most a fifth of all (Vehtari, Simpson, Gelman, Yao, Gabry, Pareto smoothed importance
-    sampling, JMLR 25, 2024, who trust estimates up to 0.7). The value is k̂ less its standard error (1 + k̂) / √M.
+    Fitted to the largest 3 √U, at most a fifth of all (Vehtari, Simpson, Gelman, Yao, Gabry, Pareto smoothed
+    importance sampling, JMLR 25, 2024, who trust estimates up to 0.7). The value is k̂ less its standard error (1 +
+    k̂) / √M. It is 0 where the largest weight has under a hundredth of Σ w²: of a tail without a variance it has a
+    large part, however many rows there are, and to few different weights, as of few contexts, no tail can be fitted.
     """
 
     name, title, bound = "weight_tail", "Weight tail", 0.7
     reason = "The largest weights grow like a Pareto tail of shape {value} (at most {bound}): larger ones are to come."
     remedy = MORE + " Clipping or shrinkage bounds the weights, at the price of a bias."
+
+    lost = 0.01
 
     def measure(self, evidence: Evidence) -> float | None:
         if _weights(evidence) != "w":
@@ -108,6 +112,8 @@ class WeightTail(Diagnostic):
         count = int(min(0.2 * len(largest), 3 * np.sqrt(len(largest))))
         if count < 10:
             return None
+        if largest[-1] ** 2 < self.lost * evidence.sums.total("ww"):
+            return 0.0
         shape = pareto_shape(largest[-count:] - largest[-count - 1])
         return float(shape - (1 + max(shape, 0.0)) / np.sqrt(count))
 
@@ -124,6 +130,19 @@ class ClippedShare(Diagnostic):
         if evidence.estimator.name not in CUTTING:
             return None
         return float(1 - divide(evidence.sums.total(column), evidence.sums.total("w")))
+
+
+class Classifier(Diagnostic):
+    """How far the classifier behind `balanced_ips` is from calibrated: its weights are right as far as it is."""
+
+    name, title, bound = "classifier", "Calibration of the weights' classifier", 0.03
+    reason = (
+        "The classifier that the weights are made of is {value} away from the shares that it tells (at most {bound})."
+    )
+    remedy = "Give it the features that the policy and the logger go by, crossed with the item, and more rows."
+
+    def measure(self, evidence: Evidence) -> float | None:
+        return evidence.classifier_error if evidence.estimator.name == "balanced_ips" else None
 
 
 def contributions(influence: Array) -> float | None:

@@ -59,6 +59,21 @@ def test_policies_are_paired():
         assert np.array_equal(each.influence(same.policy("a")) - each.influence(same.policy("b")), [0, 0])
 
 
+def test_many_parts_merge_to_the_bits_of_one_log_each_few_times(monkeypatch):
+    log, merges = make_log(), []
+    whole, merge = UserSums.of(log), UserSums.merge
+    monkeypatch.setattr(UserSums, "merge", lambda self, *others: merges.append(1) or merge(self, *others))
+    for count in (1, 3, 5):
+        parts = [log.take(np.arange(5) % count == each) for each in range(count)]
+        found = UserSums.merged(UserSums.of(part) for part in parts)
+        assert np.array_equal(found.users, whole.users) and found.reward_range == whole.reward_range
+        for name, limbs in whole.by_user.columns.items():
+            assert np.array_equal(found.by_user.columns[name], limbs)
+    assert len(merges) == 0 + 2 + 4
+    with pytest.raises(InputError, match="no part to merge"):
+        UserSums.merged([])
+
+
 def test_what_was_not_summed_is_refused():
     sums = UserSums.of(make_log())
     with pytest.raises(InputError, match="`c` is not a policy of these sums. Known: a, b"):

@@ -1,9 +1,9 @@
-"""How often intervals hold the truth: short forms of `python -m benchmarks coverage`."""
+"""How often intervals and verdicts hold: short forms of `python -m benchmarks coverage` and `replay_effects`."""
 
 import numpy as np
 import pytest
 
-from benchmarks.replay import coverage
+from benchmarks.replay import coverage, replay_effects
 from benchmarks.replay.worlds import SCENARIOS, World
 from evaluation.replay.estimators.registry import make_estimator
 from evaluation.replay.intervals.linearised import Linearised, standard_error
@@ -36,13 +36,22 @@ def test_a_tail_too_heavy_is_withheld():
 
 
 def test_equal_policies_get_verdicts_no_more_often_than_said():
-    found = coverage.equal_policies(100)
-    assert within(found["false"], 0.05, 100) and found["withheld"] < 0.1
+    found = replay_effects.equal_worth(range(100))
+    assert within((found["better"] + found["worse"]) / 100, 0.05, 100) and found["withheld"] < 10
+
+
+def test_a_policy_is_never_better_than_itself():
+    assert replay_effects.against_itself(range(20)) == {"cannot_tell": 20}
+
+
+def test_a_growing_log_that_is_replayed_daily_raises_alarms_by_the_interval_for_one_look():
+    found = replay_effects.replayed_looks(range(15))
+    assert found["sequence"] <= 1 < found["linearised"]
 
 
 @pytest.mark.parametrize("returning", [False, True])
 def test_daily_looks_hold_their_level_by_the_sequence_alone(returning):
-    found = coverage.daily_looks(60, users=100, returning=returning)
+    found = replay_effects.daily_looks(60, users=100, returning=returning)
     assert found["sequence"] <= 0.09 and found["linearised"] > 0.15
 
 

@@ -1,8 +1,11 @@
 """Diagnostics: every one passes a sound log, and each known failure of an estimator is found by one of them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from benchmarks.replay import replay_effects, replay_failures
 from benchmarks.replay.worlds import SCENARIOS, World
 from evaluation.replay.diagnostics.diagnostic import Evidence
 from evaluation.replay.diagnostics.registry import DIAGNOSTICS, diagnose
@@ -25,6 +28,13 @@ def evidence(rows, estimator=SNIPS, day=None, candidates=20, **more) -> Evidence
     return Evidence(UserSums.of(rows, [estimator]).policy(rows.policies[0]), estimator, strata, **more)
 
 
+def modelled(rows, world: World, draw):
+    """The log with what a model, drawn at random, expects of the candidate."""
+    model = np.random.default_rng(5).uniform(0.1, 0.5, world.reward.shape)
+    expected = (world.policy[0] * model).sum(axis=1)[draw.context]
+    return replace(rows, q_logged={"candidate": model[draw.context, draw.action]}, q_expected={"candidate": expected})
+
+
 def failed(found: Evidence, **bounds) -> set[str]:
     return {each.name for each in diagnose(found, bounds) if not each.passed}
 
@@ -39,11 +49,15 @@ def uniform(seed=0, rows=ROWS, items=20):
 @pytest.fixture(scope="module")
 def sound() -> dict[str, Evidence]:
     """A log that nothing is wrong with, by an estimator that clips and one that does not."""
-    rows = World(SCENARIOS["independent"]).log(0)
+    world = World(SCENARIOS["independent"])
+    draw = world.draw(0)
+    rows = modelled(world.logged(draw), world, draw)
     day = np.arange(len(rows)) % 7
     more = {"unsupported": 0.0, "positions": 1, "users_by_variant": {"a": 510, "b": 490}, "shares": {"a": 1, "b": 1}}
-    clipping, plain = (evidence(rows, kind, day, **more) for kind in (make_estimator("clipped_ips"), SNIPS))
-    return dict.fromkeys(DIAGNOSTICS, clipping) | {"weight_tail": plain}
+    rows = replace(rows, balanced_weights=rows.weights)
+    kinds = (make_estimator("clipped_ips"), SNIPS, make_estimator("balanced_ips"))
+    clipping, plain, balanced = (evidence(rows, kind, day, classifier_error=0.01, **more) for kind in kinds)
+    return dict.fromkeys(DIAGNOSTICS, clipping) | {"weight_tail": plain, "classifier": balanced}
 
 
 @pytest.mark.parametrize("name", DIAGNOSTICS)
@@ -81,6 +95,25 @@ def test_wrong_propensities_are_found():
     weight = np.where(rng.random(ROWS) < 0.9, 1.5, 0.5)
     rows = log(weight, rng.random(ROWS) < 0.3, propensity=np.full(ROWS, 1 / 20))
     assert {"mean_weight", "stratum_weight"} <= failed(evidence(rows))
+
+
+def test_a_logger_that_likes_what_earns_and_did_not_say_so_is_found_by_the_model_alone():
+    """Weights of its rows still have mean 1, since the policy has other tastes."""
+    world = World(SCENARIOS["independent"])
+    draw = world.draw(0, 20_000)
+    rows = modelled(world.logged(draw), world, draw)
+    keep = np.random.default_rng(6).random(len(rows)) < rows.q_logged["candidate"] / 0.5
+    assert failed(evidence(rows)) == set()
+    assert failed(evidence(rows.take(keep))) == {"balance"}
+    assert "balance" not in {each.name for each in diagnose(evidence(replace(rows, q_logged={}, q_expected={})))}
+
+
+@pytest.mark.parametrize("name", replay_failures.ESTIMATORS)
+def test_where_an_estimator_fails_its_verdict_is_withheld(name):
+    """Short form of `python -m benchmarks replay_failures`."""
+    found = replay_failures.replayed(replay_failures.failures()[name], replay_failures.ESTIMATORS[name], range(3))
+    assert {each: row["withheld"] for each, row in found.items()} == dict.fromkeys(found, 3)
+    assert sum(row["held"] for row in found.values()) < 0.5 * 3 * len(found)
 
 
 def test_propensities_of_another_scale_are_found():
@@ -123,6 +156,13 @@ def test_few_rewards_few_users_and_heavy_weights_are_found():
     tail = np.random.default_rng(2).pareto(1.05, ROWS)
     assert {"weight_tail", "effective_sample", "largest_share"} <= failed(evidence(log(tail, reward)))
     assert "effective_sample" in failed(evidence(log(weight[:250], reward[:250], propensity=propensity[:250])))
+
+
+def test_few_different_weights_in_a_large_log_are_no_tail():
+    """The largest 500 of 32,000 users' weights are eight values, to which a tail of shape 1 seems to fit."""
+    world = World(replace(replay_effects.PLANTED, rows=130_000)).planted(0.02)
+    found = [failed(Evidence(UserSums.of(world.log(seed)).policy("baseline"), SNIPS)) for seed in (1, 2)]
+    assert found == [set(), set()]
 
 
 def test_what_is_clipped_is_found_and_a_model_alone_is_all_clipped():

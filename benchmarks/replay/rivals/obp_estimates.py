@@ -1,8 +1,9 @@
 """What Open Bandit Pipeline 0.5.7 and vw-estimators 0.2.2 make of logs; runs in their environment.
 
-python obp_worker.py FOLDER writes, for each log, NAME.npz (the log's columns, and policies and a model drawn by
-a fixed seed) and, last, estimates.json: log → estimator → value. The logs are the Open Bandit Dataset's sample, which
-the package brings along (three campaigns, each logged by two policies), and drawn slates, which the sample lacks.
+python obp_estimates.py FOLDER writes, for each log, NAME.npz (the log's columns, and policies and a model drawn by a
+fixed seed) and, last, estimates.json: log → estimator → value, and for intervals [low, high]. The logs are the Open
+Bandit Dataset's sample, which the package brings along (three campaigns, each logged by two policies), and drawn
+slates, which the sample lacks.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from estimators.bandits import ips, snips
+from estimators.bandits import cressieread, ips, snips
 from estimators.slates import pseudo_inverse
 from obp import ope
 from obp.dataset import OpenBanditDataset
 
 SLATES, SLOTS, ACTIONS, CLUSTERS = 5_000, 3, 8, 5
+RESAMPLES = 1_000
 
 
 def sample_log(behavior: str, campaign: str) -> tuple[dict, dict]:
@@ -44,7 +46,7 @@ def sample_log(behavior: str, campaign: str) -> tuple[dict, dict]:
         "cluster": np.arange(actions) % CLUSTERS,
         "balanced": generator.random(rows) * 3,
     }
-    return log, {**impressions(log), **vowpal_wabbit(log)}
+    return log, {**impressions(log), **bootstrapped(log), **vowpal_wabbit(log)}
 
 
 def impressions(log: dict) -> dict:
@@ -83,14 +85,32 @@ def impressions(log: dict) -> dict:
     return {f"obp {name}": float(value) for name, value in found.items()}
 
 
+def bootstrapped(log: dict) -> dict:
+    """Open Bandit Pipeline's 95 % intervals."""
+    rows = len(log["reward"])
+    given = {"reward": log["reward"], "action": log["action"], "pscore": log["propensity"], "position": log["position"]}
+    given |= {"action_dist": np.broadcast_to(log["soft"], (rows, *log["soft"].shape))}
+    given |= {"n_bootstrap_samples": RESAMPLES, "random_state": 0}
+    kinds = {"ips": ope.InverseProbabilityWeighting(), "snips": ope.SelfNormalizedInverseProbabilityWeighting()}
+    found = {name: kind.estimate_interval(**given) for name, kind in kinds.items()}
+    return {
+        f"obp {name} interval": [float(each["95.0% CI (lower)"]), float(each["95.0% CI (upper)"])]
+        for name, each in found.items()
+    }
+
+
 def vowpal_wabbit(log: dict) -> dict:
-    """vw-estimators' IPS and SNIPS."""
+    """vw-estimators' IPS, SNIPS and Cressie-Read, and its Cressie-Read interval at 95 %."""
     wanted = log["soft"][log["action"], log["position"]]
-    found = {"ips": ips.Estimator(), "snips": snips.Estimator()}
-    for estimator in found.values():
+    found = {"ips": ips.Estimator(), "snips": snips.Estimator(), "cressie_read": cressieread.Estimator()}
+    interval = cressieread.Interval()
+    for estimator in (*found.values(), interval):
         for logged, reward, target in zip(log["propensity"], log["reward"], wanted, strict=True):
             estimator.add_example(float(logged), float(reward), float(target))
-    return {f"vw {name}": float(estimator.get()) for name, estimator in found.items()}
+    ends = [float(end) for end in interval.get()]
+    return {f"vw {name}": float(estimator.get()) for name, estimator in found.items()} | {
+        "vw cressie_read interval": ends
+    }
 
 
 def slate_log() -> tuple[dict, dict]:
