@@ -100,7 +100,7 @@ class LanePool:
         return outcome
 
     def _start(self) -> None:
-        lane = _Lane(self._warm)
+        lane = _Lane(self._warm, max(1, (os.cpu_count() or 1) // self.size))
         self._lanes.append(lane)
         self._idle.put(lane)
 
@@ -121,7 +121,7 @@ class LanePool:
 class _Lane:
     """One process, with a socket for messages and a pipe for what it prints."""
 
-    def __init__(self, warm: Callable[[], None] | None):
+    def __init__(self, warm: Callable[[], None] | None, threads: int):
         ours, theirs = socket.socketpair()
         with theirs:
             self.process = subprocess.Popen(
@@ -130,8 +130,13 @@ class _Lane:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                # On a GPU, what one process takes as a whole, another cannot have.
-                env={"TF_FORCE_GPU_ALLOW_GROWTH": "true", **os.environ},
+                env={
+                    # On a GPU, what one process takes as a whole, another cannot have.
+                    "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+                    # Threads of TensorFlow wait by spinning: more of them than cores slow each other down.
+                    "TF_NUM_INTRAOP_THREADS": str(threads),
+                    **os.environ,
+                },
             )
         self._connection = Connection(ours.detach())
         self._printed = _Lines(self.process.stdout.fileno())
