@@ -29,7 +29,8 @@ from evaluation.results import Estimate
 OPTIONS = {
     "seeds": (2000, "logs of two policies of equal worth; half as many of a policy against itself"),
     "sequences": (1000, "of thirty daily looks"),
-    "planted": (500, "logs of each planted effect"),
+    "planted": (500, "logs of a planted +2 %"),
+    "swept": (500, "logs of each effect of the sweep"),
 }
 DAYS, USERS = 30, 300
 PIECE = 100
@@ -42,7 +43,12 @@ SNIPS = make_estimator("snips")
 
 def run(options) -> dict:
     """Measures all, piece by piece; finished pieces are kept."""
-    record = {"seeds": options.seeds, "sequences": options.sequences, "planted_logs": options.planted}
+    record = {
+        "seeds": options.seeds,
+        "sequences": options.sequences,
+        "planted_logs": options.planted,
+        "swept_logs": options.swept,
+    }
     record["itself"] = _shares(_counted("itself", against_itself, options.seeds // 2))
     record["equal"] = _shares(_counted("equal", equal_worth, options.seeds))
     looks = _counted("looks", replayed_looks, options.sequences)
@@ -52,8 +58,8 @@ def run(options) -> dict:
     record["promised"] = {"lift": 0.02, "power": 0.8, "rows": needed, "found": found["better"] / options.planted}
     record["sweep"] = {}
     for lift in LIFTS:
-        found = _counted(f"lift {lift:g}", lambda logs, lift=lift: planted(lift, logs), options.planted)
-        shares = {name: found[name] / options.planted for name in ("better", "worse", "cannot_tell", "withheld")}
+        found = _counted(f"lift {lift:g}", lambda logs, lift=lift: planted(lift, logs), options.swept)
+        shares = {name: found[name] / options.swept for name in ("better", "worse", "cannot_tell", "withheld")}
         record["sweep"][f"{lift:+.0%}"] = {"promised": promised(lift), **shares}
     return record
 
