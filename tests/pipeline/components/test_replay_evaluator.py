@@ -90,7 +90,7 @@ def test_a_ranker_that_would_have_earned_less_is_not_blessed(run, requests, tmp_
     assert blessing.get_int_custom_property("blessed") == 0
     assert [path.name for path in (tmp_path / "blessing").iterdir()] == ["NOT_BLESSED"]
     page = (tmp_path / "evaluation" / "replay.html").read_text()
-    assert "✗ Worse" in page and "this run&#39;s ranker by top" in page and str(tmp_path) not in page
+    assert "✗ Worse" in page and "this run&#39;s ranker by greedy" in page and str(tmp_path) not in page
 
 
 def test_a_ranker_that_would_have_earned_more_is_blessed(run, requests, tmp_path):
