@@ -145,6 +145,7 @@ def main() -> int:
     parser.add_argument("--server", choices=["postgresql", "mysql"], help="that ML Metadata is kept on")
     parser.add_argument("--stay", action="store_true", help="leave the server up until Ctrl-C")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # The servers end with the drill, however it ends.
     work = ROOT / "data" / "airflow" / given.airflow
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
