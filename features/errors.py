@@ -35,3 +35,9 @@ class RunError(ClickmillError, RuntimeError):
     """A job that began with a usable input and did not end well."""
 
     exit_code = 1
+
+
+class NothingNewError(ClickmillError):
+    """There is nothing to do: what is there was done before. Schedulers take the exit code for "skipped"."""
+
+    exit_code = 99

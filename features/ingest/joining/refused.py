@@ -7,7 +7,8 @@ from collections import Counter
 import numpy as np
 import pyarrow as pa
 
-from features.ingest.checking.letters import letters_of_checked
+from features.arrow import columns_of
+from features.ingest.checking.letters import UNIT_SHIFT, letters_of_checked
 from features.ingest.reading.units import ReadUnit
 from features.log_contract import Reason
 
@@ -24,19 +25,34 @@ class Refused:
 
     Args:
       units: of each table, by index.
+      day: of a span: rows of the days before it were accounted for by earlier spans, and are only counted.
     """
 
-    def __init__(self, units: dict[str, list[ReadUnit]]):
+    def __init__(self, units: dict[str, list[ReadUnit]], day: str | None = None):
         self._units = units
+        self._earlier = {
+            table: np.array([day is not None and unit.file.day != day for unit in found], bool)
+            for table, found in units.items()
+        }
         self.letters: list[pa.RecordBatch] = []
         self.tally: Counter = Counter()
 
     def add(self, table: str, batch: pa.RecordBatch, reason: Reason, mask: np.ndarray, detail: str = "") -> None:
         """Sets aside the rows of `batch` where `mask` [N] holds; `detail` where the reason alone does not say it."""
+        earlier = mask & self.earlier(table, batch)
+        if earlier.any():
+            self.tally["table", table, "earlier"] += int(earlier.sum())
+            mask = mask & ~earlier
         if mask.any():
             detail = detail or _DETAILS[reason]
             self.letters.append(letters_of_checked(table, batch, reason, detail, mask, self._units[table]))
             self.tally["reason", table, reason.value] += int(mask.sum())
+
+    def earlier(self, table: str, batch: pa.RecordBatch) -> np.ndarray:
+        """Returns which checked rows lie in the folder of a day before the span, [N] bool; none where there is none."""
+        if not self._earlier[table].any():
+            return np.zeros(batch.num_rows, bool)
+        return self._earlier[table][columns_of(batch)["_order"].to_numpy() >> UNIT_SHIFT]
 
     def add_conflicts(self, table: str, batch: pa.RecordBatch, users: np.ndarray, apart: np.ndarray) -> None:
         """Sets aside rows of requests that have two users, [N] bool, or rows more than two days apart."""
