@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import date
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +11,7 @@ import pyarrow as pa
 from features.arrow import columns_of
 from features.ingest.checking.letters import UNIT_SHIFT, letters_of_checked
 from features.ingest.reading.units import ReadUnit
+from features.ingest.spans.config import DAY, start_of
 from features.log_contract import Reason
 
 _DETAILS = {
@@ -53,6 +55,17 @@ class Refused:
         if not self._earlier[table].any():
             return np.zeros(batch.num_rows, bool)
         return self._earlier[table][columns_of(batch)["_order"].to_numpy() >> UNIT_SHIFT]
+
+    def ends(self, table: str, batch: pa.RecordBatch, end: int) -> np.ndarray | int:
+        """Returns after which instant each checked row lies in the future, [N] or one of all: the end of the log.
+
+        In a folder of a day it is the end of that day: what was refused on its own day is so on the next.
+        """
+        days = [unit.file.day for unit in self._units[table]]
+        if not self._earlier[table].any() or None in days:
+            return end
+        of_unit = [start_of(date.fromisoformat(str(day)) + DAY) - 1 for day in days]
+        return np.array(of_unit)[columns_of(batch)["_order"].to_numpy() >> UNIT_SHIFT]
 
     def add_conflicts(self, table: str, batch: pa.RecordBatch, users: np.ndarray, apart: np.ndarray) -> None:
         """Sets aside rows of requests that have two users, [N] bool, or rows more than two days apart."""

@@ -180,7 +180,8 @@ class ShardJoin:
 
     def _until_the_end(self, impressions: pa.RecordBatch) -> pa.RecordBatch:
         end = self._plan["end_of_log"]
-        future = columns_of(impressions)["timestamp"].to_numpy() > (MAX_TIMESTAMP if end is None else end)
+        ends = self._refused.ends("impressions", impressions, MAX_TIMESTAMP if end is None else end)
+        future = columns_of(impressions)["timestamp"].to_numpy() > ends
         if not future.any():
             return impressions
         self._refused.add_future("impressions", impressions, future, end)

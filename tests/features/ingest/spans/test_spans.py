@@ -62,11 +62,12 @@ def test_rows_that_come_again_on_the_next_day(log, whole):
 
 def test_a_day_that_is_written_twice_and_holds_bad_rows(log, whole):
     rows = log.read("impressions", log.days[1])
-    log.write("impressions", log.days[1], [*rows, *rows, *(row | {"user_id": ""} for row in rows[:2])])
+    skewed = rows[0] | {"request_id": "tomorrow", "timestamp": rows[0]["timestamp"] + 24 * HOUR}
+    log.write("impressions", log.days[1], [*rows, *rows, *(row | {"user_id": ""} for row in rows[:2]), skewed])
     runs = [log.run(day) for day in log.days[1:3]]
     assert [sorted(impressions_of(run)) for run in runs] == whole[1][1:3]
     assert [account_of(run).duplicates for run in runs] == [whole[2][1].read, 0]
-    assert [account_of(run).dead_letters for run in runs] == [2, 0]
+    assert [account_of(run).dead_letters for run in runs] == [3, 0]
 
 
 def test_a_corrected_day_changes_the_spans_that_read_it_alone(log, whole):
