@@ -10,6 +10,7 @@ from typing_extensions import Self
 
 from features.config import Strict
 from features.encoding.columns import raw_value_column
+from features.errors import InputError
 from features.ingest.spans.config import SpansConfig, SpanWindow, is_by_day
 from features.spec import FeatureSpec
 
@@ -292,6 +293,13 @@ class IngestConfig(Strict):
     def label_columns(self, spec: FeatureSpec) -> tuple[str, ...]:
         """Returns the label columns of the examples, the spec's label first."""
         return tuple(label.name for label in self.label_configs(spec))
+
+    @property
+    def days(self) -> SpanWindow:
+        """The window of the run. Raises `InputError` where it has none."""
+        if self.window is None:
+            raise InputError("the log lies by day, and no day was asked for: `PipelineConfig.at_span` sets the window.")
+        return self.window
 
     def maturity_ms(self, spec: FeatureSpec) -> int | None:
         """Returns the longest window, for which impressions wait; None: they do not, their labels are known."""

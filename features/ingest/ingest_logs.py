@@ -211,12 +211,16 @@ def finalize_ingest(
     drop_scratch(storage.join(examples_dir))
     counts = IngestCounts.load(examples_dir)
     counts.check_balance()
-    if config.split.by == "column":
-        empty = [name for name, requests in counts.requests.items() if not requests]
-        for name in empty:
-            storage.delete(storage.join(examples_dir, f"Split-{name}"))
+    drop_empty_splits(config, counts, examples_dir)
     judge_log(config, spec, counts, examples_dir, dead_letters_dir)
     return counts
+
+
+def drop_empty_splits(config: IngestConfig, counts: IngestCounts, examples_dir: AnyPath) -> None:
+    """Deletes the splits of a `column` that no request is in."""
+    for name in [name for name, requests in counts.requests.items() if not requests]:
+        if config.split.by == "column":
+            storage.delete(storage.join(examples_dir, f"Split-{name}"))
 
 
 def run_ingest(

@@ -12,9 +12,9 @@ from tfx.types.standard_artifacts import Examples
 
 from features import storage
 from features.errors import NotFoundError, UnscorableError
-from features.fingerprint import fingerprint_paths
 from features.ingest.checking.kept import KeptFeatures
 from features.ingest.config import IngestConfig
+from features.ingest.reading.fingerprint import fingerprint_paths
 from features.log_contract import UntrainableLogError
 from features.spec import FeatureSpec
 from pipeline.anchor import pushed_versions, read_anchors
@@ -142,7 +142,7 @@ def _fingerprint(config: IngestConfig, spec: FeatureSpec) -> str:
     """Returns what changes when the files do that a run reads; of a log by day, those of its days."""
     if config.window is None:
         return fingerprint_paths(table.path for table in config.tables.given().values())
-    from features.ingest.spans.days import Days
+    from features.ingest.spans.day_folders import Days
 
     return fingerprint_paths(Days(config, spec).paths())
 

@@ -136,14 +136,15 @@ class WriteItems(beam.DoFn):
 
     def process(self, element: Group) -> Iterator[Any]:
         rows = concatenate(map(widen, element[1]))
-        parts, dropped = zip(*(deduplicate(each, "item_id") for each in self.snapshots.parts(rows)), strict=True)
+        found = [deduplicate(each, "item_id") for each in self.snapshots.parts(rows)]
+        parts = [each for each, _ in found]
         with storage.writing(self.path) as stream, pa.ipc.new_file(stream, rows.schema) as writer:
             for part in parts:
                 writer.write_batch(part)
         catalogue = catalogue_table(self.spec, parts[-1])
         write_parquet(catalogue, storage.join(self.examples_dir, CATALOGUE_FILE), ROW_GROUP_ITEMS)
         kept = sum(part.num_rows for part in parts)
-        tally = {("table", "items", "duplicates"): sum(dropped), ("table", "items", "kept"): kept}
+        tally = {("table", "items", "duplicates"): sum(n for _, n in found), ("table", "items", "kept"): kept}
         yield TaggedOutput(TALLY, Counter(tally))
         yield self.path
 

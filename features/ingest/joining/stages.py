@@ -43,7 +43,7 @@ from features.ingest.joining.spill import Spill, unspill
 from features.ingest.joining.split import TimeHistogram
 from features.ingest.joining.write import RequestTable, behavior_table, user_table, write_shard
 from features.ingest.reading.units import ReadUnit, read_batches
-from features.ingest.spans.snapshots import SpanPlan, snapshots_of
+from features.ingest.spans.snapshots import Snapshots, SpanPlan, snapshots_of
 from features.log_contract import BadRowsError, Reason
 from features.spec import FeatureSpec
 
@@ -289,14 +289,7 @@ class BuildShard(beam.DoFn):
         items = load_items(item_paths, of_items)
         refused = Refused(self.units, None if self.span is None else self.span.day)
         tally = refused.tally
-        users = []
-        given = concatenate(found.pop("users", []))
-        if given is not None:
-            users, dropped = zip(*(deduplicate(each, "user_id") for each in of_users.parts(given)), strict=True)
-            tally["table", "users", "duplicates"] += sum(dropped)
-            tally["table", "users", "kept"] += sum(each.num_rows for each in users)
-            folder = storage.join(self.examples_dir, USERS_DIR)
-            write_shard(user_table(self.whole, users[-1]), folder, "users", shard, self.num_shards)
+        users = self._write_users(shard, concatenate(found.pop("users", [])), of_users, tally)
         conflicts = [batch.column(0) for batch in found.pop("conflicts", [])]
         impressions = concatenate(found.pop("impressions", []))
         requests = ShardJoin(self.config, self.config.label_configs(self.spec), plan, refused).build(
@@ -311,9 +304,20 @@ class BuildShard(beam.DoFn):
         if given is not None:
             tally["table", "behaviors", "kept"] += given.num_rows
         behaviors = self._write_behaviors(shard, requests, given, items, tally)
-        since = of_users.since if users else ()
-        self._write_requests(shard, requests, behaviors, items, SideTable("user_id", *users, since=since), tally)
+        self._write_requests(shard, requests, behaviors, items, users, tally)
         yield TaggedOutput(TALLY, tally)
+
+    def _write_users(self, shard: int, given: pa.RecordBatch | None, snapshots: Snapshots, tally: Counter) -> SideTable:
+        """Writes the users of the newest snapshot, and returns those of all."""
+        if given is None:
+            return SideTable("user_id")
+        found = [deduplicate(each, "user_id") for each in snapshots.parts(given)]
+        users = [each for each, _ in found]
+        tally["table", "users", "duplicates"] += sum(dropped for _, dropped in found)
+        tally["table", "users", "kept"] += sum(each.num_rows for each in users)
+        folder = storage.join(self.examples_dir, USERS_DIR)
+        write_shard(user_table(self.whole, users[-1]), folder, "users", shard, self.num_shards)
+        return SideTable("user_id", *users, since=snapshots.since)
 
     def _write_behaviors(
         self, shard: int, requests: ShardRequests, given: pa.RecordBatch | None, items: SideTable, tally: Counter

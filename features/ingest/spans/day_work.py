@@ -20,15 +20,15 @@ import apache_beam as beam
 
 from features import storage
 from features.config import Strict
-from features.fingerprint import fingerprint_paths
 from features.ingest.checking.kept import KeptFeatures
 from features.ingest.config import IngestConfig, SplitConfig
 from features.ingest.counts import IngestCounts
 from features.ingest.ingest_logs import IngestLogs
 from features.ingest.outputs import drop_scratch
+from features.ingest.reading.fingerprint import fingerprint_paths
 from features.ingest.spans.accounts import SpanAccount
 from features.ingest.spans.config import at_day
-from features.ingest.spans.days import Days
+from features.ingest.spans.day_folders import Days
 from features.ingest.spans.snapshots import SpanPlan
 from features.spec import FeatureSpec
 
@@ -37,6 +37,13 @@ NUM_SHARDS = 8
 
 _CODE = ("ingest", "encoding/hashing.py", "arrow.py", "spec.py")
 """What decides about a day's bytes, in `features/`."""
+
+_ENCODED: Any = {
+    "embedding_dim": True,
+    "features": {"__all__": {"vocabulary", "hash_buckets", "transform", "num_buckets", "embedding_dim"}},
+    "history": {"short_length", "long_length"},
+}
+"""What a spec says of the encoding alone: raw examples do not depend on it."""
 
 MakePipeline = Callable[[], beam.Pipeline]
 
@@ -81,11 +88,12 @@ class DayWorks:
 
     @property
     def store(self) -> str:
-        assert self.config.window is not None
-        return self.config.window.store
+        """Where the work of all days is kept."""
+        return self.config.days.store
 
     @property
     def num_shards(self) -> int:
+        """Of every day."""
         return self.config.num_shards or NUM_SHARDS
 
     def get(self, day: datetime.date, days: Days) -> DayWork:
@@ -149,7 +157,7 @@ class DayWorks:
         facts = {
             "code": code_version(),
             "config": config.model_dump(mode="json", exclude=free),
-            "spec": self.spec.model_dump(mode="json"),
+            "spec": self.spec.model_dump(mode="json", exclude=_ENCODED),
             "kept": self.kept.model_dump(mode="json"),
             "plan": dataclasses.asdict(plan),
             "inputs": dict(inputs),

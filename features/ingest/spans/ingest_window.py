@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import json
 from collections import Counter
@@ -17,13 +16,13 @@ from features.examples.shards import USERS_DIR
 from features.ingest.checking.kept import KeptFeatures
 from features.ingest.config import IngestConfig
 from features.ingest.counts import IngestCounts, TableCounts
-from features.ingest.ingest_logs import add_up
+from features.ingest.ingest_logs import add_up, drop_empty_splits
 from features.ingest.joining.split import TimeHistogram, plan_times
 from features.ingest.judge import judge_window, warnings_of
 from features.ingest.outputs import clear_outputs
 from features.ingest.spans.accounts import save_accounts, with_splits
+from features.ingest.spans.day_folders import Days, SpanNotReadyError
 from features.ingest.spans.day_work import DayWork, DayWorks, MakePipeline
-from features.ingest.spans.days import Days, SpanNotReadyError
 from features.ingest.spans.window_shard import BuildWindow, WindowPlan
 from features.items.catalogue import CATALOGUE_FILE, has_catalogue
 from features.spec import FeatureSpec
@@ -61,37 +60,25 @@ def ingest_window(
       SpanNotReadyError: if the newest day has no logs, or a day has impressions and no clicks.
       BadRowsError, UntrainableLogError: as `judge_window`.
     """
-    window, works = config.window, DayWorks(config, spec, kept or KeptFeatures(), make_pipeline)
-    assert window is not None
-    days = Days(config, spec)
-    days.require(window.span)
+    works, days = DayWorks(config, spec, kept or KeptFeatures(), make_pipeline), Days(config, spec)
+    days.require(config.days.span)
     done = _work(config, works, days)
-    in_window = [done[day] for day in window.dates if day in done]
+    in_window = [done[day] for day in config.days.dates if day in done]
     examples_dir, behaviors_dir, dead_letters_dir = map(storage.join, (examples_dir, behaviors_dir, dead_letters_dir))
     clear_outputs(examples_dir, behaviors_dir, dead_letters_dir)
-    folders = tuple(work.of(window.store, "examples") for work in in_window)
-    plan = WindowPlan(
-        past=tuple(work.of(window.store, "behaviors") for work in done.values() if work.has_behaviors),
-        examples=folders,
-        split=config.split,
-        instants=_instants(config, spec, folders, in_window[-1]),
-        labels=config.label_columns(spec),
-        kept=tuple(feature.name for feature in works.kept.features),
-        num_shards=works.num_shards,
-        examples_dir=examples_dir,
-        behaviors_dir=behaviors_dir,
-    )
+    plan = _plan(works, list(done.values()), in_window, examples_dir, behaviors_dir)
     tally = _build(plan, make_pipeline)
-    _copy_what_is_newest(folders[-1], examples_dir)
-    _copy_dead_letters(window.store, in_window, works.num_shards, dead_letters_dir)
+    _copy_what_is_newest(plan.examples[-1], examples_dir)
+    _copy_dead_letters(works.store, in_window, dead_letters_dir)
     accounts = [
         with_splits(work.account, {name: tally["day", str(place), name] for name in config.split.names})
         for place, work in enumerate(in_window)
     ]
     save_accounts(accounts, examples_dir)
     counts = _counts(config, spec, tally, plan, in_window)
-    counts = counts.model_copy(update={"warnings": (*_gaps(window.dates, done), *warnings_of(config, counts))})
+    counts = counts.model_copy(update={"warnings": (*_gaps(config.days.dates, done), *warnings_of(config, counts))})
     counts.check_balance()
+    drop_empty_splits(config, counts, examples_dir)
     counts.save(examples_dir)
     judge_window(config, spec, counts, in_window[-1].counts, examples_dir, dead_letters_dir)
     return counts
@@ -99,15 +86,32 @@ def ingest_window(
 
 def _work(config: IngestConfig, works: DayWorks, days: Days) -> dict[datetime.date, DayWork]:
     """The work of the days whose behaviours the window sees, the oldest first, and of the window's."""
-    assert config.window is not None
-    done = {}
+    done: dict[datetime.date, DayWork] = {}
     for day in days.of_window():
-        past = day < config.window.dates[0]
-        with (
-            contextlib.suppress(SpanNotReadyError) if past else contextlib.nullcontext()
-        ):  # Of the past, what is ready.
+        try:
             done[day] = works.get(day, days)
+        except SpanNotReadyError:
+            if day >= config.days.dates[0]:  # Of the past, what there is.
+                raise
     return done
+
+
+def _plan(
+    works: DayWorks, done: Sequence[DayWork], in_window: Sequence[DayWork], examples_dir: str, behaviors_dir: str
+) -> WindowPlan:
+    config, spec = works.config, works.spec
+    folders = tuple(work.of(works.store, "examples") for work in in_window)
+    return WindowPlan(
+        past=tuple(work.of(works.store, "behaviors") for work in done if work.has_behaviors),
+        examples=folders,
+        split=config.split,
+        instants=_instants(config, folders, in_window[-1]),
+        labels=config.label_columns(spec),
+        kept=tuple(feature.name for feature in works.kept.features),
+        num_shards=works.num_shards,
+        examples_dir=examples_dir,
+        behaviors_dir=behaviors_dir,
+    )
 
 
 def _gaps(dates: Sequence[datetime.date], done: dict[datetime.date, DayWork]) -> list[str]:
@@ -115,9 +119,7 @@ def _gaps(dates: Sequence[datetime.date], done: dict[datetime.date, DayWork]) ->
     return [f"the window has days without impressions: {', '.join(empty)}."] if empty else []
 
 
-def _instants(
-    config: IngestConfig, spec: FeatureSpec, folders: Sequence[str], newest: DayWork
-) -> dict[str, int | None]:
+def _instants(config: IngestConfig, folders: Sequence[str], newest: DayWork) -> dict[str, int | None]:
     times = TimeHistogram()
     if config.split.by == "time" and config.split.train_until is None:
         for folder in folders:
@@ -161,7 +163,7 @@ def _copy_what_is_newest(newest: str, examples_dir: str) -> None:
         storage.copy(file, storage.join(examples_dir, USERS_DIR, storage.name(file)))
 
 
-def _copy_dead_letters(store: str, works: Sequence[DayWork], num_shards: int, dead_letters_dir: str) -> None:
+def _copy_dead_letters(store: str, works: Sequence[DayWork], dead_letters_dir: str) -> None:
     files = [
         file for work in works for file in storage.entries(work.of(store, "dead_letters"), "dead_letters-*.parquet")
     ]
@@ -173,7 +175,8 @@ def _counts(
     config: IngestConfig, spec: FeatureSpec, tally: Counter, plan: WindowPlan, works: Sequence[DayWork]
 ) -> IngestCounts:
     counts, names = [work.counts for work in works], config.split.names
-    missing, ignored = Counter(), Counter()
+    missing: Counter[str] = Counter()
+    ignored: Counter[str] = Counter()
     for each in counts:
         missing.update(each.missing)
         ignored.update(each.ignored_labels)

@@ -88,7 +88,10 @@ class BuildWindow(beam.DoFn):
 
     def _requests(self, shard: int) -> tuple[pa.Table, np.ndarray, np.ndarray]:
         """Returns the requests of all days in the order of time, and of each the place of its day and its split."""
-        plan, tables, days, codes = self.plan, [], [], []
+        plan = self.plan
+        tables: list[pa.Table] = []
+        days: list[np.ndarray] = []
+        codes: list[np.ndarray] = []
         for day, folder in enumerate(plan.examples):
             for split in plan.split.names if plan.split.by == "column" else SPLITS[:1]:
                 table = read_parquet(plan.file(storage.join(folder, f"Split-{split}"), "requests", shard))

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from features.fingerprint import fingerprint_paths, match_files
+from features.ingest.reading.fingerprint import fingerprint_paths, match_files
 from pipeline.components.evaluators.live_model import find_live_model
 
 

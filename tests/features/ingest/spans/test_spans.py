@@ -9,8 +9,8 @@ import pytest
 
 from features.ingest.spans.accounts import load_accounts, withdrawn
 from features.ingest.spans.config import DAY, start_of
-from features.ingest.spans.days import SpanNotReadyError
-from tests.builders.days_of_log import HOUR, DaysOfLog, impressions_of
+from features.ingest.spans.day_folders import SpanNotReadyError
+from tests.features.ingest.spans.days_of_log import HOUR, DaysOfLog, impressions_of
 
 DAYS = 4
 

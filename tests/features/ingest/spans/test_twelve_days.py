@@ -10,7 +10,7 @@ import pytest
 from features.ingest.counts import IngestCounts, RowAccountError
 from features.ingest.spans.accounts import load_accounts, withdrawn
 from features.ingest.spans.config import DAY, start_of
-from tests.builders.days_of_log import HOUR, DaysOfLog, bytes_of, impressions_of
+from tests.features.ingest.spans.days_of_log import HOUR, DaysOfLog, bytes_of, impressions_of
 
 pytestmark = pytest.mark.slow
 DAYS = 12

@@ -36,7 +36,7 @@ class Days:
 
     def __init__(self, config: IngestConfig, spec: FeatureSpec):
         self._tables = config.tables.given()
-        self._spans, self._window = config.spans, config.window
+        self._spans, self._config = config.spans, config
         self._wait = (config.maturity_ms(spec) or 0) + round(config.spans.lateness_hours * 3_600_000)
         self._there: dict[str, bool] = {}
 
@@ -71,9 +71,9 @@ class Days:
 
     def of_window(self) -> list[datetime.date]:
         """Returns the days that there are of the window, and of those whose behaviours it sees, the oldest first."""
-        assert self._window is not None
-        days = self._window.days + self._spans.history_days
-        return [day for day in (self._window.span - DAY * back for back in reversed(range(days))) if self.holds(day)]
+        window = self._config.days
+        days = window.days + self._spans.history_days
+        return [day for day in (window.span - DAY * back for back in reversed(range(days))) if self.holds(day)]
 
     def plan(self, day: datetime.date) -> tuple[SpanPlan, dict[str, list[datetime.date]]]:
         """Returns the instants of a span, and the days that are read of each table that lies by day.
@@ -87,7 +87,7 @@ class Days:
         # Rows of one request may lie on both sides of midnight, and be the first ones' span's.
         margin = [taken[0] - DAY] if self._wait else []
         read = [each for each in [*margin, *taken] if self.has("impressions", each)]
-        days = {"impressions": read}
+        days: dict[str, list[datetime.date]] = {"impressions": read}
         if "clicks" in self._tables:
             days["clicks"] = read
             for each in read:
@@ -98,7 +98,7 @@ class Days:
                     )
         if "behaviors" in self._tables:
             days["behaviors"] = [self._with_behaviors(day)]
-        since = {}
+        since: dict[str, dict[str, int]] = {}
         for table in SIDE_TABLES:
             if table in self._tables and is_by_day(self._tables[table].path):
                 days[table] = self._snapshots(table, day, taken)
