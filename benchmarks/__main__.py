@@ -54,6 +54,7 @@ BENCHMARKS = {
     "gateway": "serving",
     "behaviors": "serving",
     "replay_oracles": "replay",
+    "warm_days": "rankers",
 }
 
 
