@@ -59,6 +59,7 @@ BENCHMARKS = {
     "replay_oracles": "replay",
     "replay_cost": "replay",
     "replay_cascade": "replay",
+    "warm_days": "rankers",
 }
 
 

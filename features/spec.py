@@ -49,6 +49,13 @@ class VocabularyRule(Strict):
     min_count: int = Field(1, ge=1, description="A term seen fewer times in the train split is out of vocabulary.")
     max_size: int | None = Field(None, ge=1, description="At most this many terms are kept, the most frequent first.")
     oov_buckets: int = Field(1, ge=1, description="Ids that unseen terms are hashed into.")
+    ttl_days: int | None = Field(
+        None,
+        ge=1,
+        description="Of scheduled runs: a term that the window does not hold stays for this many days after it was "
+        "last in a vocabulary; None: it goes at once. The next training then finds its row.",
+    )
+    ttl_min_count: int = Field(1, ge=1, description="What a term must have been seen at least, in one window, to stay.")
 
 
 class Feature(Strict):

@@ -59,6 +59,16 @@ class FeatureEmbedding(tf.keras.layers.Layer):
         self.field_names = tuple(f.name for scope in self._blocks for f in self._blocks[scope].fields)
         self.request_features = tuple(f.name for f in self._blocks["request"].fields)
 
+    @property
+    def first_rows(self) -> dict[str, int]:
+        """The first row in `table` of each feature that has ids."""
+        return dict(self._offsets)
+
+    @property
+    def numeric_features(self) -> tuple[str, ...]:
+        """The features of the rows of `numeric_vectors`."""
+        return tuple(self._numeric_row)
+
     def build(self, input_shape):
         if self._total_ids:
             self.table = self.add_weight("table", (self._total_ids, self.embedding_dim), initializer=_normal())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 from typing import Annotated
 
@@ -10,9 +11,10 @@ from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 from evaluation.cascade.config import CascadeSection
 from evaluation.config import HISTORY_LENGTH, KEY_COLUMNS, SIGNED_ITEM, EvaluationConfig
 from features import storage
-from features.config import Strict, nearest, parse_model, read_yaml
+from features.config import SpecError, Strict, nearest, parse_model, read_yaml
 from features.datasets.simulator.config import SimulatorConfig
 from features.ingest.config import IngestConfig
+from features.ingest.spans.config import SpanWindow
 from features.spec import FeatureSpec, load_spec
 from pipeline.model_sections import ModelsConfig
 from pipeline.replay.config import ReplaySection
@@ -105,6 +107,8 @@ class PipelineConfig(Strict):
         for name in self.evaluation.slices.features:
             if name not in names:
                 raise ValueError(f"`evaluation.slices.features`: no feature `{name}`.{nearest(name, names)}")
+        if self.ingest.window is not None:
+            raise ValueError("`ingest.window` is set by `clickmill run --span`: leave it out.")
         if "eval" not in self.ingest.split.names:
             raise ValueError("`ingest.split` makes no split `eval`, by which training stops: set its `eval_fraction`.")
         if self.serving is not None and not self.warmup_requests:
@@ -135,6 +139,33 @@ class PipelineConfig(Strict):
         if self.replay is not None and self.replay.candidate == "cascade" and not self.replays_cascade:
             raise ValueError("`replay.candidate: cascade` needs a `cascade` in the profile, with the same ranker.")
         return self
+
+    def at_span(self, span: datetime.date, window_days: int | None = None) -> PipelineConfig:
+        """Returns the pipeline of a day, of a profile whose log lies by day.
+
+        Its run directory is `<run_dir>/<YYYY-MM-DD>`; each day's ingestion is kept beside these, in `<run_dir>/days`.
+        Models of all days are pushed to the same place.
+
+        Args:
+          span: the day.
+          window_days: the days that it trains on; those of `ingest.spans` by default.
+
+        Raises:
+          SpecError: if the log does not lie by day, or its split needs more days.
+        """
+        if not self.ingest.by_day:
+            raise SpecError(
+                f"the profile `{self.name}` is of one log: `--span` needs `{{DATE}}` or `{{SPAN}}` in the paths of its "
+                "`ingest.tables`."
+            )
+        store = storage.absolute(storage.join(self.run_dir, "days"))
+        window = SpanWindow(span=span, days=window_days or self.ingest.spans.window_days, store=store)
+        ingest = parse_model(self.ingest.model_dump() | {"window": window.model_dump()}, IngestConfig, f"span {span}")
+        changes = {"ingest": ingest, "run_dir": storage.join(self.run_dir, span.isoformat())}
+        chosen = self.model_copy(update=changes)
+        chosen._home = self.home
+        chosen._profile = None if self._profile is None else self._profile.model_copy(update=changes)
+        return chosen
 
     @property
     def profile(self) -> PipelineConfig:
@@ -215,6 +246,12 @@ class PipelineConfig(Strict):
     def profiles_dir(self) -> str:
         """The store of users' profiles, with all its versions."""
         return storage.join(self.serving_dir, f"{self.name}_{PROFILES}")
+
+    @property
+    def warm_models(self) -> tuple[str, ...]:
+        """The models, of the whole profile, that begin with what the live one learnt."""
+        models = self.profile.models
+        return tuple(name for name in models.names if models[name].training.warm_start is not None)
 
     @property
     def profile_length(self) -> int:

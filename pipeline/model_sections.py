@@ -142,6 +142,8 @@ class RetrievalSection(ModelSection):
         if given:
             does = "learns from a teacher: it signs no items" if self.taught else "has no `teacher` to score them"
             raise SpecError(f"`models.{name}.{given.pop()}`: the model {does}.")
+        if self.taught and self.training.warm_start is not None:
+            raise SpecError(f"`models.{name}.training.warm_start`: a model that is taught by lists starts cold.")
         if self.taught and models.base_retrieval is None:
             raise SpecError(
                 f"`models.{name}` learns from lists of what the two-tower retrieves: add `two_tower` to `models`."
@@ -177,6 +179,10 @@ class CoarseSection(ModelSection):
         _check_teacher(name, self.teacher, models)
         if self.teacher is None and getattr(self.parameters, "needs_teacher", False):
             raise SpecError(f"`models.{name}.parameters` asks for a teacher: name one as `models.{name}.teacher`.")
+        if self.list_training is not None and self.list_training.warm_start is not None:
+            raise SpecError(
+                f"`models.{name}.list_training.warm_start`: this part begins with what the first one learnt."
+            )
         if self.list_training is not None and not models[models.cascade_retrieval].taught:
             raise SpecError(
                 f"`models.{name}.list_training` reads the lists of a retrieval that is taught: add one to `models`, "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from features import storage
 from pipeline.config import PipelineConfig
 
@@ -30,6 +32,7 @@ def create_pipeline(config: PipelineConfig):
     from pipeline.components.push.user_profiles import UserProfiles
     from pipeline.components.teacher_lists import TeacherLists
     from pipeline.components.vocabulary import Vocabulary
+    from pipeline.components.training.warm_trainer import WarmTrainer
     from pipeline.lineage import metadata_connection
     from models.sdim.config import reads_signatures, reads_tables
     from pipeline.model_kinds import STAGES, load
@@ -56,7 +59,9 @@ def create_pipeline(config: PipelineConfig):
     schema_gen = add(ImportSchemaGen(config.schema_path) if config.schema_path else SchemaGen(statistics=stats))
     validator = add(ExampleValidator(statistics=stats, schema=schema_gen.outputs["schema"]))
     gate = add(AnomalyGate(anomalies=validator.outputs["anomalies"]))
-    vocabulary = add(Vocabulary(examples=examples, feature_spec=config.feature_spec.model_dump_json()))
+    warm = [storage.absolute(config.push_dir(name)) for name in config.warm_models]
+    spec_json = config.feature_spec.model_dump_json()
+    vocabulary = add(Vocabulary(examples=examples, feature_spec=spec_json, push_dirs=json.dumps(warm)))
     vocabulary.add_upstream_node(gate)
     logs = {"examples": examples, "behaviors": behaviors}
     encoding = vocabulary.outputs["encoding"]
@@ -87,13 +92,13 @@ def create_pipeline(config: PipelineConfig):
             )
             add(candidates, None if name == models.cascade_coarse else name)
             learns_from = candidates.outputs["coarse_examples"]
-        trainer = Trainer(
+        trainer = (WarmTrainer if section.training.warm_start else Trainer)(
             examples=learns_from,
             transform_graph=encoding,
             base_model=signatures if reads_signatures(section.parameters) else None,
             run_fn=RUN_FN,
             custom_config=trainer_config(config, name),
-        )
+        ).with_id("Trainer")
         trained[name] = add(trainer, name).outputs["model"]
         judge = load(STAGES[stage].evaluator)
         serving_dir = storage.absolute(config.push_dir(name))

@@ -21,6 +21,7 @@ def trainer_config(config: PipelineConfig, name: str) -> dict:
         "taught": section.taught,
         "work_dir": storage.absolute(storage.join(config.run_dir, "training")),
         **section.model_dump(mode="json", include={"kind", "parameters", "training", "list_training"}),
+        **({"push_dir": storage.absolute(config.push_dir(name))} if section.training.warm_start else {}),
         # Only where it is set: what was trained without before there was one is not trained again.
         **({} if last_layer is None else {"last_layer": last_layer.model_dump(mode="json")}),
     }
@@ -41,6 +42,7 @@ def run_fn(fn_args) -> None:
     from models.last_layer.config import LastLayerConfig
     from models.training.config import TrainingConfig
     from models.training.task import TrainingTask
+    from pipeline.components.training.warm_state import leave_state, starter
 
     settings = fn_args.custom_config
     kind = kind_of(settings["kind"])
@@ -65,6 +67,7 @@ def run_fn(fn_args) -> None:
             list_training=None if by_lists is None else TrainingConfig.model_validate(by_lists),
             mutual_information=lambda: _mutual_information(encoding.spec, examples_dir, fn_args.model_run_dir),
             metrics={"auc": _auc},
+            warm_start=starter(settings, encoding, fn_args.model_run_dir),
             last_layer=None if last_layer is None else LastLayerConfig.model_validate(last_layer),
         )
     )
@@ -77,6 +80,8 @@ def run_fn(fn_args) -> None:
         **trained.export_with,
     )
     run_dir = fn_args.model_run_dir
+    if settings["training"].get("warm_start") is not None:
+        leave_state(trained.model, encoding, settings, run_dir, fn_args.serving_model_dir)
     storage.copy_tree(storage.join(work_dir, "tensorboard"), storage.join(run_dir, "tensorboard"))
     record = json.dumps(history_record(trained.history), indent=2) + "\n"
     storage.write_text(storage.join(run_dir, HISTORY_FILE), record)

@@ -105,6 +105,15 @@ class FeatureEncoding:
         self._require(name, name in self._terms, "vocabulary")
         return self._vocabularies[name]["count"].to_numpy()
 
+    def vocabulary(self, name: str) -> pa.Table:
+        """The vocabulary of a feature as it is saved: `term`, `count`, and what else was kept of each term."""
+        self._require(name, name in self._terms, "vocabulary")
+        return self._vocabularies[name]
+
+    def with_vocabularies(self, vocabularies: Mapping[str, pa.Table]) -> FeatureEncoding:
+        """Returns the encoding with other vocabularies of some features."""
+        return FeatureEncoding(self.spec, self._vocabularies | dict(vocabularies), self._moments, self._boundaries)
+
     def moments(self, name: str) -> Moments:
         """Moments of a numeric feature."""
         self._require(name, name in self._moments, "moments")

@@ -18,6 +18,7 @@ from features import storage
 from features.arrow import is_list, open_parquet
 from features.beam_runner import make_pipeline
 from features.encoding.feature_encoding import FeatureEncoding, numbers, terms
+from features.encoding.retention import Before, with_terms_before
 from features.encoding.states import MomentsState, QuantileState, TermCounts
 from features.errors import InputError, NotFoundError
 from features.spec import Feature, FeatureSpec
@@ -96,11 +97,13 @@ class FitEncoding(beam.PTransform):
         else it raises `NotFoundError`.
       spec: the features. A file that lacks one raises `InputError` while the pipeline runs.
       output_dir: where `FeatureEncoding.save` writes.
+      before: the encoding whose terms may stay (`VocabularyRule.ttl_days`), and the day; None: there is none.
     """
 
     examples_dir: AnyPath
     spec: FeatureSpec
     output_dir: AnyPath
+    before: Before | None = None
 
     def expand(self, root: beam.pvalue.PBegin) -> beam.PCollection:
         files = train_files(self.examples_dir)
@@ -120,7 +123,7 @@ class FitEncoding(beam.PTransform):
         return (
             states
             | "MergeSummaries" >> beam.CombineGlobally(_MergeStates())
-            | "SaveEncoding" >> beam.Map(_save, self.spec, storage.join(self.output_dir))
+            | "SaveEncoding" >> beam.Map(_save, self.spec, storage.join(self.output_dir), self.before)
         )
 
 
@@ -207,8 +210,9 @@ def _pruned(group: tuple[int, dict[str, FeatureState]]) -> dict[str, FeatureStat
     return group[1]
 
 
-def _save(states: dict[str, FeatureState], spec: FeatureSpec, output_dir: str) -> str:
-    encoding_of(spec, states).save(output_dir)
+def _save(states: dict[str, FeatureState], spec: FeatureSpec, output_dir: str, before: Before | None) -> str:
+    encoding = encoding_of(spec, states)
+    (encoding if before is None else with_terms_before(encoding, before)).save(output_dir)
     return output_dir
 
 

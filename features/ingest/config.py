@@ -10,6 +10,8 @@ from typing_extensions import Self
 
 from features.config import Strict
 from features.encoding.columns import raw_value_column
+from features.errors import InputError
+from features.ingest.spans.config import SpansConfig, SpanWindow, is_by_day
 from features.spec import FeatureSpec
 
 SPLITS = ("train", "eval", "test")
@@ -43,7 +45,8 @@ class TableConfig(Strict):
     """Where a table lies and how its files are written. A string alone is its `path`.
 
     Attributes:
-      path: a file, a directory or a glob, local or a URI.
+      path: a file, a directory or a glob, local or a URI. `{DATE}` in it stands for a day as 2026-11-24, `{SPAN}` as
+        20261124: then a run is of a span (docs/guides/schedule.md).
       format: of its files, whatever their names end with; by default each file's suffix says it.
       columns: {name in Clickmill: name in the files}, for logs that call a column otherwise.
       timestamp_unit: of integer timestamps.
@@ -147,7 +150,8 @@ class SplitConfig(Strict):
 
     `time`: the first requests train, then eval, then test: by the quantiles of the request timestamps, or by the dates
     `train_until` and `eval_until`. `random`: by a hash of the request id and `seed`. `column`: `column` of the
-    impressions says train, eval or test.
+    impressions says train, eval or test. `span`, of a log by day: all days of the window train but the newest, which is
+    eval and test in the proportion of the fractions, by the same hash; each day judges before it trains.
 
     Attributes:
       by: how.
@@ -156,10 +160,10 @@ class SplitConfig(Strict):
       train_until: instead of the fractions: requests before this date (or time with a zone) train.
       eval_until: requests from `train_until` and before this are eval, later ones test; None: there is no test split.
       column: of the impressions, with `by: column`.
-      seed: of the hash, with `by: random`.
+      seed: of the hash, with `by: random` and `by: span`.
     """
 
-    by: Literal["time", "random", "column"] = "time"
+    by: Literal["time", "random", "column", "span"] = "time"
     eval_fraction: float = Field(0.1, ge=0, lt=1)
     test_fraction: float = Field(0.1, ge=0, lt=1)
     train_until: Instant | None = None
@@ -176,6 +180,8 @@ class SplitConfig(Strict):
             )
         if (self.by == "column") != (self.column is not None):
             raise ValueError(f"`column` goes with `by: column`. Received: `by`={self.by}, `column`={self.column}.")
+        if self.by == "span" and not self.eval_fraction:
+            raise ValueError("`by: span` needs an `eval_fraction`: the newest day is eval, and test by its fraction.")
         if self.train_until is None and self.eval_until is None:
             return self
         if self.by != "time" or {"eval_fraction", "test_fraction"} & self.model_fields_set:
@@ -234,6 +240,8 @@ class IngestConfig(Strict):
       num_shards: of the outputs and shuffles; None: from the size of the log, about 128,000 rows a shard.
       max_bad_row_fraction: a table with a larger share of dead letters fails the run, after they were written.
       limits: further shares that fail a run.
+      spans: how a log by day is read: one whose `impressions` lie in folders of days.
+      window: the days of one run, which `clickmill run --span` sets; a profile leaves it out.
     """
 
     tables: LogTables
@@ -246,6 +254,35 @@ class IngestConfig(Strict):
     num_shards: int | None = Field(None, ge=1, le=MAX_SHARDS)
     max_bad_row_fraction: float = Field(0.05, ge=0, le=1)
     limits: Limits = Limits()
+    spans: SpansConfig = SpansConfig()
+    window: SpanWindow | None = None
+
+    @model_validator(mode="after")
+    def _check_days(self) -> Self:
+        by_day = {name for name, table in self.tables.given().items() if is_by_day(table.path)}
+        if not self.by_day:
+            if by_day:
+                raise ValueError(f"`tables.{min(by_day)}` lies by day, and `tables.impressions` does not.")
+            if self.split.by == "span" or self.window is not None:
+                raise ValueError("spans need `{DATE}` or `{SPAN}` in the path of `tables.impressions`.")
+            return self
+        for name in ("clicks", "behaviors"):
+            if name in self.tables.given() and name not in by_day:
+                raise ValueError(
+                    f"`tables.{name}` must lie by day, as `tables.impressions` does: `{{DATE}}` in its path."
+                )
+        if self.end_of_log is not None:
+            raise ValueError("`end_of_log` is the end of the span, where tables lie by day: leave it out.")
+        if self.window is not None and self.split.by == "span" and self.window.days < 2:
+            raise ValueError(
+                "`split.by: span` needs a window of two days or more: the newest judges, the others train."
+            )
+        return self
+
+    @property
+    def by_day(self) -> bool:
+        """Whether the log is kept by day."""
+        return is_by_day(self.tables.impressions.path)
 
     def label_configs(self, spec: FeatureSpec) -> tuple[LabelConfig, ...]:
         """Returns the labels of the examples, the spec's label first."""
@@ -256,6 +293,19 @@ class IngestConfig(Strict):
     def label_columns(self, spec: FeatureSpec) -> tuple[str, ...]:
         """Returns the label columns of the examples, the spec's label first."""
         return tuple(label.name for label in self.label_configs(spec))
+
+    @property
+    def days(self) -> SpanWindow:
+        """The window of the run. Raises `InputError` where it has none."""
+        if self.window is None:
+            raise InputError("the log lies by day, and no day was asked for: `PipelineConfig.at_span` sets the window.")
+        return self.window
+
+    def maturity_ms(self, spec: FeatureSpec) -> int | None:
+        """Returns the longest window, for which impressions wait; None: they do not, their labels are known."""
+        if self.tables.clicks is None or not self.label_maturity:
+            return None
+        return max(self.window_ms(label) for label in self.label_configs(spec))
 
     def window_ms(self, label: LabelConfig) -> int:
         """Returns within how many milliseconds a click of the label counts."""

@@ -22,8 +22,8 @@ class RowAccountError(RunError):
 
 
 class TableCounts(Strict):
-    """Where the rows of one table went. Every row is in exactly one of kept, duplicates, dead_letters, immature, late
-    and ignored.
+    """Where the rows of one table went. Every row is in exactly one of kept, duplicates, dead_letters, immature, late,
+    ignored and earlier.
 
     Attributes:
       rows_in: of all files that were read.
@@ -33,8 +33,12 @@ class TableCounts(Strict):
       differing: of the duplicates, impressions that differ from it in another column.
       dead_letters: rows that were refused.
       immature: of requests too young for their labels.
-      late: clicks after the window.
+      late: clicks after the window; of a span, also impressions that came when their span was over.
       ignored: clicks whose label is not asked for.
+      earlier: of a span, rows of the days before that it reads again and that earlier spans account for.
+      reread: of a span, all rows of the days before, whatever became of them.
+      carried_in: of `kept`, those of the days before: an earlier span held them back.
+      held_before: of `immature`, those of the days before.
       reasons: dead letters by reason.
       passed_over: files that lie beside the others and were not read.
       differing_files: files whose columns are not those of the others.
@@ -50,6 +54,10 @@ class TableCounts(Strict):
     immature: int = 0
     late: int = 0
     ignored: int = 0
+    earlier: int = 0
+    reread: int = 0
+    carried_in: int = 0
+    held_before: int = 0
     reasons: dict[str, int] = Field(default_factory=dict)
     passed_over: tuple[str, ...] = ()
     differing_files: tuple[str, ...] = ()
@@ -57,11 +65,17 @@ class TableCounts(Strict):
 
     @property
     def accounted(self) -> int:
-        return self.kept + self.duplicates + self.dead_letters + self.immature + self.late + self.ignored
+        left = self.duplicates + self.dead_letters + self.immature + self.late + self.ignored
+        return self.kept + left + self.earlier
+
+    @property
+    def own_rows(self) -> int:
+        """The rows that are accounted for here: of a span, those of its own day."""
+        return self.rows_in - self.reread
 
     @property
     def bad_fraction(self) -> float:
-        return self.dead_letters / self.rows_in if self.rows_in else 0.0
+        return self.dead_letters / self.own_rows if self.own_rows else 0.0
 
 
 class IngestCounts(Strict):
@@ -78,6 +92,7 @@ class IngestCounts(Strict):
       warnings: what does not fail a run and should be looked at, a sentence each.
       end_of_log: declared, or the latest impression but for those that stand far from all others.
       mature_until: requests after it were left out; None: none were.
+      settled_until: of a span, requests until then belong to earlier ones.
       eval_start, test_start: first instants of the later splits, where the split is by time.
       num_shards: of every output.
       sampled_units: pieces of tables that were not read to their end; 0 but for a check of a sample.
@@ -96,6 +111,7 @@ class IngestCounts(Strict):
     warnings: tuple[str, ...] = ()
     end_of_log: int | None = None
     mature_until: int | None = None
+    settled_until: int | None = None
     eval_start: int | None = None
     test_start: int | None = None
     num_shards: int

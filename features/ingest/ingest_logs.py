@@ -15,10 +15,11 @@ end of the log is set aside before it can decide anything.
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import math
 import uuid
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -39,6 +40,7 @@ from features.ingest.joining.stages import BuildShard, ReadTable, RouteClicks, W
 from features.ingest.judge import judge_log, warnings_of
 from features.ingest.outputs import clear_outputs, drop_scratch
 from features.ingest.reading.units import ReadUnit, plan_reads
+from features.ingest.spans.snapshots import SpanPlan, snapshots_of
 from features.spec import FeatureSpec
 from features.storage import AnyPath
 
@@ -77,6 +79,8 @@ class IngestLogs(beam.PTransform):
       examples_dir, behaviors_dir, dead_letters_dir: output directories.
       kept: what models read that the examples are scored with besides, as far as the log has it.
       sample_rows: of each table, about how many rows are read, the first of each of its units; None: all.
+      span: the examples of a span, for a window of several (`features.ingest.spans`); None: those of a whole log.
+      days: of tables by day, those that are read.
     """
 
     config: IngestConfig
@@ -86,14 +90,16 @@ class IngestLogs(beam.PTransform):
     dead_letters_dir: AnyPath
     kept: KeptFeatures = KeptFeatures()
     sample_rows: int | None = None
+    span: SpanPlan | None = None
+    days: Mapping[str, Sequence[datetime.date]] | None = None
 
     def expand(self, root: beam.pvalue.PBegin) -> Ingested:
         config, spec = self.config, self.spec
         examples_dir, behaviors_dir = storage.join(self.examples_dir), storage.join(self.behaviors_dir)
-        plans = plan_tables(config, spec)
+        plans = plan_tables(config, spec, days=self.days)
         whole = self.kept.added_to(config, spec, plans)
         if whole is not spec:
-            plans = plan_tables(config, whole, kept=[feature.name for feature in self.kept.features])
+            plans = plan_tables(config, whole, [feature.name for feature in self.kept.features], self.days)
         units = {table: plan_reads(plan.files, plan.config) for table, plan in plans.items()}
         num_shards = config.num_shards or _default_shards(units)
         dead_letters_dir = storage.join(self.dead_letters_dir)
@@ -106,7 +112,8 @@ class IngestLogs(beam.PTransform):
         limits = (
             {table: -(-self.sample_rows // len(found)) for table, found in units.items()} if self.sample_rows else {}
         )
-        reading = ReadTable(plans, num_shards, config.end_of_log, patient, examples_dir, limits)
+        day, instants = (None, {}) if self.span is None else (self.span.day, self.span.instants)
+        reading = ReadTable(plans, num_shards, config.end_of_log, patient, examples_dir, limits, day)
         read = (
             root
             | "Plan" >> beam.Create([(table, unit) for table, found in units.items() for unit in found])
@@ -119,21 +126,24 @@ class IngestLogs(beam.PTransform):
             | "EndOfLog"
             >> beam.Map(lambda times: times.end(window) if config.end_of_log is None else config.end_of_log)
         )
-        route = beam.ParDo(RouteClicks(num_shards, units, window), end=end)
+        route = beam.ParDo(RouteClicks(num_shards, units, window, day), end=end)
         routed = _group("ByRequest", read[BY_REQUEST]) | "RouteClicks" >> route.with_outputs(
             DEAD, TALLY, REQUEST_TIMES, main="rows"
         )
         tallies = [read[TALLY], routed[TALLY]]
 
-        maturity = window if config.tables.clicks is not None and config.label_maturity else None
+        maturity = config.maturity_ms(spec)
         times = routed[REQUEST_TIMES] | "RequestTimes" >> beam.CombineGlobally(MergeTimes(TimeHistogram))
         plan = beam.pvalue.AsSingleton(
-            times | "PlanTimes" >> beam.Map(lambda times, end: plan_times(end, times, config.split, maturity), end=end)
+            times
+            | "PlanTimes"
+            >> beam.Map(lambda times, end: plan_times(end, times, config.split, maturity) | instants, end=end)
         )
 
         if "items" in plans:
             items_path = storage.join(examples_dir, f"_items-{uuid.uuid4().hex}.arrow")
-            write_items = beam.ParDo(WriteItems(items_path, spec, examples_dir))
+            snapshots = snapshots_of(self.span, "items", units["items"])
+            write_items = beam.ParDo(WriteItems(items_path, spec, examples_dir, snapshots))
             items = _group("Items", read[ITEMS]) | "WriteItems" >> write_items.with_outputs(TALLY, main="path")
             tallies.append(items[TALLY])
             item_paths = items.path
@@ -152,6 +162,7 @@ class IngestLogs(beam.PTransform):
             behaviors_dir,
             plans["impressions"].empty(),
             "behaviors" in plans and plans["behaviors"].has("action"),
+            self.span,
         )
         built = _group("ByUser", seeds, routed.rows, read.by_user) | "BuildShard" >> beam.ParDo(
             build, plan=plan, item_paths=beam.pvalue.AsIter(item_paths)
@@ -173,7 +184,7 @@ class IngestLogs(beam.PTransform):
         counts = (
             tallies
             | "Tallies" >> beam.Flatten()
-            | "Sum" >> beam.CombineGlobally(_add_up)
+            | "Sum" >> beam.CombineGlobally(add_up)
             | "WriteCounts"
             >> beam.Map(
                 _write_counts,
@@ -200,12 +211,16 @@ def finalize_ingest(
     drop_scratch(storage.join(examples_dir))
     counts = IngestCounts.load(examples_dir)
     counts.check_balance()
-    if config.split.by == "column":
-        empty = [name for name, requests in counts.requests.items() if not requests]
-        for name in empty:
-            storage.delete(storage.join(examples_dir, f"Split-{name}"))
+    drop_empty_splits(config, counts, examples_dir)
     judge_log(config, spec, counts, examples_dir, dead_letters_dir)
     return counts
+
+
+def drop_empty_splits(config: IngestConfig, counts: IngestCounts, examples_dir: AnyPath) -> None:
+    """Deletes the splits of a `column` that no request is in."""
+    for name in [name for name, requests in counts.requests.items() if not requests]:
+        if config.split.by == "column":
+            storage.delete(storage.join(examples_dir, f"Split-{name}"))
 
 
 def run_ingest(
@@ -245,7 +260,8 @@ def _no_letters() -> pa.RecordBatch:
     return dead_letters("", [], [], [], [], [])
 
 
-def _add_up(tallies: Iterable[Counter]) -> Counter:
+def add_up(tallies: Iterable[Counter]) -> Counter:
+    """Returns the sum of tallies."""
     total: Counter = Counter()
     for tally in tallies:
         total.update(tally)

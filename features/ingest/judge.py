@@ -41,14 +41,45 @@ def judge_log(
       UntrainableLogError: for every other reason. Either message holds all that is wrong.
     """
     bad_rows = list(_bad_rows(config, counts))
-    faults = [
-        *bad_rows,
-        *_bad_files(config, counts, dead_letters_dir),
-        *_nothing_to_learn(config, spec, counts),
-        *_repeated_or_left_out(config, counts),
-        *_unknown(config, counts, examples_dir),
-        *_missing(config, spec, counts),
-    ]
+    nothing = _nothing_to_learn(config, spec, counts)
+    _refuse(bad_rows, [*nothing, *_faults(config, spec, counts, examples_dir, dead_letters_dir)])
+
+
+def judge_window(
+    config: IngestConfig,
+    spec: FeatureSpec,
+    counts: IngestCounts,
+    newest: IngestCounts,
+    examples_dir: AnyPath,
+    dead_letters_dir: AnyPath,
+) -> None:
+    """Passes a window of days that can be trained on: `judge_log`, of a log by day.
+
+    The rows of its newest day are judged alone: among many good days, no share would show a bad one.
+
+    Args:
+      config, spec, examples_dir, dead_letters_dir: as of `judge_log`.
+      counts: of the window.
+      newest: of its newest span.
+
+    Raises:
+      BadRowsError, UntrainableLogError: as `judge_log`.
+    """
+    nothing = _nothing_to_learn(config, spec, counts)
+    _refuse(list(_bad_rows(config, newest)), [*nothing, *_faults(config, spec, newest, examples_dir, dead_letters_dir)])
+
+
+def _faults(
+    config: IngestConfig, spec: FeatureSpec, counts: IngestCounts, examples_dir: AnyPath, dead_letters_dir: AnyPath
+) -> Iterator[str]:
+    yield from _bad_files(config, counts, dead_letters_dir)
+    yield from _repeated_or_left_out(config, counts)
+    yield from _unknown(config, counts, examples_dir)
+    yield from _missing(config, spec, counts)
+
+
+def _refuse(bad_rows: list[str], others: list[str]) -> None:
+    faults = [*bad_rows, *others]
     if not faults:
         return
     kind = BadRowsError if bad_rows else UntrainableLogError
@@ -94,7 +125,7 @@ def _bad_rows(config: IngestConfig, counts: IngestCounts) -> Iterator[str]:
     for name, table in counts.tables.items():
         if table.bad_fraction > config.max_bad_row_fraction:
             yield (
-                f"{table.dead_letters} of {table.rows_in} rows of `{name}` are bad ({table.bad_fraction:.2%}; "
+                f"{table.dead_letters} of {table.own_rows} rows of `{name}` are bad ({table.bad_fraction:.2%}; "
                 f"`max_bad_row_fraction`={config.max_bad_row_fraction}). {_reasons(table)}. "
                 "The dead letters hold each of them."
             )
@@ -179,16 +210,16 @@ def _repeated_or_left_out(config: IngestConfig, counts: IngestCounts) -> Iterato
     limits = config.limits
     for name in ("impressions", "clicks"):
         table = counts.tables.get(name)
-        if table is not None and _above(table.duplicates, table.rows_in, limits.duplicates):
+        if table is not None and _above(table.duplicates, table.own_rows, limits.duplicates):
             yield (
-                f"{_share(table.duplicates, table.rows_in)} rows of `{name}` repeat another (`limits.duplicates`="
+                f"{_share(table.duplicates, table.own_rows)} rows of `{name}` repeat another (`limits.duplicates`="
                 f"{limits.duplicates}): was a file written twice?"
             )
     clicks, impressions = counts.tables.get("clicks"), counts.tables["impressions"]
-    if clicks is not None and _above(clicks.ignored, clicks.rows_in, limits.ignored):
+    if clicks is not None and _above(clicks.ignored, clicks.own_rows, limits.ignored):
         seen = ", ".join(f"`{name}`" for name in counts.ignored_labels)
         yield (
-            f"{_share(clicks.ignored, clicks.rows_in)} clicks have a label that is not asked for (`limits.ignored`="
+            f"{_share(clicks.ignored, clicks.own_rows)} clicks have a label that is not asked for (`limits.ignored`="
             f"{limits.ignored}). They are: {seen}; asked for: {', '.join(f'`{name}`' for name in counts.positives)}."
         )
     if impressions.kept and _above(impressions.immature, impressions.rows_in, limits.immature):

@@ -8,6 +8,7 @@ from features.examples.shards import KEPT_DIR, USERS_DIR
 from features.ingest.config import SPLITS
 from features.ingest.counts import COUNTS_FILE
 from features.ingest.joining.spill import SPILLED_ROWS
+from features.ingest.spans.accounts import SPANS_FILE
 from features.items.catalogue import CATALOGUE_FILE
 
 _SCRATCH = ("_items-*.arrow", SPILLED_ROWS)
@@ -36,6 +37,7 @@ def clear_outputs(examples_dir: str, behaviors_dir: str, dead_letters_dir: str) 
     kept = storage.entries(storage.join(examples_dir, KEPT_DIR), "Split-*")
     for path in (
         *_written(examples_dir, COUNTS_FILE),
+        *_written(examples_dir, SPANS_FILE),
         *splits,
         *_written(storage.parent(catalogue), storage.name(catalogue)),
         *_written(users, "users-*.parquet"),

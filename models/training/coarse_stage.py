@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import tensorflow as tf
+import tensorflow_recommenders as tfrs
 
 from features import storage
 from features.encoding.feature_encoding import FeatureEncoding
@@ -32,6 +33,7 @@ def train_coarse(task: TrainingTask) -> Trained:
         lists_dir=storage.join(task.examples_dir, LISTS_FOLDER),
         list_training=task.list_training,
         metrics=task.metrics,
+        warm_start=task.warm_start,
         fingerprint=task.fingerprint,
         show_progress=True,
     )
@@ -49,6 +51,7 @@ def train_hcn(
     lists_dir: storage.AnyPath | None = None,
     list_training: TrainingConfig | None = None,
     metrics: Mapping[str, Metric] | None = None,
+    warm_start: Callable[[tfrs.Model], None] | None = None,
     fingerprint: str = "",
     show_progress: bool = False,
 ) -> tuple[Hcn, TrainingHistory]:
@@ -67,6 +70,7 @@ def train_hcn(
       lists_dir: teacher lists, for `list_training`.
       list_training: how the second part is trained; None: there is none.
       metrics: of labels and logits of the impressions of `eval`, by name.
+      warm_start: as of `models.training.loop.train_on_batches`, of the first part.
       fingerprint: names the data.
       show_progress: whether to draw a progress bar.
 
@@ -94,6 +98,7 @@ def train_hcn(
         work_dir,
         fingerprint=fingerprint,
         validate=validate,
+        warm_start=warm_start,
         histories=True,
         show_progress=show_progress,
     )

@@ -58,6 +58,16 @@ class RegularizationConfig(Strict):
     averaging: float | None = Field(None, gt=0, lt=1)
 
 
+class WarmStartConfig(Strict):
+    """How a training begins with what the live model learnt (docs/guides/schedule.md).
+
+    Attributes:
+      optimizer: whether the optimiser's state is carried too.
+    """
+
+    optimizer: bool = True
+
+
 class TrainingConfig(Strict):
     """How a model is trained.
 
@@ -73,6 +83,7 @@ class TrainingConfig(Strict):
         these. None: at the end of an epoch alone.
       validation_steps: validate after every so many steps of an epoch too, where epochs are long; the best weights may
         be of such a step. None: at the end of an epoch alone.
+      warm_start: begin with the weights of the live model; None: with random ones.
     """
 
     epochs: int = Field(5, ge=1)
@@ -84,3 +95,4 @@ class TrainingConfig(Strict):
     steps_per_execution: int = Field(16, ge=1)
     checkpoint_steps: int | None = Field(2000, ge=1)
     validation_steps: int | None = Field(None, ge=1)
+    warm_start: WarmStartConfig | None = None

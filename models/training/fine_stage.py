@@ -35,6 +35,7 @@ def train_fine(task: TrainingTask) -> Trained:
         task.work_dir,
         fingerprint=task.fingerprint,
         metrics=task.metrics,
+        warm_start=task.warm_start,
         show_progress=True,
         **reads,
     )

@@ -120,6 +120,7 @@ def train_on_batches(
     validate: Validate,
     maximize: str | None = None,
     fingerprint: str = "",
+    warm_start: Callable[[tfrs.Model], None] | None = None,
     show_progress: bool = False,
 ) -> tuple[tfrs.Model, TrainingHistory]:
     """Trains a model.
@@ -136,6 +137,7 @@ def train_on_batches(
       validate: how the model is validated after each epoch and every `validation_steps`.
       maximize: the validation metric whose highest value makes an epoch the best; the lowest loss by default.
       fingerprint: names model and data; with `config` it decides whether a checkpoint in `work_dir` is this training's.
+      warm_start: gives the model, built and compiled, weights to begin with; None: the random ones.
       show_progress: whether to draw a progress bar with examples a second.
 
     Returns:
@@ -156,12 +158,13 @@ def train_on_batches(
     history.maximize = maximize
     tf.keras.utils.set_random_seed(config.seed)
     model = make_model()
-    for layer in model.submodules:
-        if isinstance(layer, tf.keras.layers.Layer):
-            require_float32(layer)
+    for layer in (part for part in model.submodules if isinstance(part, tf.keras.layers.Layer)):
+        require_float32(layer)
     model.compile(optimizer=make_optimizer(config.optimizer, config.epochs * batches.steps))
     build_variables(model, batches.first("train"))
     batches.first("eval")
+    if warm_start is not None:
+        warm_start(model)
     history.parameters = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
     training = _Training(model, batches, config, work_dir, history, validate, show_progress)
     while not history.finished:

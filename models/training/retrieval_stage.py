@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
+import tensorflow_recommenders as tfrs
 
 from evaluation.metrics.ranks import count_above, expected_hits
 from features import storage
@@ -48,6 +49,7 @@ def train_retrieval(task: TrainingTask) -> Trained:
             model_class=task.model,
             mutual_information=task.mutual_information() if config.needs_mutual_information else None,
             fingerprint=task.fingerprint,
+            warm_start=task.warm_start,
             show_progress=True,
         )
     )
@@ -65,6 +67,7 @@ def train_two_tower(
     k: int = 50,
     max_validation_pairs: int = 50_000,
     fingerprint: str = "",
+    warm_start: Callable[[tfrs.Model], None] | None = None,
     show_progress: bool = False,
 ) -> tuple[TwoTower, TrainingHistory]:
     """Trains on the positives of split `train`; the best epoch is that of the highest recall@k on `eval`.
@@ -80,6 +83,7 @@ def train_two_tower(
       k: of the recall that is watched.
       max_validation_pairs: validate on this many (request, item) pairs at most, evenly spread over the split.
       fingerprint: names the data.
+      warm_start: as of `models.training.loop.train_on_batches`.
       show_progress: whether to draw a progress bar.
 
     Returns:
@@ -108,6 +112,7 @@ def train_two_tower(
         histories=True,
         long_history=False,
         positives_only=True,
+        warm_start=warm_start,
         show_progress=show_progress,
     )
 

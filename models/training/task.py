@@ -33,6 +33,7 @@ class TrainingTask:
       list_training: how a coarse model is trained on teacher lists after its examples; None: it is not.
       mutual_information: estimates that of the item features, for models that ask for it.
       metrics: validation metrics of a ranker by name.
+      warm_start: gives the built model weights to begin with; None: the random ones.
       last_layer: how draws of a fine ranker's last layer are made once it is trained; None: there are none.
     """
 
@@ -48,6 +49,7 @@ class TrainingTask:
     list_training: TrainingConfig | None = None
     mutual_information: Callable[[], MutualInformation] | None = None
     metrics: Mapping[str, Metric] = field(default_factory=dict)
+    warm_start: Callable[[tfrs.Model], None] | None = None
     last_layer: LastLayerConfig | None = None
 
 

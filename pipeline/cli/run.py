@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from features.errors import InputError, NotFoundError
 from pipeline.cli.console import LOG
+
+if TYPE_CHECKING:
+    from pipeline.config import PipelineConfig
 
 
 def run(
@@ -41,6 +44,12 @@ def run(
             "--skip-unchanged", help="With --only LogIngest: exit with 99 where the last run was of the same."
         ),
     ] = False,
+    span: Annotated[
+        str | None, typer.Option("--span", metavar="DAY", help="Of a log by day: the newest day, as 2026-11-24.")
+    ] = None,
+    window: Annotated[
+        str | None, typer.Option("--window", metavar="DAYS", help="How many days to train on, as 7d.")
+    ] = None,
 ) -> None:
     """Run the pipeline: from raw logs to evaluated, blessed and pushed models."""
     from features import storage
@@ -49,7 +58,7 @@ def run(
         raise NotFoundError(f"{config}: no such profile. Profiles are in tfx_config/.")
     from pipeline.config import load_config
 
-    profile = load_config(config)
+    profile = of_span(load_config(config), span, window)
     if lanes is not None:
         profile = profile.model_copy(update={"lanes": lanes})
     ctx.meta[LOG] = str(profile.log_path)
@@ -66,3 +75,22 @@ def run(
     from pipeline.run.by_node.step import run_step
 
     run_step(profile, only, run_id, models=chosen, skip_unchanged=skip_unchanged)
+
+
+def of_span(profile: PipelineConfig, span: str | None, window: str | None) -> PipelineConfig:
+    """Returns the profile of the span that a command asks for.
+
+    Raises:
+      InputError: if a log by day is asked for without a day, a window without one, or either cannot be read.
+    """
+    from features.ingest.spans.config import parse_span, parse_window
+
+    if span is not None:
+        return profile.at_span(parse_span(span), None if window is None else parse_window(window))
+    if window is not None:
+        raise InputError("`--window` goes with `--span`, the newest of its days.")
+    if profile.ingest.by_day:
+        raise InputError(
+            f"the tables of `{profile.name}` lie by day: say which with `--span`, as `--span 2026-11-24 --window 7d`."
+        )
+    return profile

@@ -14,11 +14,11 @@ from features import storage
 from features.errors import NotFoundError, UnscorableError
 from features.ingest.checking.kept import KeptFeatures
 from features.ingest.config import IngestConfig
+from features.ingest.reading.fingerprint import fingerprint_paths
 from features.log_contract import UntrainableLogError
 from features.spec import FeatureSpec
 from pipeline.artifacts import BehaviorLog, DeadLetters
 from pipeline.components.base import PropertyDriver
-from pipeline.components.fingerprint import fingerprint_paths
 from pipeline.release.anchor import pushed_versions, read_anchors
 from serving.saved.saved_model import read_spec
 
@@ -60,7 +60,7 @@ class LogIngestDriver(PropertyDriver):
         spec = FeatureSpec.model_validate_json(given["feature_spec"])
         kept = KeptFeatures.of(spec, compared_specs(json.loads(given["push_dirs"])))
         return {
-            INPUT_FINGERPRINT: fingerprint_paths(table.path for table in config.tables.given().values()),
+            INPUT_FINGERPRINT: _fingerprint(config, spec),
             "kept_features": kept.model_dump_json(),
             "push_dirs": "",
             "data_format": DATA_FORMAT,
@@ -83,6 +83,7 @@ class LogIngestExecutor(base_beam_executor.BaseBeamExecutor):
 
     def Do(self, input_dict, output_dict, exec_properties):
         from features.ingest.ingest_logs import IngestLogs, finalize_ingest
+        from features.ingest.spans.ingest_window import ingest_window
 
         config = IngestConfig.model_validate_json(exec_properties["ingest_config"])
         spec = FeatureSpec.model_validate_json(exec_properties["feature_spec"])
@@ -90,10 +91,15 @@ class LogIngestExecutor(base_beam_executor.BaseBeamExecutor):
         examples, behaviors, dead_letters = (
             artifact_utils.get_single_instance(output_dict[name]) for name in ("examples", "behaviors", "dead_letters")
         )
-        with self._make_beam_pipeline() as root:
-            _ = root | IngestLogs(config, spec, examples.uri, behaviors.uri, dead_letters.uri, kept=kept)
+        folders = (examples.uri, behaviors.uri, dead_letters.uri)
         try:
-            counts = finalize_ingest(config, spec, examples.uri, dead_letters.uri)
+            if config.window is not None:
+                counts = ingest_window(config, spec, *folders, kept, self._make_beam_pipeline)
+                examples.span = int(config.window.span.strftime("%Y%m%d"))
+            else:
+                with self._make_beam_pipeline() as root:
+                    _ = root | IngestLogs(config, spec, *folders, kept=kept)
+                counts = finalize_ingest(config, spec, examples.uri, dead_letters.uri)
         except UntrainableLogError as error:
             # TFX deletes the outputs of a failed component; the refused rows are what the user now needs.
             raise type(error)(f"{error}\nThe dead letters are in {_keep(dead_letters.uri)}.") from error
@@ -130,6 +136,15 @@ class LogIngest(base_beam_component.BaseBeamComponent):
                 dead_letters=types.Channel(type=DeadLetters),
             )
         )
+
+
+def _fingerprint(config: IngestConfig, spec: FeatureSpec) -> str:
+    """Returns what changes when the files do that a run reads; of a log by day, those of its days."""
+    if config.window is None:
+        return fingerprint_paths(table.path for table in config.tables.given().values())
+    from features.ingest.spans.day_folders import Days
+
+    return fingerprint_paths(Days(config, spec).paths())
 
 
 def _keep(dead_letters: str) -> str:

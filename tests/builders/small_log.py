@@ -126,9 +126,9 @@ def raw_catalogue() -> pa.Table:
     )
 
 
-def write_raw_log(raw: Path) -> None:
+def write_raw_log(raw: Path, seed: int = 7) -> None:
     """Writes raw examples: splits train and eval, behaviours, catalogue."""
-    rng = np.random.default_rng(7)
+    rng = np.random.default_rng(seed)
     for shard in range(NUM_SHARDS):
         name = f"{shard:05d}-of-{NUM_SHARDS:05d}.parquet"
         for split in ("train", "eval"):

@@ -8,16 +8,17 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "pipeline" / "components"
 #: Files that hold what components share. Every other file is a component.
-HELPERS = {"__init__", "base", "fingerprint", "evaluator", "live_model"}
+HELPERS = {"__init__", "base", "evaluator", "live_model", "warm_state"}
 FILES = {path.stem: path for path in sorted(FOLDER.rglob("*.py")) if path.stem not in HELPERS}
 #: Stands where SchemaGen does in a profile with a reviewed schema; tests/pipeline/components/test_log_statistics.py
-#: holds when it is cached.
-NOT_IN_THE_RUN = {"ImportSchemaGen"}
+#: holds when it is cached. WarmTrainer stands for Trainer where a model starts warm.
+NOT_IN_THE_RUN = {"ImportSchemaGen", "WarmTrainer"}
 #: What a subclass of the class writes.
 INHERITED = {
     "Evaluator": ("evaluation", "blessing"),
     "ImportSchemaGen": ("schema",),
     "Pusher": ("pushed_model",),
+    "Trainer": ("model", "model_run"),
 }
 MAX_LINES = 30
 

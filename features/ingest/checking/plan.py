@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterator
+import datetime
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
@@ -97,13 +98,19 @@ class TablePlan:
         return pa.RecordBatch.from_arrays(arrays, names=[name for name, _ in fields])
 
 
-def plan_tables(config: IngestConfig, spec: FeatureSpec, kept: Collection[str] = ()) -> dict[str, TablePlan]:
+def plan_tables(
+    config: IngestConfig,
+    spec: FeatureSpec,
+    kept: Collection[str] = (),
+    days: Mapping[str, Sequence[datetime.date]] | None = None,
+) -> dict[str, TablePlan]:
     """Looks at the files of each table and decides which columns are read, with which types.
 
     Args:
       config: tables and labels.
       spec: the features.
       kept: those that no model learns from: no row is refused for their values.
+      days: of tables by day, those that are read.
 
     Raises:
       LogContractError: if a table that the spec needs is not given, a file is of another table, a required, feature,
@@ -118,7 +125,9 @@ def plan_tables(config: IngestConfig, spec: FeatureSpec, kept: Collection[str] =
                 f"set `tables.{feature.table}`."
             )
     found = {
-        name: find_files(table, name, [table.source(column) for column in _wanted(name, config, spec)])
+        name: find_files(
+            table, name, [table.source(column) for column in _wanted(name, config, spec)], (days or {}).get(name, ())
+        )
         for name, table in tables.items()
     }
     key_types = {key: _key_type(key, spec, tables, found) for key in ("user_id", "item_id")}

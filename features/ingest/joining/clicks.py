@@ -16,16 +16,17 @@ class Attribution:
     Attributes:
       counted: [L, n] int64: of each label the click that counts for the impression; -1: none.
       dead: {reason: [C] bool}, disjoint.
-      immature, late, duplicates: how many clicks.
-      kept: clicks that count.
+      immature, settled, late, duplicates: [C] bool, clicks that count for nothing.
+      kept: [C] bool, clicks that count.
     """
 
     counted: np.ndarray
     dead: dict[Reason, np.ndarray]
-    immature: int
-    late: int
-    duplicates: int
-    kept: int
+    immature: np.ndarray
+    settled: np.ndarray
+    late: np.ndarray
+    duplicates: np.ndarray
+    kept: np.ndarray
 
 
 def attribute_clicks(
@@ -33,6 +34,7 @@ def attribute_clicks(
     keys: np.ndarray,
     times: np.ndarray,
     immature: np.ndarray,
+    settled: np.ndarray,
     click_keys: np.ndarray,
     click_times: np.ndarray,
     click_labels: np.ndarray,
@@ -44,6 +46,7 @@ def attribute_clicks(
       keys: [n] int64, unique: (request, item) of each impression.
       times: [n] int64: of the impressions.
       immature: [n] bool: impressions whose labels are not yet known.
+      settled: [n] bool: impressions that an earlier span has trained on.
       click_keys: [C] int64: (request, item) of each click; -1: an item that no impression has.
       click_times: [C] int64.
       click_labels: [C] int, below L.
@@ -56,7 +59,8 @@ def attribute_clicks(
     row = np.append(order, -1)[place]
     found = (row >= 0) & (np.append(keys, -2)[row] == click_keys)
     too_young = found & np.append(immature, False)[row]
-    open_clicks = found & ~too_young
+    too_old = found & np.append(settled, False)[row]
+    open_clicks = found & ~too_young & ~too_old
     delay = click_times - np.append(times, 0)[row]
     early = open_clicks & (delay < 0)
     late = open_clicks & (delay > windows[labels])
@@ -67,4 +71,7 @@ def attribute_clicks(
     clicks = inside[first]
     counted[labels[clicks], row[clicks]] = clicks
     dead = {Reason.UNKNOWN_IMPRESSION: ~found, Reason.CLICK_BEFORE_IMPRESSION: early}
-    return Attribution(counted, dead, int(too_young.sum()), int(late.sum()), len(inside) - len(clicks), len(clicks))
+    kept = np.zeros(len(labels), bool)
+    kept[clicks] = True
+    repeated = open_clicks & ~early & ~late & ~kept
+    return Attribution(counted, dead, too_young, too_old, late, repeated, kept)

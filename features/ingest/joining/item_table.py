@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -14,9 +14,10 @@ import pyarrow.compute as pc
 from apache_beam.pvalue import TaggedOutput
 
 from features import storage
-from features.arrow import columns_of, is_list, write_parquet
+from features.arrow import columns_of, is_list, splits_of, to_numpy, write_parquet
 from features.ingest.checking.columns import ARROW_TYPES, arrow_type, target_of
 from features.ingest.joining.shuffle import TALLY, Group, concatenate
+from features.ingest.spans.snapshots import ALWAYS, Snapshots
 from features.items.catalogue import CATALOGUE_FILE
 from features.spec import Feature, FeatureSpec
 
@@ -24,23 +25,48 @@ ROW_GROUP_ITEMS = 1 << 14
 
 
 class SideTable:
-    """A table of items or users by its key; the first row of a key counts.
+    """A table of items or users by its key, or snapshots of it, each of which holds from an instant on.
 
     Args:
       key: the column of the key.
-      batch: the rows, each key once; text and lists of either width. None: there is no table.
+      snapshots: the rows of each, a key once; text and lists of either width. None: there is no table.
+      since: from when on each holds, UTC milliseconds, rising. Of one table that always holds: none.
     """
 
-    def __init__(self, key: str, batch: pa.RecordBatch | None):
-        self._keys = None if batch is None else columns_of(batch)[key]
-        self._columns = {} if batch is None else columns_of(batch)
+    def __init__(self, key: str, *snapshots: pa.RecordBatch | None, since: Sequence[int] = ()):
+        found = [snapshot for snapshot in snapshots if snapshot is not None]
+        self._since = np.asarray(since, np.int64)
+        self._keys = [columns_of(snapshot)[key] for snapshot in found]
+        self._starts = splits_of([len(keys) for keys in self._keys])
+        self._columns = {}
+        if found:
+            joined = zip(found[0].schema.names, zip(*(each.columns for each in found), strict=True), strict=True)
+            self._columns = {name: same[0] if len(same) == 1 else pa.concat_arrays(same) for name, same in joined}
 
-    def find(self, keys: pa.Array) -> pa.Array:
-        """Returns the row of each key: [N] int32, null where the table has none."""
-        if self._keys is None:
+    def find(self, keys: pa.Array, times: np.ndarray | None = None) -> pa.Array:
+        """Returns the row of each key: [N] int32, null where the table has none.
+
+        Args:
+          keys: [N].
+          times: [N] int64, UTC milliseconds, of which snapshots are asked: the last one that held by then.
+        """
+        if not self._keys:
             return pa.nulls(len(keys), pa.int32())
         encoded = keys.dictionary_encode()
-        return pc.index_in(encoded.dictionary.cast(self._keys.type), self._keys).take(encoded.indices)
+
+        def of(snapshot: int) -> pa.Array:
+            wanted = encoded.dictionary.cast(self._keys[snapshot].type)
+            return pc.index_in(wanted, self._keys[snapshot]).take(encoded.indices)
+
+        if not len(self._since) or times is None:
+            return of(len(self._keys) - 1)
+        held = np.searchsorted(self._since, times, side="right") - 1
+        rows = np.full(len(keys), -1, np.int64)
+        for snapshot in np.unique(held[held >= 0]):
+            found = to_numpy(pc.fill_null(of(int(snapshot)), -1))
+            here = (held == snapshot) & (found >= 0)
+            rows[here] = found[here] + self._starts[snapshot]
+        return pa.array(rows.astype(np.int32), mask=rows < 0)
 
     def column(self, feature: Feature, rows: pa.Array) -> pa.Array:
         """Returns a feature of the rows of `find`; null where there is no row."""
@@ -106,14 +132,19 @@ class WriteItems(beam.DoFn):
     path: str
     spec: FeatureSpec
     examples_dir: str
+    snapshots: Snapshots = ALWAYS
 
     def process(self, element: Group) -> Iterator[Any]:
-        rows, dropped = deduplicate(concatenate(map(widen, element[1])), "item_id")
+        rows = concatenate(map(widen, element[1]))
+        found = [deduplicate(each, "item_id") for each in self.snapshots.parts(rows)]
+        parts = [each for each, _ in found]
         with storage.writing(self.path) as stream, pa.ipc.new_file(stream, rows.schema) as writer:
-            writer.write_batch(rows)
-        catalogue = catalogue_table(self.spec, rows)
+            for part in parts:
+                writer.write_batch(part)
+        catalogue = catalogue_table(self.spec, parts[-1])
         write_parquet(catalogue, storage.join(self.examples_dir, CATALOGUE_FILE), ROW_GROUP_ITEMS)
-        tally = {("table", "items", "duplicates"): dropped, ("table", "items", "kept"): rows.num_rows}
+        kept = sum(part.num_rows for part in parts)
+        tally = {("table", "items", "duplicates"): sum(n for _, n in found), ("table", "items", "kept"): kept}
         yield TaggedOutput(TALLY, Counter(tally))
         yield self.path
 
@@ -121,11 +152,13 @@ class WriteItems(beam.DoFn):
 _ITEMS: dict[str, SideTable] = {}
 
 
-def load_items(paths: Iterable[str]) -> SideTable:
+def load_items(paths: Iterable[str], snapshots: Snapshots = ALWAYS) -> SideTable:
     """Returns the items, opened once per process: mapped into memory where they lie on its machine."""
     for path in paths:
         if path not in _ITEMS:
             _ITEMS.clear()
-            _ITEMS[path] = SideTable("item_id", pa.ipc.open_file(storage.open_arrow(path)).get_batch(0))
+            file = pa.ipc.open_file(storage.open_arrow(path))
+            found = map(file.get_batch, range(file.num_record_batches))
+            _ITEMS[path] = SideTable("item_id", *found, since=snapshots.since)
         return _ITEMS[path]
     return SideTable("item_id", None)

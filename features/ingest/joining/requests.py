@@ -99,6 +99,7 @@ class ShardJoin:
           conflicts: request ids that other shards hold too, under another user.
         """
         impressions = self._until_the_end(impressions)
+        earlier = self._refused.earlier("impressions", impressions)
         column = columns_of(impressions)
         encoded = column["request_id"].dictionary_encode()
         codes = encoded.indices.to_numpy().astype(np.int64)
@@ -114,22 +115,24 @@ class ShardJoin:
         request_times = segment_min(codes, np.where(dead, MAX_TIMESTAMP, times), num_requests)
         mature_until = self._plan["mature_until"]
         young = np.zeros(num_requests, bool) if mature_until is None else request_times > mature_until
+        over = self._plan.get("settled_until")
+        old = np.zeros(num_requests, bool) if over is None else request_times <= over
         unique, repeats = np.flatnonzero(~dead & ~duplicate), np.flatnonzero(duplicate)
-        immature = young[codes[unique]]
-        self._tally["table", "impressions", "duplicates"] += len(repeats)
-        self._tally["table", "impressions", "immature"] += int(immature.sum())
-        self._tally["table", "impressions", "kept"] += len(unique) - int(immature.sum())
+        immature, settled = young[codes[unique]], old[codes[unique]]
+        self._account(earlier, unique, repeats, immature, settled)
         if len(repeats):
-            differences = count_differences(column, repeats, unique[groups_of(keys, unique, repeats)])
+            told = repeats[~earlier[repeats]]
+            differences = count_differences(column, told, unique[groups_of(keys, unique, told)])
             for field, count in zip(("merged", "differing"), differences, strict=True):
                 self._tally["table", "impressions", field] += count
 
         if self._config.tables.clicks is not None:
-            labelled = self._attribute(clicks, encoded.dictionary, items.dictionary, keys, times, unique, immature)
+            left = (immature, settled)
+            labelled = self._attribute(clicks, encoded.dictionary, items.dictionary, keys, times, unique, left)
         else:
             labelled = self._logged(column, keys, times, unique, repeats)
 
-        kept = unique[~immature]
+        kept = unique[~immature & ~settled]
         alive = np.zeros(num_requests, bool)
         alive[codes[kept]] = True
         splits = self._splits(column, codes, kept, encoded.dictionary, request_times)
@@ -139,7 +142,7 @@ class ShardJoin:
         place[sequence] = np.arange(len(sequence))
         offsets = splits_of(np.bincount(place[codes[kept]], minlength=len(sequence)))
         position, order = _in_position(column.get("position"), kept, place[codes[kept]], offsets)
-        labelled = labelled.take(np.flatnonzero(~immature)[order])
+        labelled = labelled.take(np.flatnonzero(~immature & ~settled)[order])
         names = [label.name for label in self._labels]
         return ShardRequests(
             rows=impressions.take(pa.array(kept[order])),
@@ -153,9 +156,32 @@ class ShardJoin:
             positive_times=labelled.times,
         )
 
+    def _account(
+        self, earlier: np.ndarray, unique: np.ndarray, repeats: np.ndarray, immature: np.ndarray, settled: np.ndarray
+    ) -> None:
+        """Counts the impressions that are no dead letters; of rows of earlier days, what this span decides of them.
+
+        Args:
+          earlier: [n] bool: rows of days before the span.
+          unique, repeats: rows that stay, and that repeat one of these.
+          immature, settled: [len(unique)] bool.
+        """
+        before, kept = earlier[unique], ~immature & ~settled
+        for field, number in {
+            "duplicates": (~earlier[repeats]).sum(),
+            "immature": immature.sum(),
+            "held_before": (immature & before).sum(),
+            "late": (settled & ~before).sum(),
+            "kept": kept.sum(),
+            "carried_in": (kept & before).sum(),
+            "earlier": earlier[repeats].sum() + (settled & before).sum(),
+        }.items():
+            self._tally["table", "impressions", field] += int(number)
+
     def _until_the_end(self, impressions: pa.RecordBatch) -> pa.RecordBatch:
         end = self._plan["end_of_log"]
-        future = columns_of(impressions)["timestamp"].to_numpy() > (MAX_TIMESTAMP if end is None else end)
+        ends = self._refused.ends("impressions", impressions, MAX_TIMESTAMP if end is None else end)
+        future = columns_of(impressions)["timestamp"].to_numpy() > ends
         if not future.any():
             return impressions
         self._refused.add_future("impressions", impressions, future, end)
@@ -195,9 +221,9 @@ class ShardJoin:
         keys: np.ndarray,
         times: np.ndarray,
         unique: np.ndarray,
-        immature: np.ndarray,
+        left: tuple[np.ndarray, np.ndarray],
     ) -> _Labelled:
-        """Labels from the clicks."""
+        """Labels from the clicks. `left`: which of the unique rows are immature, and settled by an earlier span."""
         named = {label.name: label.value_name for label in self._labels if label.value_name}
         if clicks is None:
             labels = np.zeros((len(self._labels), len(unique)), np.float32)
@@ -210,7 +236,8 @@ class ShardJoin:
         found = attribute_clicks(
             keys=keys[unique],
             times=times[unique],
-            immature=immature,
+            immature=left[0],
+            settled=left[1],
             click_keys=np.where((item_codes < 0) | (requests < 0), -1, requests * len(item_ids) + item_codes),
             click_times=click_times,
             click_labels=column["_label_code"].to_numpy(),
@@ -218,8 +245,13 @@ class ShardJoin:
         )
         for reason, mask in found.dead.items():
             self._refused.add("clicks", clicks, reason, mask)
-        for field in ("kept", "late", "duplicates", "immature"):
-            self._tally["table", "clicks", field] += getattr(found, field)
+        earlier = self._refused.earlier("clicks", clicks)
+        gone = {"late": found.late | found.settled, "duplicates": found.duplicates, "immature": found.immature}
+        for field, mask in gone.items():
+            self._tally["table", "clicks", field] += int((mask & ~earlier).sum())
+            self._tally["table", "clicks", "earlier"] += int((mask & earlier).sum())
+        self._tally["table", "clicks", "kept"] += int(found.kept.sum())
+        self._tally["table", "clicks", "carried_in"] += int((found.kept & earlier).sum())
         values = {}
         for code, label in enumerate(self._labels):
             if label.name in named:

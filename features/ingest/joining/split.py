@@ -124,16 +124,23 @@ def plan_times(
 def assign_splits(
     split: SplitConfig, plan: dict[str, int | None], request_ids: pa.Array, times: np.ndarray
 ) -> np.ndarray:
-    """Returns the split of each request by `time` or `random`: [R] int8, an index into `SPLITS`."""
+    """Returns the split of each request by `time`, `random` or `span` (of the newest): [R] int8 into `SPLITS`."""
     if split.by == "time":
         if plan["eval_start"] is None:
             return np.zeros(len(times), np.int8)
         code = (times >= plan["eval_start"]).astype(np.int8)
         return code if plan["test_start"] is None else code + (times >= plan["test_start"]).astype(np.int8)
-    # The request hash, stirred by the seed and mixed once more by hashing the result as an integer.
-    seed = np.uint64((split.seed * 0x9E3779B97F4A7C15) % 2**64)
-    stirred = pa.array((hash64(request_ids) ^ seed).view(np.int64))
-    uniform = (hash64(stirred) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    uniform = _uniform(request_ids, split.seed)
+    if split.by == "span":  # Of the newest span: nothing of it trains.
+        judged = split.eval_fraction + split.test_fraction
+        return 1 + (uniform >= split.eval_fraction / judged).astype(np.int8)
     test_from = 1 - split.test_fraction
     eval_from = test_from - split.eval_fraction
     return (uniform >= eval_from).astype(np.int8) + (uniform >= test_from).astype(np.int8)
+
+
+def _uniform(request_ids: pa.Array, seed: int) -> np.ndarray:
+    """Returns a number in [0, 1) for each id: its hash, stirred by the seed and mixed once more as an integer."""
+    stir = np.uint64((seed * 0x9E3779B97F4A7C15) % 2**64)
+    stirred = pa.array((hash64(request_ids) ^ stir).view(np.int64))
+    return (hash64(stirred) >> np.uint64(11)).astype(np.float64) * 2.0**-53

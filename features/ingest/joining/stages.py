@@ -43,6 +43,7 @@ from features.ingest.joining.spill import Spill, unspill
 from features.ingest.joining.split import TimeHistogram
 from features.ingest.joining.write import RequestTable, behavior_table, user_table, write_shard
 from features.ingest.reading.units import ReadUnit, read_batches
+from features.ingest.spans.snapshots import Snapshots, SpanPlan, snapshots_of
 from features.log_contract import BadRowsError, Reason
 from features.spec import FeatureSpec
 
@@ -67,6 +68,7 @@ class ReadTable(beam.DoFn):
       patient: whether a unit may begin with nothing but bad rows.
       scratch_dir: where rows wait for their shard.
       limits: by table, after how many rows a unit is left; empty: units are read whole.
+      day: of a span: what is bad in the files of days before it, an earlier span has said.
     """
 
     plans: dict[str, TablePlan]
@@ -75,6 +77,7 @@ class ReadTable(beam.DoFn):
     patient: bool
     scratch_dir: str
     limits: dict[str, int] = dataclasses.field(default_factory=dict)
+    day: str | None = None
 
     def process(self, element: tuple[str, ReadUnit]) -> Iterator[Any]:
         table, unit = element
@@ -84,6 +87,8 @@ class ReadTable(beam.DoFn):
         with Spill(self.scratch_dir) as spill:
             for raw in read_batches(unit, self.plans[table].config, self.plans[table].sources):
                 rows, dead, tally = checker.check(raw, unit)
+                if self._is_earlier(table, unit):
+                    dead, tally = None, _of_earlier_day(table, tally)
                 yield TaggedOutput(TALLY, tally)
                 rows_in += tally["table", table, "rows_in"]
                 reasons.update({key[2]: count for key, count in tally.items() if key[:2] == ("reason", table)})
@@ -99,6 +104,9 @@ class ReadTable(beam.DoFn):
         yield from spill.places()
         tallied = {("file", table, unit.path, "rows"): rows_in}
         yield TaggedOutput(TALLY, Counter(tallied | {("file", table, unit.path, "bad"): reasons.total()}))
+
+    def _is_earlier(self, table: str, unit: ReadUnit) -> bool:
+        return table in ("impressions", "clicks") and self.day is not None and unit.file.day != self.day
 
     def _send(self, table: str, rows: pa.RecordBatch, spill: Spill) -> Iterator[Any]:
         column = columns_of(rows)
@@ -118,6 +126,14 @@ class ReadTable(beam.DoFn):
                 buckets = shard_of(index.column(0), self.num_shards)
                 for part in partition(index, buckets, _INDEX):
                     yield TaggedOutput(BY_REQUEST, part)
+
+
+def _of_earlier_day(table: str, tally: Counter) -> Counter:
+    """Returns the counts of a batch that an earlier span accounted for: of what is bad or ignored, how much."""
+    gone = sum(n for key, n in tally.items() if key[:2] == ("reason", table)) + tally["table", table, "ignored"]
+    rows = tally["table", table, "rows_in"]
+    found = {("table", table, "rows_in"): rows, ("table", table, "reread"): rows, ("table", table, "earlier"): gone}
+    return Counter(found)
 
 
 def _none_good(table: str, unit: ReadUnit, reasons: Counter, letters: pa.RecordBatch) -> str:
@@ -206,6 +222,7 @@ class RouteClicks(beam.DoFn):
     num_shards: int
     units: dict[str, list[ReadUnit]]
     window_ms: int
+    day: str | None = None
 
     def process(self, element: Group, end: int | None) -> Iterator[Any]:
         bucket, batches = element
@@ -232,7 +249,7 @@ class RouteClicks(beam.DoFn):
         orphan = ~future & (request < 0)
         known = ~future & ~orphan
         two, apart = (known & np.append(mask, False)[request] for mask in (index.two_users, index.apart))
-        refused = Refused(self.units)
+        refused = Refused(self.units, self.day)
         refused.add_future("clicks", clicks, future, None if end is None else end + self.window_ms)
         refused.add("clicks", clicks, Reason.UNKNOWN_REQUEST, orphan)
         refused.add_conflicts("clicks", clicks, two, apart)
@@ -251,6 +268,7 @@ class BuildShard(beam.DoFn):
     Attributes:
       spec: the features that models learn from.
       whole: these, and those that are kept for models that they are compared with.
+      span: whose examples are built: these hold the kept features too, and go to a window of several; None: of no span.
     """
 
     config: IngestConfig
@@ -262,20 +280,16 @@ class BuildShard(beam.DoFn):
     behaviors_dir: str
     empty: pa.RecordBatch
     has_action: bool
+    span: SpanPlan | None = None
 
     def process(self, element: Group, plan: dict[str, int | None], item_paths: Iterable[str]) -> Iterator[Any]:
         shard, batches = element
         found = by_kind(unspill(batches))
-        items = load_items(item_paths)
-        refused = Refused(self.units)
+        of_items, of_users = (snapshots_of(self.span, name, self.units.get(name, ())) for name in ("items", "users"))
+        items = load_items(item_paths, of_items)
+        refused = Refused(self.units, None if self.span is None else self.span.day)
         tally = refused.tally
-        users = concatenate(found.pop("users", []))
-        if users is not None:
-            users, dropped = deduplicate(users, "user_id")
-            tally["table", "users", "duplicates"] += dropped
-            tally["table", "users", "kept"] += users.num_rows
-            folder = storage.join(self.examples_dir, USERS_DIR)
-            write_shard(user_table(self.whole, users), folder, "users", shard, self.num_shards)
+        users = self._write_users(shard, concatenate(found.pop("users", [])), of_users, tally)
         conflicts = [batch.column(0) for batch in found.pop("conflicts", [])]
         impressions = concatenate(found.pop("impressions", []))
         requests = ShardJoin(self.config, self.config.label_configs(self.spec), plan, refused).build(
@@ -290,8 +304,20 @@ class BuildShard(beam.DoFn):
         if given is not None:
             tally["table", "behaviors", "kept"] += given.num_rows
         behaviors = self._write_behaviors(shard, requests, given, items, tally)
-        self._write_requests(shard, requests, behaviors, items, SideTable("user_id", users), tally)
+        self._write_requests(shard, requests, behaviors, items, users, tally)
         yield TaggedOutput(TALLY, tally)
+
+    def _write_users(self, shard: int, given: pa.RecordBatch | None, snapshots: Snapshots, tally: Counter) -> SideTable:
+        """Writes the users of the newest snapshot, and returns those of all."""
+        if given is None:
+            return SideTable("user_id")
+        found = [deduplicate(each, "user_id") for each in snapshots.parts(given)]
+        users = [each for each, _ in found]
+        tally["table", "users", "duplicates"] += sum(dropped for _, dropped in found)
+        tally["table", "users", "kept"] += sum(each.num_rows for each in users)
+        folder = storage.join(self.examples_dir, USERS_DIR)
+        write_shard(user_table(self.whole, users[-1]), folder, "users", shard, self.num_shards)
+        return SideTable("user_id", *users, since=snapshots.since)
 
     def _write_behaviors(
         self, shard: int, requests: ShardRequests, given: pa.RecordBatch | None, items: SideTable, tally: Counter
@@ -332,6 +358,7 @@ class BuildShard(beam.DoFn):
         examples = RequestTable(self.whole, requests, items, users, behaviors)
         learnt = {feature.name for feature in self.spec.features}
         kept = [feature.name for feature in self.whole.features if feature.name not in learnt]
+        apart = kept if self.span is None else []
         if self.config.tables.items is not None:
             tally["unknown_items",] += examples.unknown_items
         if self.config.tables.users is not None:
@@ -341,10 +368,10 @@ class BuildShard(beam.DoFn):
             code = SPLITS.index(name)
             table = examples.split(code)
             folder = storage.join(self.examples_dir, f"Split-{name}")
-            write_shard(table.drop(kept), folder, "requests", shard, self.num_shards)
-            if kept and name != "train":  # Nothing is judged on what it was trained on.
+            write_shard(table.drop(apart), folder, "requests", shard, self.num_shards)
+            if apart and name != "train":  # Nothing is judged on what it was trained on.
                 folder = storage.join(self.examples_dir, KEPT_DIR, f"Split-{name}")
-                write_shard(table.select(kept), folder, "requests", shard, self.num_shards)
+                write_shard(table.select(apart), folder, "requests", shard, self.num_shards)
             tally["requests", name] += table.num_rows
             tally["impressions", name] += int((candidates == code).sum())
             for label, values in requests.labels.items():

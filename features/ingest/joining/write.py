@@ -36,8 +36,9 @@ class RequestTable:
         rows = requests.rows
         self._columns = columns_of(rows)
         self._user_ids = requests.first("user_id")
-        self._item_rows = items.find(self._columns["item_id"])
-        self._user_rows = users.find(self._user_ids)
+        lengths = np.diff(requests.offsets)
+        self._item_rows = items.find(self._columns["item_id"], np.repeat(requests.timestamps, lengths))
+        self._user_rows = users.find(self._user_ids, requests.timestamps)
         self._user_index = behaviors.user_index(self._user_ids)
         self._history_end = behaviors.history_end(self._user_index, requests.timestamps)
         self.missing: Counter[str] = Counter()
@@ -113,7 +114,7 @@ def behavior_table(
     """Returns the behaviour log of a shard: one row a user. `item_ids`, `actions`: [H] as given to the log."""
     order = pa.array(behaviors.order)
     item_ids = item_ids.take(order)
-    rows = items.find(item_ids)
+    rows = items.find(item_ids, behaviors.timestamps)
     table = {"user_id": behaviors.user_ids, "timestamp": behaviors.lists(pa.array(behaviors.timestamps))}
     table["item_id"] = behaviors.lists(item_ids)
     for name in spec.history.features if spec.history else ():

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import re
 import urllib.parse
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
@@ -18,6 +19,7 @@ from features.ingest.reading.csv_records import fields_of
 from features.ingest.reading.json_reader import keys_after, keys_of
 from features.ingest.reading.parquet_reader import begins_as_parquet, open_file
 from features.ingest.reading.streams import packing_of, read_text, what_begins_so
+from features.ingest.spans.config import at_day
 from features.log_contract import LogContractError
 
 #: Of a text file, to see its columns.
@@ -49,6 +51,7 @@ class LogFile:
       start: the first line of text, cut, for messages.
       rows: how many; of text estimated.
       delimiter: of CSV.
+      day: of a table by day, that whose folder the file lies in, as 2026-11-24; None: the table is not by day.
     """
 
     path: str
@@ -61,6 +64,7 @@ class LogFile:
     start: str = ""
     rows: int = 0
     delimiter: str = ","
+    day: str | None = None
 
     @property
     def empty(self) -> bool:
@@ -85,18 +89,31 @@ class TableFiles:
     passed_over: tuple[str, ...] = ()
 
 
-def find_files(table: TableConfig, name: str, wanted: Collection[str] = ()) -> TableFiles:
+def find_files(
+    table: TableConfig, name: str, wanted: Collection[str] = (), days: Sequence[datetime.date] = ()
+) -> TableFiles:
     """Finds and looks at the files of a table.
 
     Args:
       table: where it lies.
       name: of the table, for messages.
+      days: of a table by day, those that are read; their files come in this order.
       wanted: columns, as the files call them, that are searched for in the whole of a JSON Lines file where its first
         `HEAD_BYTES` do not show them, and that may not stand twice in a file.
 
     Raises:
       LogContractError: if there is no file, or one is not what its name says; it names the file.
     """
+    if days:
+        parts = []
+        for day in days:
+            part = find_files(table.model_copy(update={"path": at_day(table.path, day)}), name, wanted)
+            files = tuple(dataclasses.replace(file, day=day.isoformat()) for file in part.files)
+            parts.append(TableFiles(files, part.passed_over))
+        return TableFiles(
+            tuple(file for part in parts for file in part.files),
+            tuple(path for part in parts for path in part.passed_over),
+        )
     try:
         found = storage.match(table.path)
     except InputError as error:

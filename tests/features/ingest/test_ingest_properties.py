@@ -81,14 +81,15 @@ def test_history_end_is_the_naive_count(behaviors, requests):
         assert row == sorted(b[1] for b in behaviors if b[0] == user)
 
 
-@given(st.lists(st.tuples(st.integers(-1, 3), st.integers(0, 9), st.integers(0, 1)), max_size=30))
+@given(st.lists(st.tuples(st.integers(-1, 4), st.integers(0, 9), st.integers(0, 1)), max_size=30))
 def test_attribution_is_the_naive_one(rows):
-    keys, shown, windows = np.array([2, 0, 1]), np.array([3, 4, 5]), np.array([3, 1])
+    keys, shown, windows = np.array([2, 0, 1, 4]), np.array([3, 4, 5, 2]), np.array([3, 1])
     column = [np.array([row[i] for row in rows], kind) for i, kind in enumerate((np.int64, np.int64, np.int8))]
     found = attribute_clicks(
         keys=keys,
         times=shown,
-        immature=np.array([False, False, True]),
+        immature=np.array([False, False, True, False]),
+        settled=np.array([False, False, False, True]),
         click_keys=column[0],
         click_times=column[1],
         click_labels=column[2],
@@ -100,7 +101,9 @@ def test_attribution_is_the_naive_one(rows):
             inside = [i for i in inside if 0 <= rows[i][1] - time <= windows[label]]
             assert found.counted[label, n] == min(inside, key=lambda i: (rows[i][1], i), default=-1)
     dead = sum(int(mask.sum()) for mask in found.dead.values())
-    assert found.kept + found.duplicates + found.late + found.immature + dead == len(rows)
+    gone = (found.kept, found.duplicates, found.late, found.immature, found.settled)
+    assert sum(int(mask.sum()) for mask in gone) + dead == len(rows)
+    assert found.settled.sum() == sum(r[0] == 4 for r in rows)
     assert found.dead[Reason.UNKNOWN_IMPRESSION].sum() == sum(r[0] in (-1, 3) for r in rows)
 
 

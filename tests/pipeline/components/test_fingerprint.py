@@ -4,8 +4,8 @@ import os
 
 import pytest
 
+from features.ingest.reading.fingerprint import fingerprint_paths, match_files
 from pipeline.components.evaluators.live_model import find_live_model
-from pipeline.components.fingerprint import fingerprint_paths, match_files
 
 
 def test_other_contents_of_the_same_size_change_the_fingerprint(tmp_path):

@@ -1,0 +1,1 @@
+"""How a training begins with what the one before it learnt: embedding rows by term, weights, the optimiser's state."""
