@@ -65,7 +65,7 @@ class PipelineConfig(Strict):
       run_dir: artifacts, metadata, timings and report.
       metadata: the database server of ML Metadata, for workers on several machines, as
         `postgresql://user@host/database` or `mysql://user@host/database`; None: an SQLite file in `run_dir`. See
-        `pipeline.lineage.metadata_connection`.
+        `pipeline.run.lineage.metadata_connection`.
       serving_dir: blessed models are pushed to `<serving_dir>/<pipeline>_<model>/<version>/`.
       lanes: how many components may run at the same time, each in a process of its own, as far as they do not depend on
         each other; 1: one after another, in one process. What they compute does not depend on it. None: two, or one on

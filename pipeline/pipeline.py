@@ -33,7 +33,7 @@ def create_pipeline(config: PipelineConfig):
     from pipeline.components.teacher_lists import TeacherLists
     from pipeline.components.vocabulary import Vocabulary
     from pipeline.components.training.warm_trainer import WarmTrainer
-    from pipeline.lineage import metadata_connection
+    from pipeline.run.lineage import metadata_connection
     from models.sdim.config import reads_signatures, reads_tables
     from pipeline.model_kinds import STAGES, load
     from pipeline.release.next_release import release_plan

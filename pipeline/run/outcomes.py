@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from features import storage
 from features.errors import NotFoundError
 from pipeline.config import PipelineConfig
-from pipeline.lineage import ComponentRun, outputs_by_component
+from pipeline.run.lineage import ComponentRun, outputs_by_component
 
 
 @dataclass(frozen=True)

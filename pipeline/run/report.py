@@ -7,7 +7,7 @@ from datetime import datetime
 
 from features import storage
 from pipeline.config import PipelineConfig
-from pipeline.lineage import ComponentRun, outputs_by_component
+from pipeline.run.lineage import ComponentRun, outputs_by_component
 from pipeline.run.outcomes import ModelOutcome, cascade_evaluation
 
 

@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 
 from features import storage
 from pipeline.config import PipelineConfig, load_config, select_models
-from pipeline.lineage import ComponentRun, outputs_by_component
+from pipeline.run.lineage import ComponentRun, outputs_by_component
 from pipeline.run.by_node.launch import check_run_id, new_run_id
 from pipeline.run.by_node.run_lock import turn_of_run
 from pipeline.run.dag import run_dag

@@ -14,7 +14,7 @@ from features import storage
 from features.config import Strict, parse_model
 from features.errors import InputError, NotFoundError
 from pipeline.config import PipelineConfig
-from pipeline.lineage import ComponentRun
+from pipeline.run.lineage import ComponentRun
 from pipeline.run.outcomes import ModelOutcome
 from serving.release.manifest import Release
 from serving.release.registry import Releases

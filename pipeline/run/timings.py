@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from features import storage
-from pipeline.lineage import ComponentRun
+from pipeline.run.lineage import ComponentRun
 
 TIMINGS_FILE = "timings.json"
 

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from features.ingest.counts import IngestCounts
 from pipeline.cli.app import app
-from pipeline.lineage import component_runs, outputs_by_component
+from pipeline.run.lineage import component_runs, outputs_by_component
 from pipeline.run.dag import PipelineFailed
 from pipeline.run.run import run_pipeline
 from serving.release.contents import problems_of

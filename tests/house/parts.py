@@ -59,7 +59,7 @@ STACK = (
     "tests/pipeline/components",
     "tests/pipeline/run/test_nodes_alone.py",  # TFX's compiler and launcher
     "tests/pipeline/test_config.py",
-    "tests/pipeline/test_next_release.py",
+    "tests/pipeline/release/test_next_release.py",
     "tests/serving/export/test_export.py",
     "tests/serving/export/test_transforms.py",
     "tests/serving/offline/test_prediction.py",

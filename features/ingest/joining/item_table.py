@@ -136,6 +136,7 @@ class WriteItems(beam.DoFn):
 
     def process(self, element: Group) -> Iterator[Any]:
         rows = concatenate(map(widen, element[1]))
+        assert rows is not None  # A group has batches.
         found = [deduplicate(each, "item_id") for each in self.snapshots.parts(rows)]
         parts = [each for each, _ in found]
         with storage.writing(self.path) as stream, pa.ipc.new_file(stream, rows.schema) as writer:

@@ -108,8 +108,8 @@ def find_files(
         parts = []
         for day in days:
             part = find_files(table.model_copy(update={"path": at_day(table.path, day)}), name, wanted)
-            files = tuple(dataclasses.replace(file, day=day.isoformat()) for file in part.files)
-            parts.append(TableFiles(files, part.passed_over))
+            of_day = tuple(dataclasses.replace(file, day=day.isoformat()) for file in part.files)
+            parts.append(TableFiles(of_day, part.passed_over))
         return TableFiles(
             tuple(file for part in parts for file in part.files),
             tuple(path for part in parts for path in part.passed_over),

@@ -8,7 +8,7 @@ from features import storage
 from features.config import nearest
 from features.errors import InputError, NotFoundError
 from pipeline.config import PipelineConfig
-from pipeline.lineage import component_runs, outputs_by_component
+from pipeline.run.lineage import component_runs, outputs_by_component
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from features import storage
 from features.config import Strict
 from features.errors import NotFoundError
-from pipeline.anchor import pushed_versions
+from pipeline.release.anchor import pushed_versions
 
 #: In an export: a `StatePointer`.
 POINTER_FILE = "assets.extra/training_state.json"

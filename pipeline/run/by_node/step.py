@@ -10,7 +10,7 @@ from features import storage
 from features.config import Strict, parse_model
 from features.errors import NothingNewError
 from pipeline.config import PipelineConfig, select_models
-from pipeline.lineage import ComponentRun, outputs_by_component
+from pipeline.run.lineage import ComponentRun, outputs_by_component
 from pipeline.run.by_node.launch import REPORT, Launcher
 from pipeline.run.by_node.run_lock import turn_of_node
 from pipeline.run.dag import run_node

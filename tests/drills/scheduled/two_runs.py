@@ -22,7 +22,7 @@ from pathlib import Path
 from ml_metadata.proto import metadata_store_pb2 as pb
 
 from pipeline.config import load_config
-from pipeline.lineage import component_runs, last_round, run_context
+from pipeline.run.lineage import component_runs, last_round, run_context
 from tests.drills.kill_run import PROFILE
 
 ROOT = Path(__file__).parents[3]

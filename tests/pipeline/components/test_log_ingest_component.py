@@ -12,7 +12,7 @@ from features.ingest.config import IngestConfig
 from features.spec import load_spec
 from pipeline.components.log_ingest import LogIngest
 from pipeline.config import LOCAL_BEAM_ARGS
-from pipeline.lineage import component_runs, last_execution_id, metadata_connection
+from pipeline.run.lineage import component_runs, last_execution_id, metadata_connection
 
 SPEC = load_spec(Path(__file__).parents[3] / "tfx_config" / "features_simulated.yaml")
 

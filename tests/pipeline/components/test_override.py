@@ -10,7 +10,7 @@ from pipeline.components.evaluators import refused_model as refused
 from pipeline.components.evaluators.evaluator import LiveModelDriver, mark_blessing
 from pipeline.components.evaluators.override import find_override, override
 from pipeline.components.evaluators.refused_model import refused_model
-from pipeline.lineage import ComponentRun
+from pipeline.run.lineage import ComponentRun
 from tests.builders.report_example import evaluation
 from tests.pipeline.run.test_nodes_alone import make_config
 from tests.serving.release.release_example import push

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from features import storage
-from pipeline.anchor import GRAPH_FILE
+from pipeline.release.anchor import GRAPH_FILE
 from pipeline.components.training.warm_state import StatePointer, find_state
 
 

@@ -12,7 +12,7 @@ from tfx.types.standard_artifacts import Examples, Model
 
 import models  # noqa: F401  (chooses the Keras that TFX's import of TensorFlow then finds)
 from features import storage
-from pipeline.lineage import metadata_connection
+from pipeline.run.lineage import metadata_connection
 
 PATIENCE_S = 120.0
 

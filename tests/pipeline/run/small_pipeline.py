@@ -7,7 +7,7 @@ from tfx.types.standard_artifacts import Examples, Model
 
 from features import storage
 from features.errors import NothingNewError
-from pipeline.lineage import metadata_connection
+from pipeline.run.lineage import metadata_connection
 
 
 def value_of(uri: str) -> int:

@@ -3,7 +3,7 @@
 import pytest
 
 from features.errors import InputError, RunError
-from pipeline.lineage import component_runs, last_round
+from pipeline.run.lineage import component_runs, last_round
 from pipeline.run.by_node.launch import Launcher
 from pipeline.run.dag import run_dag
 from pipeline.run.metadata_server import PASSWORD, MetadataServer, read_server

@@ -7,7 +7,7 @@ import pytest
 from features.errors import InputError, NothingNewError
 from features.spec import load_spec
 from pipeline.config import PipelineConfig
-from pipeline.lineage import component_runs, run_context
+from pipeline.run.lineage import component_runs, run_context
 from pipeline.run.by_node.launch import REPORT, Launcher, check_run_id
 from pipeline.run.dag import PipelineFailed, run_dag, run_node
 from tests.pipeline.run.small_pipeline import create_small_pipeline, value_of

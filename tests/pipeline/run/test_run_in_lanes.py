@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.lineage import component_runs
+from pipeline.run.lineage import component_runs
 from pipeline.run.dag import PipelineFailed, run_dag
 from pipeline.run.timings import read_timings
 from tests.pipeline.run.meeting_pipeline import create_meeting_pipeline

@@ -3,7 +3,7 @@
 import pytest
 
 from features.errors import NothingNewError
-from pipeline.lineage import ComponentRun
+from pipeline.run.lineage import ComponentRun
 from pipeline.run.by_node import step
 from tests.pipeline.run.test_nodes_alone import make_config
 

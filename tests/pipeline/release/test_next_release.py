@@ -21,7 +21,7 @@ from tests.builders.bse_example import build
 from tests.builders.report_example import evaluation
 from tests.serving.release.release_example import push, put_profiles
 
-SPEC = load_spec(Path(__file__).parents[2] / "tfx_config" / "features_simulated.yaml")
+SPEC = load_spec(Path(__file__).parents[3] / "tfx_config" / "features_simulated.yaml")
 MODELS = {"two_tower": {}, "autoint": {"parameters": {"history": {"long": "sdim"}}}, "hcn": {}}
 
 

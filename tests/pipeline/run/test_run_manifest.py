@@ -10,13 +10,13 @@ from features import storage
 from features.errors import InputError, NotFoundError
 from features.spec import load_spec
 from pipeline.config import PipelineConfig
-from pipeline.lineage import ComponentRun
+from pipeline.run.lineage import ComponentRun
 from pipeline.run.outcomes import ModelOutcome
 from pipeline.run.run_manifest import load_release, write_manifest
 from serving.release.cascade_options import cascade_options
 from tests.serving.release.release_example import MODELS, release
 
-SPEC = load_spec(Path(__file__).parents[2] / "tfx_config" / "features_simulated.yaml")
+SPEC = load_spec(Path(__file__).parents[3] / "tfx_config" / "features_simulated.yaml")
 
 
 def write(root: Path, pushed=("two_tower", "hcn", "autoint"), released: str | None = "", **changes):

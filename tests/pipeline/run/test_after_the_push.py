@@ -14,7 +14,7 @@ from tests.builders.report_example import evaluation, report_data
 
 CONFIG = {
     "name": "shop",
-    "feature_spec": load_spec(Path(__file__).parents[2] / "tfx_config" / "features_simulated.yaml"),
+    "feature_spec": load_spec(Path(__file__).parents[3] / "tfx_config" / "features_simulated.yaml"),
     "ingest": {"tables": {name: name for name in ("impressions", "clicks", "items", "users")}},
     "models": ["autoint"],
 }
