@@ -10,13 +10,13 @@ from functools import partial
 from features import storage
 from features.errors import ClickmillError, NothingNewError, RunError
 from pipeline.config import PipelineConfig
-from pipeline.run.lineage import ComponentRun, component_runs
 from pipeline.run.by_node.launch import REPORT, Launcher, Progress, Report, new_run_id
 from pipeline.run.by_node.run_lock import state_lock
 from pipeline.run.lanes.executors import import_tfx, launch_in_lanes
 from pipeline.run.lanes.logs import log_to
 from pipeline.run.lanes.pool import LanePool
 from pipeline.run.lanes.schedule import NodeFailed
+from pipeline.run.lineage import ComponentRun, component_runs
 from pipeline.run.timings import MemorySampler, read_timings, write_timings
 
 

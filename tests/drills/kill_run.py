@@ -29,6 +29,7 @@ WORK = Path("data/drills")
 #: A profile of every component that a model needs, and few steps.
 PROFILE = """
 name: drill
+lanes: 1  # Layers are numbered by what a process made before: two lanes share the work as it comes.
 feature_spec: {spec}
 simulate: {{out: {work}/log, log: {{impressions: 5000, seed: 3}}}}
 ingest:

@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from features.ingest.counts import IngestCounts
 from pipeline.cli.app import app
-from pipeline.run.lineage import component_runs, outputs_by_component
 from pipeline.run.dag import PipelineFailed
+from pipeline.run.lineage import component_runs, outputs_by_component
 from pipeline.run.run import run_pipeline
 from serving.release.contents import problems_of
 from serving.release.registry import Releases

@@ -57,9 +57,12 @@ def replay(
         float | None, typer.Option(help="A difference that you would like to see: says how long a log tells it.")
     ] = None,
     propensities: Annotated[
-        str,
-        typer.Option(metavar="KIND", help="marginal, or conditional: of a slot given those above it, as simulated."),
-    ] = "marginal",
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            help="marginal, or conditional: of a slot given those above it, as simulated. One slot needs neither.",
+        ),
+    ] = None,
     slots: Annotated[int | None, typer.Option(min=1, help="Read the first so many slots alone.")] = None,
     by: Annotated[
         list[str] | None, typer.Option("--by", metavar="COLUMN", help="Look at its values one by one. Repeatable.")
@@ -98,13 +101,20 @@ def replay(
             "effect": effect,
         }
         plan = parse_model(values, ReplayPlan, "clickmill replay")
+        named = _columns(column or [])
+        if propensities is None and slots != 1 and named.get("slot", "position") is not None:
+            raise InputError(
+                "--propensities marginal or conditional? A log of lists does not say whether a propensity is of its "
+                "slot whatever stands in the others (marginal), or given the items above it (conditional: loggers that "
+                "draw a list from the top). --slots 1, or --column slot=none, needs neither."
+            )
         columns = LogColumns(
             policies={},
             reward=parse_reward(reward),
-            propensity_kind=propensities,  # type: ignore[arg-type]  refused by LogColumns
+            propensity_kind=propensities or "marginal",  # type: ignore[arg-type]  refused by LogColumns
             slots=slots,
             strata={name: name for name in by or ()},
-            **_columns(column or []),  # type: ignore[arg-type]
+            **named,  # type: ignore[arg-type]
         )
         policies = ReplayPolicies(candidate, baseline, policy, baseline_policy, root)
         report = replay_logs(

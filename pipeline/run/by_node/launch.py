@@ -20,8 +20,8 @@ from features import storage
 from features.config import nearest
 from features.errors import InputError, RunError
 from pipeline.config import PipelineConfig
-from pipeline.run.lineage import ComponentRun, component_runs, last_round, metadata_connection, run_context
 from pipeline.run.lanes.metadata import metadata_of
+from pipeline.run.lineage import ComponentRun, component_runs, last_round, metadata_connection, run_context
 
 #: The last step of a run, which is no component: it writes the report and the manifest of what all the others left.
 REPORT = "Report"

@@ -10,11 +10,11 @@ from features import storage
 from features.config import Strict, parse_model
 from features.errors import NothingNewError
 from pipeline.config import PipelineConfig, select_models
-from pipeline.run.lineage import ComponentRun, outputs_by_component
 from pipeline.run.by_node.launch import REPORT, Launcher
 from pipeline.run.by_node.run_lock import turn_of_node
 from pipeline.run.dag import run_node
 from pipeline.run.display import RunDisplay
+from pipeline.run.lineage import ComponentRun, outputs_by_component
 from pipeline.run.metadata_server import read_server
 from pipeline.run.run import finish_run, make_log, silence_imports
 from serving.release.manifest import fingerprint

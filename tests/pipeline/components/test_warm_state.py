@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from features import storage
-from pipeline.release.anchor import GRAPH_FILE
 from pipeline.components.training.warm_state import StatePointer, find_state
+from pipeline.release.anchor import GRAPH_FILE
 
 
 @pytest.fixture()

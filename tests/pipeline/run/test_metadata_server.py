@@ -3,9 +3,9 @@
 import pytest
 
 from features.errors import InputError, RunError
-from pipeline.run.lineage import component_runs, last_round
 from pipeline.run.by_node.launch import Launcher
 from pipeline.run.dag import run_dag
+from pipeline.run.lineage import component_runs, last_round
 from pipeline.run.metadata_server import PASSWORD, MetadataServer, read_server
 from tests.pipeline.run import database_server
 from tests.pipeline.run.small_pipeline import create_small_pipeline

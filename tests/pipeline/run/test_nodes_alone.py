@@ -7,9 +7,9 @@ import pytest
 from features.errors import InputError, NothingNewError
 from features.spec import load_spec
 from pipeline.config import PipelineConfig
-from pipeline.run.lineage import component_runs, run_context
 from pipeline.run.by_node.launch import REPORT, Launcher, check_run_id
 from pipeline.run.dag import PipelineFailed, run_dag, run_node
+from pipeline.run.lineage import component_runs, run_context
 from tests.pipeline.run.small_pipeline import create_small_pipeline, value_of
 
 SPEC = load_spec(Path(__file__).parents[3] / "tfx_config" / "features_simulated.yaml")

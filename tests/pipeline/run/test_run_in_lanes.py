@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.run.lineage import component_runs
 from pipeline.run.dag import PipelineFailed, run_dag
+from pipeline.run.lineage import component_runs
 from pipeline.run.timings import read_timings
 from tests.pipeline.run.meeting_pipeline import create_meeting_pipeline
 from tests.pipeline.run.test_nodes_alone import make_config

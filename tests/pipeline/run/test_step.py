@@ -3,8 +3,8 @@
 import pytest
 
 from features.errors import NothingNewError
-from pipeline.run.lineage import ComponentRun
 from pipeline.run.by_node import step
+from pipeline.run.lineage import ComponentRun
 from tests.pipeline.run.test_nodes_alone import make_config
 
 

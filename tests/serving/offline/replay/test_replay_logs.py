@@ -139,6 +139,9 @@ def impressions(logs):
     return table.append_column("p_new", table["propensity"])
 
 
+FIRST_SLOT = ("--slots", "1")
+
+
 def replayed(impressions, folder, change=None, *more):
     pq.write_table(impressions if change is None else change, folder / "log.parquet")
     words = [
@@ -154,16 +157,25 @@ def replayed(impressions, folder, change=None, *more):
 
 
 def test_the_command_compares_columns_and_counts_its_look(impressions, tmp_path):
-    done = replayed(impressions, tmp_path, None, "--json")
+    done = replayed(impressions, tmp_path, None, "--json", *FIRST_SLOT)
     assert done.exit_code in (3, 5), done.output
     report = ReplayReport.read(tmp_path / "out" / "replay.json")
     assert json.loads(done.stdout)["version"] == 1 == report.version and done.exit_code == 5
     assert report.outcome == "withheld" and report.comparisons[0].difference.value == 0
     assert report.plan.described == {"candidate": "column:p_new", "baseline": "logged"}
-    again = replayed(impressions, tmp_path)
+    again = replayed(impressions, tmp_path, None, *FIRST_SLOT)
     assert again.exit_code == 5 and "verdict: withheld" in again.stdout
-    second = replayed(impressions, tmp_path, impressions.slice(3))
+    second = replayed(impressions, tmp_path, impressions.slice(3), *FIRST_SLOT)
     assert second.exit_code == 2 and "holds for one look" in second.stderr
+
+
+def test_what_propensities_of_lists_are_must_be_said(impressions, tmp_path):
+    refused = replayed(impressions, tmp_path, None, "--json")
+    assert refused.exit_code == 2 and "--propensities marginal or conditional?" in refused.stderr
+    for said in (("--propensities", "conditional"), ("--column", "slot=none")):
+        folder = tmp_path / said[0].strip("-")
+        folder.mkdir()
+        assert replayed(impressions, folder, None, *said).exit_code == 5, said
 
 
 FAULTS = {
@@ -179,9 +191,9 @@ def test_a_faulty_row_is_said_or_counted_by_the_command(impressions, tmp_path, c
     values = [value, *impressions[column].to_pylist()[1:]]
     place = impressions.schema.get_field_index(column)
     bad = impressions.set_column(place, column, pa.array(values, impressions[column].type))
-    done = replayed(impressions, tmp_path, bad)
+    done = replayed(impressions, tmp_path, bad, *FIRST_SLOT)
     assert done.exit_code == 2 and said in done.stderr
-    assert replayed(impressions, tmp_path, bad, "--exclude").exit_code == 5
+    assert replayed(impressions, tmp_path, bad, "--exclude", *FIRST_SLOT).exit_code == 5
     report = ReplayReport.read(tmp_path / "out" / "replay.json")
     assert list(report.excluded.values()) == [1] and report.rows == len(impressions) - 1
 
