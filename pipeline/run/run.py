@@ -16,12 +16,12 @@ from pipeline.run.by_node.launch import check_run_id, new_run_id
 from pipeline.run.by_node.run_lock import turn_of_run
 from pipeline.run.dag import run_dag
 from pipeline.run.display import RunDisplay, shown_path
-from pipeline.run.gateway_example import GatewayExample, ask_gateway
+from pipeline.run.examples.gateway_example import GatewayExample, ask_gateway
+from pipeline.run.examples.served_example import ServedExample, serve_example
 from pipeline.run.lineage import ComponentRun, outputs_by_component
 from pipeline.run.outcomes import ModelOutcome, cascade_evaluation, model_outcomes
 from pipeline.run.report import write_report
 from pipeline.run.run_manifest import load_release, write_manifest
-from pipeline.run.served_example import ServedExample, serve_example
 
 RECOMMEND_FILE = "example_recommend.json"
 

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from features.errors import RunError
-from pipeline.run.gateway_example import GATEWAY_FILE, ask_gateway
+from pipeline.run.examples.gateway_example import GATEWAY_FILE, ask_gateway
 from serving.release.registry import Releases
 from tests.serving.gateway import gateway_case
 

@@ -7,7 +7,7 @@ import shlex
 import pytest
 
 from features.errors import RunError
-from pipeline.run.served_example import PREDICT_FILE, serve_example
+from pipeline.run.examples.served_example import PREDICT_FILE, serve_example
 from serving.ranker import Ranker
 from serving.server.config import ServeConfig
 from serving.server.server import ModelServer
