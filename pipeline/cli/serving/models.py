@@ -111,7 +111,7 @@ def bless(
     as_json: Json = False,
 ) -> None:
     """Allow the model of the last run in spite of the gates that it failed; the next run of the profile pushes it."""
-    from pipeline.components.evaluators.refused_model import refused_model
+    from pipeline.release.refused_model import refused_model
     from pipeline.schedule.profile_options import read_profile
 
     config = read_profile(profile)
@@ -119,7 +119,7 @@ def bless(
     if not override:
         gates = "; ".join(f"{name}: {why}" for name, why in found.failed_gates.items())
         raise InputError(f"{model} failed {gates}. To allow it nevertheless: --override --reason '…'.")
-    from pipeline.components.evaluators.override import override as allow
+    from pipeline.release.override import override as allow
 
     made = allow(config.push_dir(model), found.saved_model, found.failed_gates, reason, by)
     if as_json:

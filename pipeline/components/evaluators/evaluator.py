@@ -18,7 +18,7 @@ from features.errors import NotFoundError, UnscorableError
 from pipeline.artifacts import BehaviorLog
 from pipeline.components.base import PropertyDriver
 from pipeline.components.evaluators.live_model import find_compared_models
-from pipeline.components.evaluators.override import find_override
+from pipeline.release.override import find_override
 from serving.saved.saved_model import read_spec
 
 _Scored = TypeVar("_Scored")

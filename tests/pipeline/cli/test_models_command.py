@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from features.errors import InputError
 from pipeline.cli.app import app
-from pipeline.components.evaluators.override import find_override, override
+from pipeline.release.override import find_override, override
 from serving.release.decisions import read_decisions
 from serving.release.labels import promote
 from tests.serving.release.release_example import push, release

@@ -6,10 +6,10 @@ import pytest
 from tfx.types.standard_artifacts import Model, ModelBlessing
 
 from features.errors import InputError, NotFoundError
-from pipeline.components.evaluators import refused_model as refused
 from pipeline.components.evaluators.evaluator import LiveModelDriver, mark_blessing
-from pipeline.components.evaluators.override import find_override, override
-from pipeline.components.evaluators.refused_model import refused_model
+from pipeline.release import refused_model as refused
+from pipeline.release.override import find_override, override
+from pipeline.release.refused_model import refused_model
 from pipeline.run.lineage import ComponentRun
 from tests.builders.report_example import evaluation
 from tests.pipeline.run.test_nodes_alone import make_config
