@@ -140,7 +140,8 @@ def check_memory(available: int, total: int) -> Check:
     if available < MEMORY_TO_RUN:
         return Check("memory", "failure", found, f"A run needs {MEMORY_TO_RUN // GIB} GiB free: close something.")
     if available < MEMORY_TO_BE_EASY:
-        fix = f"{MEMORY_TO_BE_EASY // GIB} GiB are comfortable; with less, `lanes: 1` in the profile, or fewer impressions."
+        easy = MEMORY_TO_BE_EASY // GIB
+        fix = f"{easy} GiB are comfortable; with less, `lanes: 1` in the profile, or fewer impressions."
         return Check("memory", "warning", found, fix)
     return Check("memory", "ok", found)
 
