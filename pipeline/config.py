@@ -18,6 +18,7 @@ from features.ingest.spans.config import SpanWindow
 from features.spec import FeatureSpec, load_spec
 from pipeline.model_sections import ModelsConfig
 from pipeline.replay.config import ReplaySection
+from pipeline.run.metadata_server import SQLITE_FILE
 from serving.validation.config import ServingSection
 
 #: Beam's `DirectRunner` first tries to download a Prism binary: name the in-process runner.
@@ -215,7 +216,7 @@ class PipelineConfig(Strict):
     @property
     def metadata_path(self) -> str:
         """Where ML Metadata keeps lineage and the cache: the URI of a server, or an SQLite file."""
-        return self.metadata or storage.join(self.run_dir, "metadata.sqlite")
+        return self.metadata or storage.join(self.run_dir, SQLITE_FILE)
 
     @property
     def timings_path(self) -> str:

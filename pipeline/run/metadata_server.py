@@ -13,6 +13,8 @@ from features.errors import InputError
 #: Of a server's URI: what ML Metadata calls it, and the port that it listens on by default.
 KINDS = {"postgresql": 5432, "mysql": 3306}
 PASSWORD = "CLICKMILL_METADATA_PASSWORD"
+#: The file in a run's folder.
+SQLITE_FILE = "metadata.sqlite"
 
 
 @dataclass(frozen=True)
@@ -36,13 +38,14 @@ class MetadataServer:
 
 
 def read_server(metadata: storage.AnyPath) -> MetadataServer | None:
-    """Returns the database that a URI names; None for the path of a file.
+    """Returns the database that a URI names; None for the path of a file, and for a run's own file wherever it lies.
 
     Raises:
       InputError: for a URI of another scheme, or one that names no host, user or database.
     """
     text = os.fspath(metadata)
-    if "://" not in text:
+    # A pipeline is also made for orchestrators that keep ML Metadata themselves, with its run on an object store.
+    if "://" not in text or text.endswith(f"/{SQLITE_FILE}"):
         return None
     try:
         parts = urlsplit(text)
