@@ -72,12 +72,22 @@ def main(descriptor: int, parent: int) -> None:
             if warm is not None:
                 warm()
             while True:
-                function, arguments = channel.receive()
-                _run(channel, sampler, function, arguments)
+                task = _received(channel)
+                if task is not None:
+                    _run(channel, sampler, *task)
     except (EOFError, BrokenPipeError, ConnectionResetError):  # The parent is done.
         pass
     except KeyboardInterrupt:
         os._exit(128 + signal.SIGINT)
+
+
+def _received(channel: _Channel) -> tuple | None:
+    """The next task; None for one that this process cannot read, as where its module is not found: that is told."""
+    try:
+        return channel.receive()
+    except (ImportError, AttributeError, pickle.UnpicklingError) as error:
+        channel.send("failed", _sendable(error), None)
+        return None
 
 
 def _run(channel: _Channel, sampler, function, arguments) -> None:

@@ -93,11 +93,10 @@ class LanePool:
         """
         lane = self._idle.get()
         try:
-            outcome = lane.run((function, arguments), name, say, self._without_others)
+            return lane.run((function, arguments), name, say, self._without_others)
         finally:
-            if lane.process.poll() is None:
-                self._idle.put(lane)
-        return outcome
+            # One that died too: whoever gets it is told so, and does not wait for ever.
+            self._idle.put(lane)
 
     def _start(self) -> None:
         lane = _Lane(self._warm, max(1, (os.cpu_count() or 1) // self.size))

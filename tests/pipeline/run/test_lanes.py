@@ -85,8 +85,16 @@ def watch_alone(path: Path) -> tuple[bool, bool]:
     return still, goes_on
 
 
+@pytest.fixture(scope="module", autouse=True)
+def path_of_these_tests():
+    """TFX has IPython put a package `tests` of its own on the path: a lane must find this one before it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.path", [path for path in sys.path if not path.endswith("IPython/extensions")])
+        yield
+
+
 @pytest.fixture(scope="module")
-def pool():
+def pool(path_of_these_tests):
     with LanePool(2) as lanes:
         lanes.grow()
         yield lanes
@@ -176,9 +184,22 @@ def test_who_measures_is_alone(pool, tmp_path):
     assert found["watches"] == (True, True)
 
 
-def test_a_lane_that_was_killed_is_named_with_its_signal():
-    with LanePool(1) as pool, pytest.raises(LaneDied, match="SIGKILL, as the kernel does it where memory runs out"):
-        pool.run(end_by, signal.SIGKILL)
+def test_a_lane_that_was_killed_is_named_with_its_signal_and_not_waited_for_by_others():
+    with LanePool(1) as pool:
+        for _ in range(2):
+            with pytest.raises(LaneDied, match="SIGKILL, as the kernel does it where memory runs out"):
+                pool.run(end_by, signal.SIGKILL)
+
+
+def test_a_task_that_a_lane_cannot_read_fails_and_the_lane_goes_on(pool, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)  # The lanes' paths are those from before.
+    (tmp_path / "only_here.py").write_text("def task(): pass\n")
+    from only_here import task
+
+    for _ in range(3):
+        with pytest.raises(ModuleNotFoundError, match="only_here"):
+            pool.run(task)
+    assert pool.run(os.getpid).result in pool.pids
 
 
 def test_what_runs_side_by_side_is_shown_line_by_line_under_its_name(capsys):
