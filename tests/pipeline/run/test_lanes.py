@@ -1,5 +1,6 @@
 """Nodes run as soon as what they wait for is done, several at a time, in processes that end with the run."""
 
+import importlib
 import os
 import signal
 import subprocess
@@ -194,8 +195,7 @@ def test_a_lane_that_was_killed_is_named_with_its_signal_and_not_waited_for_by_o
 def test_a_task_that_a_lane_cannot_read_fails_and_the_lane_goes_on(pool, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)  # The lanes' paths are those from before.
     (tmp_path / "only_here.py").write_text("def task(): pass\n")
-    from only_here import task
-
+    task = importlib.import_module("only_here").task
     for _ in range(3):
         with pytest.raises(ModuleNotFoundError, match="only_here"):
             pool.run(task)
