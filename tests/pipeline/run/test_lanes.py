@@ -194,10 +194,11 @@ def test_a_lane_that_was_killed_is_named_with_its_signal_and_not_waited_for_by_o
 
 def test_a_task_that_a_lane_cannot_read_fails_and_the_lane_goes_on(pool, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)  # The lanes' paths are those from before.
-    (tmp_path / "only_here.py").write_text("def task(): pass\n")
-    task = importlib.import_module("only_here").task
+    name = "only_here"
+    (tmp_path / f"{name}.py").write_text("def task(): pass\n")
+    task = importlib.import_module(name).task
     for _ in range(3):
-        with pytest.raises(ModuleNotFoundError, match="only_here"):
+        with pytest.raises(ModuleNotFoundError, match=name):
             pool.run(task)
     assert pool.run(os.getpid).result in pool.pids
 
