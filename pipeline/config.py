@@ -13,6 +13,7 @@ from evaluation.config import HISTORY_LENGTH, KEY_COLUMNS, SIGNED_ITEM, Evaluati
 from features import storage
 from features.config import SpecError, Strict, nearest, parse_model, read_yaml
 from features.datasets.simulator.config import SimulatorConfig
+from features.errors import NotFoundError
 from features.ingest.config import IngestConfig
 from features.ingest.spans.config import SpanWindow
 from features.spec import FeatureSpec, load_spec
@@ -283,6 +284,13 @@ def load_config(path: storage.AnyPath) -> PipelineConfig:
         spec = os.path.join(storage.parent(path), values["feature_spec"])
         values["feature_spec"] = load_spec(spec).model_dump()
     return parse_model(values, PipelineConfig, source=os.fspath(path))
+
+
+def load_profile(path: storage.AnyPath) -> PipelineConfig:
+    """Reads the profile that a command names. Raises `NotFoundError` if there is none; else as `load_config`."""
+    if not storage.is_file(path):
+        raise NotFoundError(f"{path}: no such profile. Profiles are in tfx_config/.")
+    return load_config(path)
 
 
 def select_models(config: PipelineConfig, names: list[str]) -> PipelineConfig:

@@ -1,6 +1,7 @@
 """What tests of several rooms share, made once a session. Imports stay inside: most rooms need no model."""
 
 import functools
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -139,3 +140,11 @@ def small_run_again(small_run, small_run_root):
     from tests.e2e.small_run import make_config
 
     return run_pipeline(make_config(small_run_root))
+
+
+@pytest.fixture(scope="module")
+def these_tests_on_the_path():
+    """TFX has IPython put a package `tests` of its own on the path: a lane must find this one before it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.path", [path for path in sys.path if not path.endswith("IPython/extensions")])
+        yield

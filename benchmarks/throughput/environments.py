@@ -22,49 +22,36 @@ SCOPE_RL = (["gym==0.26.2", "scikit-learn==1.1.3", "scipy", "numpy<2"], ["scope-
 
 def deepctr(interpreter: str) -> Path:
     """Returns the Python of DeepCTR's environment, made with `interpreter` (Python 3.9 to 3.11) where it is missing."""
-    python, made = _venv("deepctr", interpreter)
-    if not made.exists():
-        _pip(python, *DEEPCTR[0])
-        _pip(python, "--no-deps", *DEEPCTR[1])
-        made.touch()
-    return python
+    return _made("deepctr", interpreter, DEEPCTR[0], ["--no-deps", *DEEPCTR[1]])
 
 
 def fuxictr(interpreter: str, torch: str) -> Path:
     """Returns the Python of FuxiCTR's environment; `torch` is the requirement to install."""
-    python, made = _venv("fuxictr", interpreter)
-    if not made.exists():
-        _pip(python, torch)
-        _pip(python, *FUXICTR)
-        made.touch()
-    return python
+    return _made("fuxictr", interpreter, [torch], FUXICTR)
 
 
 def open_bandit(interpreter: str) -> Path:
     """Returns the Python of Open Bandit Pipeline's and vw-estimators' environment (Python 3.10)."""
-    python, made = _venv("open_bandit", interpreter)
-    if not made.exists():
-        _pip(python, *OPEN_BANDIT)
-        made.touch()
-    return python
+    return _made("open_bandit", interpreter, OPEN_BANDIT)
 
 
 def scope_rl(interpreter: str) -> Path:
     """Returns the Python of SCOPE-RL's environment (Python 3.10)."""
-    python, made = _venv("scope_rl", interpreter)
-    if not made.exists():
-        _pip(python, *SCOPE_RL[0])
-        _pip(python, "--no-deps", *SCOPE_RL[1])
-        made.touch()
-    return python
+    return _made("scope_rl", interpreter, SCOPE_RL[0], ["--no-deps", *SCOPE_RL[1]])
 
 
-def _venv(name: str, interpreter: str) -> tuple[Path, Path]:
+def _made(name: str, interpreter: str, *installed: list[str]) -> Path:
+    """The Python of an environment, in which pip has installed one list after the other."""
     folder = ROOT / name
-    if not (folder / "bin" / "python").exists():
+    python, done = folder / "bin" / "python", folder / "installed"
+    if not python.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         subprocess.run([interpreter, "-m", "venv", str(folder)], check=True)
-    return folder / "bin" / "python", folder / "installed"
+    if not done.exists():
+        for words in installed:
+            _pip(python, *words)
+        done.touch()
+    return python
 
 
 def _pip(python: Path, *requirements: str) -> None:

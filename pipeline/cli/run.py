@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from features.errors import InputError, NotFoundError
+from features.errors import InputError
 from pipeline.cli.console import LOG
 
 if TYPE_CHECKING:
@@ -52,13 +52,9 @@ def run(
     ] = None,
 ) -> None:
     """Run the pipeline: from raw logs to evaluated, blessed and pushed models."""
-    from features import storage
+    from pipeline.config import load_profile
 
-    if not storage.is_file(config):
-        raise NotFoundError(f"{config}: no such profile. Profiles are in tfx_config/.")
-    from pipeline.config import load_config
-
-    profile = of_span(load_config(config), span, window)
+    profile = of_span(load_profile(config), span, window)
     if lanes is not None:
         profile = profile.model_copy(update={"lanes": lanes})
     ctx.meta[LOG] = str(profile.log_path)

@@ -26,12 +26,6 @@ def run_graph(config: PipelineConfig) -> dict[str, tuple[str, ...]]:
     return graph
 
 
-def is_by_day(config: PipelineConfig) -> bool:
-    """Whether a profile names its tables by the day of a run."""
-    paths = [os.fspath(table.path) for table in config.ingest.tables.given().values()]
-    return any("{SPAN}" in path or "{DATE}" in path for path in paths)
-
-
 def run_command(program: str, profile: storage.AnyPath, config: PipelineConfig, window: str | None) -> list[str]:
     """Returns the command of a whole run, in which `RUN_ID` and `SPAN` stand as words of their own.
 
@@ -44,7 +38,7 @@ def run_command(program: str, profile: storage.AnyPath, config: PipelineConfig, 
     Raises:
       InputError: for a window of a profile that is not by day.
     """
-    by_day = is_by_day(config)
+    by_day = config.ingest.by_day
     if window is not None and not by_day:
         raise InputError(f"{os.fspath(profile)}: `window` is of days, and no table is named by {{SPAN}} or {{DATE}}.")
     command = [program, "run", "--config", os.fspath(profile), "--run-id", RUN_ID]

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from features import storage
 from features.errors import InputError
 from pipeline.config import PipelineConfig
-from pipeline.schedule.commands import RUN_ID, SPAN, is_by_day, run_command
+from pipeline.schedule.commands import RUN_ID, SPAN, run_command
 from pipeline.schedule.config import Schedule
 
 Kind = Literal["systemd", "cron"]
@@ -42,7 +42,7 @@ def write_schedule(
         "pipeline": config.name,
         "folder": os.getcwd(),
         "command": _shell(run_command(program, storage.absolute(profile), config, schedule.window)),
-        "by_day": is_by_day(config),
+        "by_day": config.ingest.by_day,
         "script": storage.absolute(storage.join(out, f"{config.name}.sh")),
         "needs": schedule.needs("default"),
         "memory_mb": max(needs.memory_mb for needs in (schedule.needs("default"), *schedule.nodes.values())),

@@ -1,4 +1,4 @@
-"""What the commands of schedules have in common: the profile that they read, and the settings above the defaults."""
+"""What the commands of schedules have in common: their options, and the settings above the defaults."""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from features.errors import NotFoundError
-
 if TYPE_CHECKING:
-    from pipeline.config import PipelineConfig
     from pipeline.schedule.config import Schedule
 
 Profile = Annotated[str, typer.Argument(metavar="PROFILE", help="Pipeline profile (YAML), see tfx_config/.")]
@@ -23,17 +20,6 @@ Window = Annotated[str | None, typer.Option("--window", help="Days that a run tr
 Program = Annotated[
     str | None, typer.Option("--program", metavar="PATH", help="clickmill, as the machine that runs it finds it.")
 ]
-
-
-def read_profile(path: str) -> PipelineConfig:
-    """Reads a profile. Raises `NotFoundError` if there is none, `SpecError` if it cannot be used."""
-    from features import storage
-
-    if not storage.is_file(path):
-        raise NotFoundError(f"{path}: no such profile. Profiles are in tfx_config/.")
-    from pipeline.config import load_config
-
-    return load_config(path)
 
 
 def read_schedule(settings: str | None, **given: Any) -> Schedule:

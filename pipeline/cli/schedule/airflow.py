@@ -14,7 +14,6 @@ from pipeline.schedule.profile_options import (
     Settings,
     Start,
     Window,
-    read_profile,
     read_schedule,
 )
 
@@ -46,7 +45,9 @@ def export(
     program: Program = None,
 ) -> None:
     """Write the DAG file of a pipeline, and the JSON of nodes, edges, commands, needs and time-outs that it reads."""
-    config = read_profile(profile)
+    from pipeline.config import load_profile
+
+    config = load_profile(profile)
     kubernetes = None if image is None else {"image": image}
     schedule = read_schedule(settings, cron=cron, start=start, window=window, kubernetes=kubernetes)
     with err().status("Reading the pipeline …"):

@@ -8,7 +8,7 @@ import typer
 
 from features.errors import InputError
 from pipeline.cli.console import err, out
-from pipeline.schedule.profile_options import Profile, read_profile
+from pipeline.schedule.profile_options import Profile
 
 kubeflow = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="A pipeline for Kubeflow Pipelines: compile it."
@@ -36,7 +36,9 @@ def compile_(
         raise InputError(f"--schema is 2.0 or 2.1. Received: {schema}")
     if not output.endswith((".yaml", ".yml", ".json")):
         raise InputError(f"--out is a .yaml or a .json file. Received: {output}")
-    config = read_profile(profile)
+    from pipeline.config import load_profile
+
+    config = load_profile(profile)
     with err().status("Compiling …"):
         from pipeline.run.run import silence_imports
 

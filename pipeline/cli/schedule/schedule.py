@@ -14,7 +14,6 @@ from pipeline.schedule.profile_options import (
     Program,
     Settings,
     Window,
-    read_profile,
     read_schedule,
 )
 
@@ -43,7 +42,9 @@ def export(
     """Write the script of one run, and the timer or the crontab that calls it."""
     if kind not in ("systemd", "cron"):
         raise InputError(f"--kind is systemd or cron. Received: {kind}")
-    config = read_profile(profile)
+    from pipeline.config import load_profile
+
+    config = load_profile(profile)
     found = read_schedule(settings, cron=cron, window=window)
     from pipeline.schedule.commands import installed_program
     from pipeline.schedule.machine import write_schedule

@@ -111,10 +111,10 @@ def bless(
     as_json: Json = False,
 ) -> None:
     """Allow the model of the last run in spite of the gates that it failed; the next run of the profile pushes it."""
+    from pipeline.config import load_profile
     from pipeline.release.refused_model import refused_model
-    from pipeline.schedule.profile_options import read_profile
 
-    config = read_profile(profile)
+    config = load_profile(profile)
     found = refused_model(config, model)
     if not override:
         gates = "; ".join(f"{name}: {why}" for name, why in found.failed_gates.items())

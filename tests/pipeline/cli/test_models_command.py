@@ -1,15 +1,14 @@
 """`clickmill models …`: what releases say of models, what differs between two, and an override that is on record."""
 
-import json
+import functools
 
 import pytest
-from typer.testing import CliRunner
 
 from features.errors import InputError
-from pipeline.cli.app import app
 from pipeline.release.override import find_override, override
 from serving.release.decisions import read_decisions
 from serving.release.labels import promote
+from tests.pipeline.cli.test_release_command import on_root
 from tests.serving.release.release_example import push, release
 
 
@@ -20,12 +19,7 @@ def root(tmp_path):
 
 @pytest.fixture
 def run(root):
-    def invoked(*arguments: str, code: int = 0):
-        result = CliRunner().invoke(app, ["models", *arguments, "--root", root], env={"COLUMNS": "200"})
-        assert result.exit_code == code, result.output
-        return json.loads(result.stdout) if "--json" in arguments else result.output
-
-    return invoked
+    return functools.partial(on_root, "models", root)
 
 
 def test_models_are_listed_with_their_versions_labels_and_metrics(root, run):

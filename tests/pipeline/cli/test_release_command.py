@@ -1,5 +1,6 @@
 """`clickmill release …`: what each command prints, for people and as JSON, and how it ends."""
 
+import functools
 import json
 
 import pytest
@@ -11,6 +12,14 @@ from serving.release.registry import Releases
 from tests.serving.release.release_example import release
 
 
+def on_root(group: str, root: str, *arguments: str, code: int = 0):
+    """What a command of a group says of a serving root, parsed where it is JSON, once it has ended by the code."""
+    result = CliRunner().invoke(app, [group, *arguments, "--root", root], env={"COLUMNS": "200"})
+    assert result.exit_code == code, result.output
+    assert "Traceback" not in result.output
+    return json.loads(result.stdout) if "--json" in arguments else result.output
+
+
 @pytest.fixture
 def root(tmp_path):
     return str(tmp_path / "serving_models")
@@ -18,13 +27,7 @@ def root(tmp_path):
 
 @pytest.fixture
 def run(root):
-    def invoked(*arguments: str, code: int = 0):
-        result = CliRunner().invoke(app, ["release", *arguments, "--root", root], env={"COLUMNS": "200"})
-        assert result.exit_code == code, result.output
-        assert "Traceback" not in result.output
-        return json.loads(result.stdout) if "--json" in arguments else result.output
-
-    return invoked
+    return functools.partial(on_root, "release", root)
 
 
 def test_releases_are_listed_the_newest_first(root, run, tmp_path):

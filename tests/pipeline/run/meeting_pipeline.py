@@ -12,7 +12,7 @@ from tfx.types.standard_artifacts import Examples, Model
 
 import models  # noqa: F401  (chooses the Keras that TFX's import of TensorFlow then finds)
 from features import storage
-from pipeline.run.lineage import metadata_connection
+from tests.pipeline.run.small_pipeline import pipeline_of
 
 PATIENCE_S = 120.0
 
@@ -47,10 +47,4 @@ def create_meeting_pipeline(config) -> Pipeline:
     first = Meet(folder=folder, mine="a", other="b").with_id("Meet.a")
     second = Meet(folder=folder, mine="b", other="a").with_id("Meet.b")
     gather = Gather(first=first.outputs["examples"], second=second.outputs["examples"])
-    return Pipeline(
-        pipeline_name=config.name,
-        pipeline_root=config.pipeline_root,
-        components=[first, second, gather],
-        enable_cache=config.enable_cache,
-        metadata_connection_config=metadata_connection(config.metadata_path),
-    )
+    return pipeline_of(config, [first, second, gather])

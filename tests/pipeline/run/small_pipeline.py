@@ -49,10 +49,15 @@ def create_small_pipeline(config) -> Pipeline:
     make = Make(source=storage.join(config.run_dir, "source"), value=str(config.warmup_requests))
     double = Double(examples=make.outputs["examples"])
     add = Add(examples=make.outputs["examples"], model=double.outputs["model"])
+    return pipeline_of(config, [make, double, add])
+
+
+def pipeline_of(config, nodes: list) -> Pipeline:
+    """The pipeline of a profile, of other nodes."""
     return Pipeline(
         pipeline_name=config.name,
         pipeline_root=config.pipeline_root,
-        components=[make, double, add],
+        components=nodes,
         enable_cache=config.enable_cache,
         metadata_connection_config=metadata_connection(config.metadata_path),
     )

@@ -86,16 +86,11 @@ def watch_alone(path: Path) -> tuple[bool, bool]:
     return still, goes_on
 
 
-@pytest.fixture(scope="module", autouse=True)
-def path_of_these_tests():
-    """TFX has IPython put a package `tests` of its own on the path: a lane must find this one before it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.path", [path for path in sys.path if not path.endswith("IPython/extensions")])
-        yield
+pytestmark = pytest.mark.usefixtures("these_tests_on_the_path")
 
 
 @pytest.fixture(scope="module")
-def pool(path_of_these_tests):
+def pool(these_tests_on_the_path):
     with LanePool(2) as lanes:
         lanes.grow()
         yield lanes

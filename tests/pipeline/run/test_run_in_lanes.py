@@ -1,7 +1,6 @@
 """A run in two lanes: components execute side by side, and ML Metadata holds what a run one by one would leave."""
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,10 +15,8 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def config(tmp_path, monkeypatch):
+def config(tmp_path, monkeypatch, these_tests_on_the_path):
     monkeypatch.setattr("pipeline.pipeline.create_pipeline", create_meeting_pipeline)
-    # TFX has IPython put a package `tests` of its own on the path: a lane must find this one before it.
-    monkeypatch.setattr("sys.path", [path for path in sys.path if not path.endswith("IPython/extensions")])
     return make_config(tmp_path, lanes=2)
 
 
