@@ -40,12 +40,15 @@ class MemorySampler:
         inside = [rss for moment, rss in self._samples if started <= moment <= finished]
         return round(max(inside) / 2**20, 1) if inside else None
 
-    def _run(self) -> None:
+    def sample(self) -> None:
+        """Takes a sample now, so that what was shorter than the interval has one."""
         import psutil
 
-        process = psutil.Process()
+        self._samples.append((time.time(), psutil.Process().memory_info().rss))
+
+    def _run(self) -> None:
         while not self._stop.wait(self._interval):
-            self._samples.append((time.time(), process.memory_info().rss))
+            self.sample()
 
 
 def write_timings(path: storage.AnyPath, runs: Sequence[ComponentRun], peaks: Mapping[str, float | None]) -> list[dict]:

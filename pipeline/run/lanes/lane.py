@@ -99,6 +99,7 @@ def _run(channel: _Channel, sampler, function, arguments) -> None:
         end = ("failed", _sendable(error))
     sys.stdout.flush()
     sys.stderr.flush()
+    sampler.sample()
     channel.send(*end, sampler.peak_mb(started, time.time()))
 
 
